@@ -1,0 +1,47 @@
+# The commands of the README. Each makes .venv and installs what it needs.
+PYTHON ?= python3
+VENV   ?= .venv
+EXTRAS ?= test
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: demo test soak bench check gpu-report clean
+.DEFAULT_GOAL := demo
+
+demo: $(VENV)/.plain
+	$(BIN)/refocus-live run --demo --frames 40 --report demo/report.json
+
+test: $(VENV)/.test
+	$(BIN)/python -m pytest
+
+soak: $(VENV)/.test
+	$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/.plain
+	$(BIN)/refocus-bench --json bench.json
+
+check: $(VENV)/.check
+	VENV=$(VENV) scripts/check
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# The demo needs what a microscope PC needs, and no PyTorch.
+$(VENV)/.plain: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[$(EXTRAS)]'
+	touch $@ $(VENV)/.plain
+
+$(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[test,check]'
+	touch $@
+
+# On a machine with an NVIDIA GPU: conformance, parity, speed of every engine.
+gpu-report: $(VENV)/.test
+	$(BIN)/python scripts/gpu_report.py
+
+clean:
+	rm -rf $(VENV) build demo *.egg-info

@@ -1,0 +1,366 @@
+"""The command ``refocus-live``: reading options, showing progress, printing results."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from refocus.configs import RefocusError
+
+if TYPE_CHECKING:
+    from refocus.acquisition.process import Processed
+
+BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+
+app = typer.Typer(
+    name="refocus-live",
+    help="Refocus microscope frames live, as they are captured.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+RUN_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-live run --demo --report demo/report.json
+
+refocus-live run --replay out_of_focus/ --reference in_focus/ --report r.json
+
+refocus-live run --mm-config MMConfig.cfg --sequence timelapse.yaml --save run1/
+
+refocus-live run --demo --frames 1000 --fps 20 --publish tcp://127.0.0.1:5556 --wait-subscribers 1
+"""
+WATCH_EXAMPLES = """
+[bold]Example[/bold]
+
+refocus-live watch tcp://127.0.0.1:5556
+"""
+PROCESS_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-live process raw.ome.zarr refocused.ome.zarr
+
+refocus-live process scan.ome.tiff refocused.ome.tiff
+
+refocus-live process images/ refocused/
+"""
+
+EngineOption = Annotated[
+    str | None,
+    typer.Option(help="[b]auto[/b], [b]openvino[/b], or the path of an ONNX model."),
+]
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(  # noqa: PLR0917
+    demo: Annotated[
+        bool | None, typer.Option("--demo", help="Acquire with the simulated microscope.")
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Feed a folder of images through a camera, in order."),
+    ] = None,
+    mm_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Acquire with this Micro-Manager hardware."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="In-focus partners of the replay, same file names."),
+    ] = None,
+    specimen: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="In-focus images for the demo; else nuclei."),
+    ] = None,
+    sequence: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The useq sequence to acquire, YAML or JSON."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="N", help="How many frames (40, or the whole replay).")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Rate of the simulated or replaying camera. Without it, the camera waits "
+            "for room in the queue, and nothing is dropped.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of the demo's frame (512).")
+    ] = None,
+    defocus: Annotated[
+        float | None, typer.Option(metavar="UM", help="Mean distance from focus in the demo (10).")
+    ] = None,
+    drift: Annotated[
+        float | None, typer.Option(metavar="UM", help="Focus drift of the demo, µm per minute (0).")
+    ] = None,
+    exposure: Annotated[float | None, typer.Option(metavar="MS", help="Exposure.")] = None,
+    engine: EngineOption = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="When the queue is full: [b]newest[/b] gives the oldest frame up, [b]every[/b] "
+            "comes back to it later (needs --save)."
+        ),
+    ] = None,
+    queue: Annotated[
+        int | None, typer.Option(metavar="N", help="Frames that may wait for the engine (8).")
+    ] = None,
+    refocus_z: Annotated[
+        bool | None, typer.Option("--refocus-z", help="Refocus the planes of z-stacks, too.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Refocus this channel with this model (a name, a path, [b]auto[/b] or "
+            "[b]none[/b]), and no channel that is not named. Repeat it for each.",
+        ),
+    ] = None,
+    every_nth: Annotated[
+        int | None, typer.Option(metavar="N", help="Refocus one frame of N (1).")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
+    ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Allow an endpoint that other hosts can reach."),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The publisher's keys: only readers with one can read."),
+    ] = None,
+    wait_subscribers: Annotated[
+        int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save raw.ome.zarr and refocused.ome.zarr in here."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the figures as JSON, and a picture beside it."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file of these options; those given here win."),
+    ] = None,
+) -> None:
+    """Acquire, and refocus every frame as it is captured."""
+    options = {key: value for key, value in locals().items() if value is not None}
+    options.pop("config", None)
+    options |= _selection(options)
+    from refocus.configs.live import load_live_config
+
+    settings = load_live_config(config, options)
+    from refocus.acquisition.report import report_table
+    from refocus.acquisition.run import run as run_live
+    from refocus.acquisition.terminal import Terminal
+
+    with _progress() as bar:
+        outcome = run_live(settings, Terminal(bar, err))
+    out.print(report_table(outcome.report))
+    for path in outcome.files:
+        out.print(f"[dim]wrote[/dim]  {path}")
+
+
+def _selection(options: dict[str, Any]) -> dict[str, Any]:
+    """Read the options that a configuration file has as lists and mappings."""
+    found: dict[str, Any] = {}
+    if channels := options.pop("channel", None):
+        pairs = [text.partition("=") for text in channels]
+        for name, _, model in pairs:
+            if not name or not model:
+                raise RefocusError(f"--channel {name}: write NAME=MODEL, such as DAPI=auto")
+        found["channels"] = {name: model for name, _, model in pairs}
+    if text := options.pop("region", None):
+        try:
+            found["region"] = [int(number) for number in text.split(",")]
+        except ValueError:
+            raise RefocusError(f"--region {text}: write X,Y,WIDTH,HEIGHT in pixels") from None
+    return found
+
+
+@app.command()
+def keys(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put them.")],
+    reader: Annotated[
+        str, typer.Option(metavar="NAME", help="Whom they are for; run it again for another.")
+    ] = "reader",
+) -> None:
+    """Make the keys with which frames are published beyond this host."""
+    from refocus.acquisition.keys import make_keys
+
+    ours, theirs = make_keys(folder, reader)
+    out.print(f"publish with   --keys {ours}")
+    out.print(f"read with      --keys {theirs}   (take that folder to the reader; keep it safe)")
+
+
+@app.command(epilog=WATCH_EXAMPLES)
+def watch(
+    endpoint: Annotated[str, typer.Argument(help="Where frames are published.")],
+    runs: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Stop after N runs; 0 never stops.")
+    ] = 1,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", min=0.1, help="Give up after S seconds of silence.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The reader's folder of keys.")
+    ] = None,
+) -> None:
+    """Print the frames that a run publishes, and the gaps between them."""
+    from refocus.acquisition.subscriber import subscribe
+    from refocus.acquisition.terminal import describe
+
+    with subscribe(endpoint, timeout, runs=runs or None, keys=keys) as subscription:
+        if err.is_terminal:
+            err.print(f"[dim]listening on {endpoint}[/dim]")
+        announced = ""
+        for message in subscription.messages():
+            line = describe(message)
+            if line and line != announced:  # runs are announced again and again
+                print(line, flush=True)
+            announced = line if line.startswith("run") else announced
+
+
+@app.command(epilog=PROCESS_EXAMPLES)
+def process(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
+    engine: EngineOption = None,
+) -> None:
+    """Refocus data that already exist: same format, axes, metadata and names."""
+    from refocus.acquisition.process import count_planes
+    from refocus.acquisition.process import process as process_data
+    from refocus.engine import open_engine
+
+    total = count_planes(source)
+    opened = open_engine(engine or "auto")
+    begun = time.monotonic()
+    try:
+        with _progress() as bar:
+            task = bar.add_task("refocusing", total=total, figures="")
+
+            def show(done: "Processed") -> None:
+                seconds = max(time.monotonic() - begun, 1e-3)
+                rate = (done.refocused + done.failed) / seconds
+                failed = f"  {done.failed} failed" if done.failed else ""
+                figures = f"{rate:.1f} planes/s{failed}"
+                bar.update(task, completed=done.refocused + done.failed, figures=figures)
+
+            done = process_data(source, target, opened, on_plane=show)
+    finally:
+        opened.close()
+    seconds = time.monotonic() - begun
+    out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
+    out.print(f"[dim]wrote[/dim]  {target}")
+    if done.failed:
+        raise RefocusError(
+            f"{target}: {done.failed} planes are missing, because the engine failed on them; "
+            "the lines above say why"
+        )
+
+
+def main() -> None:
+    """Run the command, and turn what goes wrong into one line and an exit status.
+
+    Bad input is 2, Ctrl-C 130, SIGTERM 143.
+    """
+    sys.exit(_main())
+
+
+def _main() -> int:
+    from refocus.acquisition.interrupt import Stopped
+
+    _configure_logging()
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        result = app(standalone_mode=False)
+        if result == INTERRUPTED:  # how Typer hands on a Ctrl-C
+            raise KeyboardInterrupt
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; what was captured is kept", INTERRUPTED)
+    except Stopped:
+        return _fail("terminated; what was captured is kept", TERMINATED)
+    except RefocusError as error:
+        return _fail(str(error), BAD_INPUT)
+    except _UsageError as error:
+        hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-live")
+        text = getattr(error, "format_message", error.__str__)()
+        return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
+
+
+_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
+
+
+def _fail(text: str, status: int) -> int:
+    err.print(f"refocus-live: {text}", style="red", markup=False)
+    return status
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    from refocus.acquisition.interrupt import Stopped
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: let the clean-up finish
+    raise Stopped
+
+
+class _LogLines(logging.Handler):
+    """Prints warnings above the progress bar, a line each."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        err.print(f"refocus-live: {record.getMessage()}", style="yellow", markup=False)
+
+
+def _configure_logging() -> None:
+    """Send our own warnings to the terminal; pymmcore-plus keeps to its log file."""
+    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
+    logging.raiseExceptions = False  # a log file on a full disk must not drown the message
+    logger = logging.getLogger("refocus")
+    logger.addHandler(_LogLines(logging.WARNING))
+    logger.propagate = False
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """Show a progress bar on a terminal, and nothing elsewhere."""
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.completed}/{task.total}"),
+        TextColumn("{task.fields[figures]}", style="cyan"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as bar:
+        yield bar

@@ -1,0 +1,298 @@
+"""Attach to a core: its acquisitions are refocused as they run.
+
+```python
+with attach(core, engine="auto", publish="tcp://127.0.0.1:5555") as live:
+    core.run_mda(sequence)
+print(live.stats)
+```
+
+``Hook`` listens to the acquisition engine, on its own thread: per frame it makes a note of two
+clocks and leaves a reference in the queue, whatever the size of the frame. Nothing here ever
+raises into the acquisition.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pymmcore_plus.mda import RunState
+
+from refocus.acquisition.arrival import MDAArrival, RunContext
+from refocus.acquisition.live import Live
+from refocus.acquisition.live_mode import LiveMode
+from refocus.acquisition.pipeline import Pipeline, Run
+from refocus.acquisition.rawdata import RawFrames, RawZarr
+from refocus.acquisition.refocusing import describe_engine
+from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.signals import FIRST, connect_direct
+from refocus.acquisition.sink import RunInfo, Sink
+from refocus.engine.protocol import Engine, Frame
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
+    from useq import MDAEvent, MDASequence
+
+    from refocus.acquisition.publisher import Publisher
+
+__all__ = ["FIRST", "Hook", "Live", "attach"]
+
+logger = logging.getLogger("refocus.acquisition")
+
+RUNNING = (RunState.PREPARING, RunState.WAITING, RunState.ACQUIRING, RunState.PAUSED)
+
+
+class Hook:
+    """Feeds a pipeline from the events of a core's acquisition engine.
+
+    Parameters
+    ----------
+    core
+        Whose ``core.mda.events`` to listen to, from now until ``disconnect``.
+    pipeline
+        Takes the frames.
+    engine
+        Its description is part of every run's.
+    selection
+        Which frames are refocused.
+    """
+
+    def __init__(
+        self,
+        core: "CMMCorePlus",
+        pipeline: Pipeline,
+        engine: Engine,
+        selection: Selection | None = None,
+    ) -> None:
+        self._core = core
+        self._pipeline = pipeline
+        self._engine = engine
+        self._selection = selection or Selection()
+        self._choose = Chooser(self._selection).choose
+        self._run: Run | None = None
+        self._context = RunContext({})
+        self._frame = 0
+        self._thread: threading.Thread | None = None
+        events = core.mda.events
+        self._slots: list[tuple[Any, Callable[..., None]]] = [
+            (events.sequenceStarted, self._on_started),
+            (events.frameReady, self._on_frame),
+            (events.sequenceFinished, self._on_finished),
+        ]
+        for signal, slot in self._slots:
+            connect_direct(signal, slot)
+
+    def acquiring(self) -> bool:
+        """Whether an acquisition is under way, or about to be.
+
+        The engine's own status says so only once its thread has come that far, and may say
+        "finishing" for ever after an error; so its threads are looked at, too.
+        """
+        phase = self._core.mda.status.phase
+        run = self._core.mda.run
+        about_to = any(getattr(t, "_target", None) == run for t in threading.enumerate())
+        alive = self._thread is not None and self._thread.is_alive()
+        if phase is RunState.FINISHING:
+            return about_to or (alive and self._thread is not threading.current_thread())
+        return about_to or phase in RUNNING
+
+    def finish(self) -> None:
+        """End the run in progress, if ``sequenceFinished`` never came."""
+        self._on_finished()
+
+    def disconnect(self) -> None:
+        """Stop listening. May be called twice."""
+        for signal, slot in self._slots:
+            signal.disconnect(slot)
+        self._slots.clear()
+        self.finish()
+
+    # -- on the acquisition thread
+
+    def _on_started(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> None:
+        try:
+            self._thread = threading.current_thread()
+            self._begin(sequence, summary)
+        except Exception:
+            logger.exception("this acquisition is not refocused")
+
+    def _on_frame(self, pixels: Frame, event: "MDAEvent", meta: Mapping[str, Any]) -> None:
+        now = time.perf_counter_ns()
+        try:
+            run = self._run or self._begin(event.sequence, {})
+            frame = self._frame
+            self._frame = frame + 1
+            arrival = MDAArrival(self._context, frame, pixels, event, meta=meta, captured_ns=now)
+            channel = event.channel.config if event.channel else ""
+            run.queue.put(arrival, *self._choose(channel, event.index))
+            run.callback_us.add((time.perf_counter_ns() - now) / 1e3)
+        except Exception:
+            logger.exception("a frame was not refocused")
+
+    def _on_finished(self, sequence: "MDASequence | None" = None) -> None:
+        self._run = None
+        self._pipeline.finish()
+
+    def _begin(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> Run:
+        context = self._context = RunContext(summary)
+        self._frame = 0
+        self._choose = Chooser(self._selection, sequence).choose
+        self._run = self._pipeline.start(
+            RunInfo(
+                run=str(uuid.uuid4()),
+                sequence=sequence,
+                camera=context.camera(),
+                engine=describe_engine(self._engine),
+                policy=self._pipeline.policy,
+                summary_meta=summary or None,
+            )
+        )
+        self._run.camera_gaps = lambda: context.camera_gaps
+        return self._run
+
+
+def attach(
+    core: "CMMCorePlus",
+    *,
+    engine: str | Path | Engine = "auto",
+    publish: str | None = None,
+    publish_raw: bool = False,
+    insecure: bool = False,
+    shared_memory: bool = False,
+    sinks: Sequence[Sink] = (),
+    policy: str = "newest",
+    raw: str | Path | RawFrames | None = None,
+    queue: int = 8,
+    throttle: bool = False,
+    selection: Selection | None = None,
+    live_mode: bool = True,
+    keys: Path | None = None,
+    patience_seconds: float = 120.0,
+) -> Live:
+    """Refocus every frame that a core acquires from now on.
+
+    Parameters
+    ----------
+    core
+        A ``CMMCorePlus`` or ``UniMMCore``; its acquisitions are neither changed nor held up.
+    engine
+        ``"auto"``, the name of an engine, a model file, or an engine (which stays the caller's
+        to close).
+    publish
+        ZeroMQ endpoint to publish on, such as ``"tcp://127.0.0.1:5555"``; None for none.
+    publish_raw
+        Send the captured pixels with the refocused ones.
+    insecure
+        Allow an endpoint that other hosts can reach.
+    shared_memory
+        Offer readers on this host the pixels in shared memory, too, if publishing.
+    sinks
+        Further sinks, called after the publisher.
+    policy
+        What happens when the queue is full: ``"newest"`` drops the oldest frame, ``"every"`` comes
+        back to it when there is time, which needs ``raw``.
+    raw
+        Where the acquisition saves its frames, ``core.run_mda(sequence, output=raw)``: an OME-Zarr,
+        or whatever can give them back.
+    queue
+        Frames that may wait for the engine.
+    throttle
+        Hold the acquisition up instead, so that nothing is dropped: only for a simulated or
+        replayed camera.
+    selection
+        Which frames are refocused, by which model; by default all but the planes of z-stacks.
+    live_mode
+        Refocus what the live view shows, too.
+    keys
+        Folder of keys (``refocus-live keys DIR``): only readers with one of them can read.
+    patience_seconds
+        An engine that has not returned by then is given up, and the run with it. The acquisition
+        goes on.
+
+    Returns
+    -------
+    Live
+        Use it as a context manager, or call its ``detach``.
+
+    Raises
+    ------
+    RefocusError
+        The model, the endpoint or a setting is unusable; nothing is attached then.
+    """
+    selection = selection or Selection()
+    publisher: Publisher | None = None
+    pipeline: Pipeline | None = None
+    with ExitStack() as stack:
+        opened = _open(engine)
+        if opened is not engine:
+            stack.callback(opened.close)
+        channels = stack.enter_context(open_models(selection.channels, opened))
+        shape, dtype, pixel_size_um = _frames_of(core)
+        if publish is not None:
+            publisher = _publisher(
+                publish,
+                raw=publish_raw,
+                insecure=insecure,
+                shared_memory=shared_memory,
+                keys=keys,
+                frame_bytes=int(dtype.itemsize * shape[0] * shape[1]) if len(shape) == 2 else 0,
+            )
+            stack.callback(publisher.release)
+        first = (publisher,) if publisher else ()
+        pipeline = Pipeline(
+            opened,
+            (*first, *sinks),
+            policy=policy,
+            capacity=queue,
+            throttle=throttle,
+            raw=RawZarr(Path(raw)) if isinstance(raw, str | Path) else raw,
+            channels=channels,
+            region=selection.region,
+            patience_seconds=patience_seconds,
+        )
+        try:
+            pipeline.warm_up(shape, dtype, pixel_size_um)
+        except BaseException:
+            pipeline.close()
+            raise
+        hook = Hook(core, pipeline, opened, selection)
+        live = LiveMode(core, pipeline, opened, selection) if live_mode else None
+        return Live(
+            core,
+            pipeline,
+            opened,
+            hooks=(hook, live) if live else (hook,),
+            publisher=publisher,
+            release=stack.pop_all().close,
+        )
+
+
+def _publisher(*args: Any, **settings: Any) -> "Publisher":
+    from refocus.acquisition.publisher import Publisher
+
+    return Publisher(*args, **settings)
+
+
+def _open(engine: str | Path | Engine) -> Engine:
+    if not isinstance(engine, str | Path):
+        return engine
+    from refocus.engine import open_engine
+
+    opened: Engine = open_engine(engine)
+    return opened
+
+
+def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, float]:
+    """Say what frames the core's camera gives now: ``(), uint8, 0.0`` where it has none."""
+    import numpy as np
+    from pymmcore_plus.metadata.functions import image_info
+
+    try:
+        info = image_info(core)
+        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), info["pixel_size_um"]
+    except (RuntimeError, LookupError, TypeError, ValueError):
+        return (), np.dtype(np.uint8), 0.0

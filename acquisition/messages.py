@@ -1,0 +1,213 @@
+"""The headers of schema ``refocus/1``: what travels beside the pixels, as UTF-8 JSON.
+
+Every message is multipart: a topic, a header, and for a frame its pixels, raw, little-endian and
+C-ordered: the refocused ones, then the captured ones if the publisher was asked for them. Keys
+that a reader does not know are ignored; a change of meaning changes the number of the schema.
+"""
+
+import json
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from refocus.acquisition.frame import FrameResult
+from refocus.acquisition.sink import RunInfo
+from refocus.acquisition.stats import Stats
+from refocus.configs import RefocusError
+
+SCHEMA: Literal["refocus/1"] = "refocus/1"
+
+RUN, FRAME, STATS, END = b"refocus.run", b"refocus.frame", b"refocus.stats", b"refocus.end"
+
+READERS = b"refocus.readers"
+"""Nothing is sent under it: a reader subscribes to it, last of all, to be counted."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Header(BaseModel):
+    """What all headers have."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+    schema_: Literal["refocus/1"] = Field(default=SCHEMA, alias="schema")
+    run: str
+    """Identifier of the run, fresh for each."""
+
+    def encode(self) -> bytes:
+        """Give the JSON that travels."""
+        return self.model_dump_json(by_alias=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read the JSON that arrived.
+
+        Raises
+        ------
+        RefocusError
+            It is of another schema, or no valid header.
+        """
+        try:
+            content = json.loads(data)
+            schema = content["schema"]
+        except (ValueError, TypeError, KeyError):
+            raise RefocusError(
+                "message: its header is not JSON of schema refocus/1; is something else "
+                "publishing on this endpoint?"
+            ) from None
+        if schema != SCHEMA:
+            raise RefocusError(
+                f"message: of schema {schema!r}, and this reader understands {SCHEMA!r}; "
+                "install the same version of refocus-live on both sides"
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RefocusError(
+                f"message: {where or 'header'} of {cls.__name__}: {first['msg']}; "
+                "the publisher does not keep to schema refocus/1"
+            ) from None
+
+
+class RunHeader(Header):
+    """``refocus.run``: sent at the start of a run, and every second for those who join late."""
+
+    next_number: Count
+    """The number that the next frame will have: those before it were sent already."""
+    sequence: dict[str, Any]
+    """The useq sequence; empty where there is none that can be written down."""
+    camera: dict[str, Any]
+    engine: dict[str, Any]
+    """``name, model, sha256, precision, device`` and the whole model ``card``."""
+    policy: str
+    shared_memory: bool = False
+    """Whether readers on the same host may subscribe to ``refocus.shared``."""
+
+
+class TimesMs(BaseModel):
+    """How long a frame spent where, ms."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    queued: float
+    """From capture to the engine."""
+    engine: float
+    """In the engine."""
+    published: float
+    """From capture to this message."""
+
+
+class FrameHeader(Header):
+    """``refocus.frame``: describes the pixels in the parts that follow it."""
+
+    number: Count
+    """Contiguous from 0 per run: a gap is a lost message."""
+    frame: Count
+    """Capture number, from 0."""
+    refocused: bool
+    """False for a frame passed through untouched."""
+    source: str
+    """File name, in a replay; else empty."""
+    index: dict[str, int]
+    """useq index, such as ``{"t": 0, "p": 1, "c": 0, "z": 3}``."""
+    channel: str
+    position_um: dict[str, float]
+    """Stage position ``x, y, z``, µm; axes that are unknown are absent."""
+    pixel_size_um: float
+    """0 where unknown."""
+    exposure_ms: float
+    camera: str
+    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    """Height and width, pixels."""
+    dtype: Literal["uint8", "uint16"]
+    bit_depth: Annotated[int, Field(ge=1, le=16)]
+    captured_utc: str
+    """ISO 8601, UTC."""
+    times_ms: TimesMs
+
+
+class StatsHeader(Header):
+    """``refocus.stats``, every second: the accounts of the run so far."""
+
+    next_number: Count
+    frames: dict[str, Count]
+    """``received = published + deferred + dropped + failed + in_flight``, and ``skipped``."""
+    queued: Count
+    capacity: Count
+    peak: Count = 0
+    """The most that waited so far."""
+    alarm: Literal["", "high", "full"] = ""
+    """``high`` at three quarters of the capacity, ``full`` at all of it."""
+    camera_gaps: Count = 0
+    """Frames that the camera numbered and that never arrived; not part of ``received``."""
+    fps: float
+    latency_ms: dict[str, float]
+    """``p50, p99, max`` from capture to publication."""
+    engine_ms: dict[str, float]
+
+
+class EndHeader(StatsHeader):
+    """``refocus.end``, once: the final accounts of the run."""
+
+
+def run_header(run: RunInfo, next_number: int, shared_memory: bool = False) -> RunHeader:
+    """Describe a run."""
+    try:
+        sequence = run.sequence.model_dump(mode="json", exclude_unset=True) if run.sequence else {}
+    except Exception:  # a dynamic sequence holds an iterator, which cannot be written down
+        sequence = {}
+    return RunHeader(
+        run=run.run,
+        next_number=next_number,
+        sequence=sequence,
+        camera=dict(run.camera),
+        engine=dict(run.engine),
+        policy=run.policy,
+        shared_memory=shared_memory,
+    )
+
+
+def frame_header(run: str, result: FrameResult, published_ms: float) -> FrameHeader:
+    """Describe a result, ``published_ms`` after its capture."""
+    frame = result.captured
+    height, width = result.pixels.shape
+    return FrameHeader(
+        run=run,
+        number=result.number,
+        frame=frame.frame,
+        refocused=result.refocused,
+        source=frame.source,
+        index=dict(frame.index),
+        channel=frame.channel,
+        position_um=dict(frame.position_um),
+        pixel_size_um=frame.pixel_size_um,
+        exposure_ms=frame.exposure_ms,
+        camera=frame.camera,
+        shape=(height, width),
+        dtype="uint8" if result.pixels.dtype.itemsize == 1 else "uint16",
+        bit_depth=frame.bit_depth,
+        captured_utc=frame.captured_utc,
+        times_ms=TimesMs(
+            queued=round(result.queued_ms, 3),
+            engine=round(result.engine_ms, 3),
+            published=round(published_ms, 3),
+        ),
+    )
+
+
+def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
+    """Give the fields of a ``StatsHeader`` or ``EndHeader``."""
+    return {
+        "run": stats.run,
+        "next_number": next_number,
+        "queued": stats.queued,
+        "capacity": stats.capacity,
+        "peak": stats.peak,
+        "alarm": stats.alarm,
+        "camera_gaps": stats.camera_gaps,
+        **stats.report(),
+    }

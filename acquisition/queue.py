@@ -1,0 +1,302 @@
+"""The bounded queue between the acquisition thread and the worker, and its accounts.
+
+One queue serves one run. It holds every frame that is waiting, decides by its policy what happens
+when it is full, and is the only place where a frame changes its state, under one lock that is
+never held for more than a few microseconds.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import NamedTuple
+
+from refocus.acquisition.policy import Arrival, Entry, Fate, Policy, Task, make_policy
+from refocus.configs import RefocusError
+
+__all__ = ["Alarm", "Counts", "Fate", "FrameQueue", "Owed", "Taken", "Task", "make_policy"]
+
+
+class Taken(NamedTuple):
+    """What the worker is to deal with next: a frame, or what one that gave way has left."""
+
+    arrival: Arrival
+    gap: str = ""
+    """Why there is no frame; empty where there is one."""
+    task: Task = Task.REFOCUS
+    deferred: bool = False
+    """The frame is to be fetched from the raw data later."""
+    sample: bytes = b""
+    """Of a deferred one."""
+
+
+class Owed(Enum):
+    """What ``take`` gives instead of a frame, where there is time for a deferred one."""
+
+    TIME = "time for a deferred frame"
+
+
+class Alarm(Enum):
+    """How full a queue has become: 75 %, 100 %; over once it is less than half full."""
+
+    NONE = ""
+    HIGH = "high"
+    FULL = "full"
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The accounts of a queue at one moment; the names are those of ``Stats``."""
+
+    received: int
+    published: int
+    deferred: int
+    dropped: int
+    failed: int
+    in_flight: int
+    skipped: int
+    queued: int
+    peak: int
+    alarm: str
+    alarms_high: int
+    alarms_full: int
+
+
+class FrameQueue:
+    """Bounded, first in first out, counting.
+
+    ```
+    put() ──► waiting ──► take() ──► in hand ──► settle(PUBLISHED | FAILED)
+                 └─ full: policy ──► DROPPED        ▲
+                                 └─► DEFERRED ── redeem()
+    ```
+
+    Parameters
+    ----------
+    policy
+        Decides when it is full.
+    capacity
+        How many frames may wait, at least 1. As many again, that gave way, may still be in memory.
+    throttle
+        ``put`` waits for room instead of asking the policy. It holds the acquisition up, so it
+        is for simulated and replayed cameras only.
+    on_alarm
+        Called on the acquisition thread when the alarm rises; not with ``throttle``, which keeps
+        the queue full on purpose.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        capacity: int,
+        throttle: bool = False,
+        on_alarm: Callable[[], None] = lambda: None,
+    ) -> None:
+        if capacity < 1:
+            raise RefocusError(f"queue of {capacity} frames: too small; give it 1 or more")
+        self.capacity = capacity
+        self._policy = policy
+        self._throttle = throttle
+        self._on_alarm = on_alarm
+        self._lock = threading.Lock()
+        self._arrived = threading.Condition(self._lock)
+        self._room = threading.Condition(self._lock)
+        self._line: deque[Entry] = deque()  # every frame that the worker has yet to hear of
+        self._waiting: deque[Entry] = deque()  # those of them that are to be handed to it
+        self._waiting_received = 0
+        self._held = 0  # frames that gave way and still have their pixels
+        self._fates = dict.fromkeys(Fate, 0)
+        self._received = 0
+        self._skipped = 0
+        self._in_hand = False
+        self._passing = False
+        self._over = False
+        self._given_up = False
+        self._peak = 0
+        self._alarm = Alarm.NONE
+        self._alarms = dict.fromkeys(Alarm, 0)
+
+    def put(self, arrival: Arrival, task: Task = Task.REFOCUS, why: str = "") -> None:
+        """Leave a frame for the worker. Never blocks, unless throttled.
+
+        Parameters
+        ----------
+        arrival
+            The frame.
+        task
+            What is to be done with it.
+        why
+            Why it is left out, for ``Task.LEAVE``.
+        """
+        entry = Entry(arrival, task, why)
+        with self._lock:
+            if self._throttle and task is not Task.LEAVE:
+                while len(self._waiting) >= self.capacity and not self._over:
+                    self._room.wait()
+            if task is Task.REFOCUS:
+                self._received += 1
+            else:
+                self._skipped += 1
+            if self._over:
+                self._fates[Fate.DROPPED] += task is Task.REFOCUS
+                return
+            self._line.append(entry)
+            if task is Task.LEAVE:
+                self._let_go(entry)
+            else:
+                self._admit(entry)
+            rising = not self._throttle and self._raise_alarm()
+            self._arrived.notify()
+        if rising:
+            self._on_alarm()
+
+    def _admit(self, entry: Entry) -> None:
+        self._waiting_received += entry.task is Task.REFOCUS
+        if len(self._waiting) < self.capacity:
+            self._waiting.append(entry)
+            self._peak = max(self._peak, len(self._waiting))
+            return
+        victim, fate = self._policy.make_room(self._waiting, entry)
+        if victim.task is Task.REFOCUS:
+            self._waiting_received -= 1
+            self._fates[fate] += 1
+        if fate is Fate.DEFERRED:
+            victim.deferred = True
+            victim.sample = victim.arrival.sample()
+        else:
+            victim.gap = "dropped: the queue was full"
+        self._let_go(victim)
+
+    def _let_go(self, entry: Entry) -> None:
+        # To free the memory of a large frame takes longer than all the rest of this: it is left
+        # to the worker, unless the worker is far behind.
+        if self._held >= self.capacity:
+            entry.arrival = entry.arrival.without_pixels()
+        else:
+            entry.held = True
+            self._held += 1
+
+    def _raise_alarm(self) -> bool:
+        waiting, before = len(self._waiting), self._alarm
+        if waiting >= self.capacity:
+            self._alarm = Alarm.FULL
+        elif 4 * waiting >= 3 * self.capacity and before is Alarm.NONE:
+            self._alarm = Alarm.HIGH
+        self._alarms[self._alarm] += self._alarm is not before
+        return self._alarm is not before
+
+    def take(self, owing: bool = False, patience: float = 0.0) -> Taken | Owed | None:
+        """Wait for what is next in order of capture; None once the run is over.
+
+        A frame taken must be settled before the next is taken.
+
+        Parameters
+        ----------
+        owing
+            There are deferred frames: give ``Owed.TIME`` instead of waiting, or of None.
+        patience
+            How many seconds to wait nevertheless.
+        """
+        with self._lock:
+            while True:
+                if self._line:
+                    return self._next(self._line.popleft())
+                if owing and not self._given_up:
+                    if patience <= 0.0:
+                        return Owed.TIME
+                    self._arrived.wait(patience)
+                    patience = 0.0
+                elif self._over:
+                    return None
+                else:
+                    self._arrived.wait()
+
+    def _next(self, entry: Entry) -> Taken:
+        if not self._waiting or self._waiting[0] is not entry:
+            self._held -= entry.held
+            return Taken(entry.arrival, entry.gap, entry.task, entry.deferred, entry.sample)
+        self._waiting.popleft()
+        self._waiting_received -= entry.task is Task.REFOCUS
+        self._in_hand, self._passing = True, entry.task is Task.PASS
+        if 2 * len(self._waiting) < self.capacity:
+            self._alarm = Alarm.NONE
+        self._room.notify()
+        return Taken(entry.arrival, task=entry.task)
+
+    def redeem(self, task: Task) -> bool:
+        """Take a deferred frame in hand; False if it had been given up meanwhile."""
+        with self._lock:
+            if self._given_up:
+                return False
+            self._fates[Fate.DEFERRED] -= task is Task.REFOCUS
+            self._in_hand, self._passing = True, task is Task.PASS
+            return True
+
+    def settle(self, fate: Fate) -> bool:
+        """Say what became of the frame in hand; False if it had been given up meanwhile."""
+        with self._lock:
+            if not self._in_hand:
+                return False
+            self._in_hand = False
+            self._fates[fate] += not self._passing
+            return True
+
+    def finish(self) -> None:
+        """Say that no more frames will come; those waiting are still to be taken."""
+        with self._lock:
+            self._over = True
+            self._arrived.notify_all()
+            self._room.notify_all()
+
+    @property
+    def over(self) -> bool:
+        """Whether no more frames will come."""
+        return self._over
+
+    def give_up(self) -> int:
+        """Finish, and lose what is left.
+
+        Waiting and deferred frames count as dropped, the one in hand as failed.
+
+        Returns
+        -------
+        int
+            How many frames were lost.
+        """
+        self.finish()
+        with self._lock:
+            self._given_up = True
+            in_hand = self._in_hand and not self._passing
+            dropped = self._waiting_received + self._fates[Fate.DEFERRED]
+            self._fates[Fate.DROPPED] += dropped
+            self._fates[Fate.FAILED] += in_hand
+            self._fates[Fate.DEFERRED] = 0
+            for entry in self._line:
+                entry.arrival = entry.arrival.without_pixels()
+                entry.gap = entry.gap or "dropped: the pipeline was closed"
+                entry.deferred = entry.held = False
+            self._held = 0
+            self._waiting.clear()
+            self._waiting_received = 0
+            self._in_hand = False
+            return dropped + in_hand
+
+    def counts(self) -> Counts:
+        """Count the frames in every state, at one moment."""
+        with self._lock:
+            in_hand = self._in_hand and not self._passing
+            return Counts(
+                received=self._received,
+                published=self._fates[Fate.PUBLISHED],
+                deferred=self._fates[Fate.DEFERRED],
+                dropped=self._fates[Fate.DROPPED],
+                failed=self._fates[Fate.FAILED],
+                in_flight=self._waiting_received + in_hand,
+                skipped=self._skipped,
+                queued=self._waiting_received,
+                peak=self._peak,
+                alarm=self._alarm.value,
+                alarms_high=self._alarms[Alarm.HIGH],
+                alarms_full=self._alarms[Alarm.FULL],
+            )

@@ -1,0 +1,129 @@
+"""Which engine refocuses a frame, and which part of it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refocus.acquisition.frame import CapturedFrame
+from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame
+
+DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+Region = tuple[int, int, int, int]
+"""Part of a frame: ``(x, y, width, height)``, pixels."""
+
+CONTEXT = 32
+"""Pixels around a region that the engine is shown and that are not replaced."""
+
+
+class Refocuser:
+    """Refocuses frames of any channel.
+
+    Parameters
+    ----------
+    engine
+        For the channels that have no engine of their own.
+    channels
+        Engines of some channels.
+    region
+        Refocus only this part; the rest stays as captured.
+    """
+
+    def __init__(
+        self, engine: Engine, channels: Mapping[str, Engine], region: Region | None = None
+    ) -> None:
+        self._engine = engine
+        self._channels = dict(channels)
+        self._region = region
+        self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
+        self._matched: dict[tuple[int, float], Engine] = {}
+
+    def warm_up(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
+    ) -> None:
+        """Make every engine ready for such frames, once; frames they cannot take are passed over.
+
+        Raises
+        ------
+        EngineError
+            An engine failed, or its model is for pixels of quite another size.
+        """
+        if len(shape) != 2 or dtype not in DTYPES:
+            return
+        if self._region is not None:
+            rows, columns = self._shown((shape[0], shape[1]))
+            shape = (rows.stop - rows.start, columns.stop - columns.start)
+        for engine in (self._engine, *self._channels.values()):
+            matched = self._match(engine, pixel_size_um)
+            key = (id(matched), (shape[0], shape[1]), dtype)
+            if key not in self._warm:
+                matched.warm_up((shape[0], shape[1]), dtype)
+                self._warm.add(key)
+
+    def refocus(self, frame: CapturedFrame) -> tuple[Frame, EngineInfo]:
+        """Refocus a frame, and say by what.
+
+        Raises
+        ------
+        EngineError
+            The frame is none that can be refocused, or the engine failed or gave nonsense.
+        """
+        pixels = frame.pixels
+        if pixels.ndim != 2 or pixels.dtype not in DTYPES:
+            raise EngineError(
+                f"frame of shape {pixels.shape} and dtype {pixels.dtype}: unsupported; "
+                "set the camera to one channel of 8 or 16 bits"
+            )
+        engine = self._match(self._channels.get(frame.channel, self._engine), frame.pixel_size_um)
+        if self._region is None:
+            return _checked(engine, pixels), engine.info
+        x, y, width, height = self._region
+        rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
+        refocused = _checked(engine, np.ascontiguousarray(pixels[rows, columns]))
+        whole = pixels.copy()
+        whole[y : y + height, x : x + width] = refocused[
+            y - rows.start : y - rows.start + height, x - columns.start : x - columns.start + width
+        ]
+        return whole, engine.info
+
+    def _shown(self, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of the region and of what is around it."""
+        assert self._region is not None
+        x, y, width, height = self._region
+        if x + width > shape[1] or y + height > shape[0]:
+            raise EngineError(
+                f"region {x},{y},{width},{height}: reaches beyond the frame of "
+                f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"
+            )
+        return (
+            slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
+            slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
+        )
+
+    def _match(self, engine: Engine, pixel_size_um: float) -> Engine:
+        # kept, so that its warning is given once
+        if engine.info.card is None or not pixel_size_um:
+            return engine
+        key = (id(engine), pixel_size_um)
+        if key not in self._matched:
+            from refocus.engine.resample import match_pixel_size  # SciPy: only where it is needed
+
+            self._matched[key] = match_pixel_size(engine, pixel_size_um)
+        return self._matched[key]
+
+
+def describe_engine(engine: Engine) -> dict[str, Any]:
+    """Give what a run is told of its engine: what it is, and its model's whole card."""
+    card = engine.info.card
+    return {**engine.info.describe(), "card": card.model_dump(mode="json") if card else None}
+
+
+def _checked(engine: Engine, pixels: Frame) -> Frame:
+    refocused = engine.refocus(pixels)
+    if refocused.shape != pixels.shape or refocused.dtype != pixels.dtype:
+        raise EngineError(
+            f"the engine returned {refocused.shape} {refocused.dtype} "
+            f"for {pixels.shape} {pixels.dtype}: use another model"
+        )
+    return refocused

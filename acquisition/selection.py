@@ -1,0 +1,162 @@
+"""Which frames are refocused, by which model, and which part of them.
+
+The planes of a deliberate z-stack and channels that no model is mapped to are handed on as they
+were captured; of every n frames all but one are left out. Both count as skipped.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from refocus.acquisition.queue import Task
+from refocus.configs import RefocusError
+from refocus.engine.protocol import Engine
+
+if TYPE_CHECKING:
+    from useq import MDASequence
+
+    from refocus.acquisition.refocusing import Region
+
+NONE = "none"
+"""Instead of a model: hand the channel on as it was captured."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is to be refocused; by default everything but z-stacks.
+
+    Attributes
+    ----------
+    refocus_z
+        Refocus the planes of z-stacks, too.
+    channels
+        Model by channel: its name, the path of an ONNX file, or ``"none"``. Once there is a
+        mapping, a channel that it does not name is handed on as it was captured.
+    every_nth
+        Refocus one frame of so many, counted for each channel, position and plane.
+    region
+        Refocus only this part of a frame, ``(x, y, width, height)`` in pixels, and leave the rest
+        as it was captured. At least 32 × 32.
+
+    Raises
+    ------
+    RefocusError
+        A value makes no sense.
+    """
+
+    refocus_z: bool = False
+    channels: Mapping[str, str] | None = None
+    every_nth: int = 1
+    region: "Region | None" = None
+
+    def __post_init__(self) -> None:
+        if self.every_nth < 1:
+            raise RefocusError(f"every_nth: {self.every_nth} cannot be; give 1 or more")
+        if self.region is not None and (min(self.region) < 0 or min(self.region[2:]) < 32):
+            raise RefocusError(
+                f"region {','.join(map(str, self.region))}: give X,Y,WIDTH,HEIGHT in pixels, "
+                "at least 32 wide and high"
+            )
+
+
+class Chooser:
+    """Decides, on the acquisition thread, what is done with each frame of one run.
+
+    Parameters
+    ----------
+    selection
+        What was asked for.
+    sequence
+        What is being acquired; None for live mode.
+    """
+
+    def __init__(self, selection: Selection, sequence: "MDASequence | None" = None) -> None:
+        self._channels = selection.channels
+        self._every_nth = selection.every_nth
+        self._pass_z = not selection.refocus_z and _has_stacks(sequence)
+        # a channel that is only taken in the middle of the stack is no stack
+        self._flat = {c.config for c in sequence.channels if not c.do_stack} if sequence else set()
+        self._counts: dict[tuple[object, ...], int] = {}
+        self._everything = (
+            self._channels is None
+            and self._every_nth == 1
+            and (selection.refocus_z or not sequence)
+        )
+
+    def choose(self, channel: str, index: Mapping[str, int]) -> tuple[Task, str]:
+        """Give what is to be done with a frame and, if it is left out, why."""
+        if self._everything:
+            return Task.REFOCUS, ""
+        if self._channels is not None and self._channels.get(channel, NONE) == NONE:
+            return Task.PASS, ""
+        if self._pass_z and "z" in index and channel not in self._flat:
+            return Task.PASS, ""
+        if self._every_nth > 1:
+            series = (channel, index.get("p"), index.get("g"), index.get("z"), index.get("cam"))
+            count = self._counts.get(series, 0)
+            self._counts[series] = count + 1
+            if count % self._every_nth:
+                return Task.LEAVE, f"left out: one frame of {self._every_nth} is refocused"
+        return Task.REFOCUS, ""
+
+
+def _has_stacks(sequence: "MDASequence | None") -> bool:
+    """Tell whether frames with an index along z are planes of a stack."""
+    if sequence is None:
+        return False
+    try:
+        planes, axes = sequence.sizes.get("z", 0), sequence.used_axes
+    except Exception:  # a plan without an end
+        return sequence.z_plan is not None
+    if planes or not axes:  # no axes: a mere iterable of events, of which nothing is known
+        return planes != 1
+    return any(position.sequence is not None for position in sequence.stage_positions)
+
+
+@contextmanager
+def open_models(channels: Mapping[str, str] | None, engine: Engine) -> Iterator[dict[str, Engine]]:
+    """Open the engine of each channel; a model that several have is opened once.
+
+    Parameters
+    ----------
+    channels
+        See :class:`Selection`.
+    engine
+        The run's own: ``auto``, ``default``, and the name of its model, stand for it.
+
+    Raises
+    ------
+    RefocusError
+        A model is not known or cannot be run.
+    """
+    of_engine = {"auto", "default", engine.info.name}
+    if engine.info.card is not None:
+        of_engine.add(engine.info.card.name)
+    opened: dict[str, Engine] = {}
+    with ExitStack() as stack:
+        for channel, model in (channels or {}).items():
+            if model == NONE:
+                continue
+            if model not in opened:
+                opened[model] = engine if model in of_engine else _open(channel, model, stack)
+        yield {c: opened[m] for c, m in (channels or {}).items() if m != NONE}
+
+
+def _open(channel: str, model: str, stack: ExitStack) -> Engine:
+    from refocus.engine import open_engine
+    from refocus.engine.model_file import default_model
+    from refocus.engine.open import NAMES
+
+    shipped = default_model().parent / f"{model}.onnx"
+    path = shipped if shipped.is_file() else Path(model)
+    if model not in NAMES and not path.is_file():
+        names = sorted(p.stem for p in shipped.parent.glob("*.onnx"))
+        raise RefocusError(
+            f"channel {channel}: no model {model!r}; give the path of an ONNX file, none, auto, or "
+            f"one of {', '.join(names)}"
+        )
+    engine: Engine = open_engine(model if model in NAMES else path)
+    stack.callback(engine.close)
+    return engine

@@ -1,0 +1,26 @@
+"""What a model file says of itself."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from refocus.configs.optics import Optics
+
+
+class ModelCard(BaseModel):
+    """The card every model carries in its ONNX metadata.
+
+    ``sha256`` is taken over the initialisers in order, and is checked whenever a model is opened.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    version: str
+    architecture: str
+    optics: Optics
+    defocus_um: tuple[float, float]
+    """The range of distances from focus it was trained for, µm."""
+    training_data: str
+    licence: str
+    recipe: str = ""
+    """The command that reproduces it."""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")

@@ -1,0 +1,9 @@
+"""The one exception that reaches a user as a sentence."""
+
+
+class RefocusError(Exception):
+    """Something a user can mend.
+
+    The message is one line that says what is wrong, where, and what to do. The commands print it
+    without a traceback and exit with status 2.
+    """

@@ -1,0 +1,157 @@
+"""YAML to pydantic, with the file, the line and the allowed values in every error."""
+
+import difflib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from refocus.configs.errors import RefocusError
+
+Model = TypeVar("Model", bound=BaseModel)
+Place = tuple[str | int, ...]
+"""Where a value is: ``("simulation", "zoom", 0)``."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a file says, and where.
+
+    Attributes
+    ----------
+    path
+        The file.
+    values
+        Its content.
+    lines
+        Line of every key and item.
+    """
+
+    path: Path
+    values: dict[str, Any]
+    lines: Mapping[Place, int]
+
+    def where(self, place: Place) -> str:
+        """Name the file and the line of a place, or of the nearest one around it."""
+        while place and place not in self.lines:
+            place = place[:-1]
+        return f"{self.path}, line {self.lines[place]}" if place else f"{self.path}"
+
+
+def read_settings(path: Path, model: type[BaseModel], example: str = "seed: 0") -> Settings:
+    """Read a YAML file whose keys are those of a model.
+
+    Parameters
+    ----------
+    path
+        The file; an empty one gives no values.
+    model
+        Says which keys are allowed, at every level.
+    example
+        A line to show where the file holds no keys at all.
+
+    Raises
+    ------
+    RefocusError
+        The file cannot be read, is no YAML, or has a key that is unknown or given twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise RefocusError(f"{path}: cannot be read: {reason}; give a YAML file") from error
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        loaded = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise RefocusError(f"{path}{line}: not YAML: {problem}; mend this line") from error
+    if root is None:
+        return Settings(path, {}, {})
+    if not isinstance(root, yaml.MappingNode) or not isinstance(loaded, dict):
+        raise RefocusError(f"{path}, line 1: expected lines of 'key: value', such as '{example}'")
+    lines: dict[Place, int] = {}
+    _walk(path, root, model, (), lines)
+    return Settings(path, loaded, lines)
+
+
+def load(path: Path, model: type[Model], example: str = "seed: 0") -> Model:
+    """Read a YAML file into a model.
+
+    Raises
+    ------
+    RefocusError
+        As :func:`read_settings`, or a value is wrong or missing.
+    """
+    settings = read_settings(path, model, example)
+    try:
+        return model.model_validate(settings.values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = tuple(first["loc"])
+        raise RefocusError(
+            f"{settings.where(place)}: {describe(first['msg'], place, first['input'])}"
+        ) from error
+
+
+def describe(message: str, place: Place, value: Any) -> str:
+    """Word pydantic's complaint as ``key: problem, got value``."""
+    problem = message.removeprefix("Value error, ")
+    key = ".".join(str(p) for p in place if "[" not in str(p))
+    if message == "Field required":
+        return f"key '{key}' is missing; add it"
+    if message != problem:  # ours, and complete
+        return f"{key}: {problem}" if key else problem
+    return f"{key}: {problem[0].lower()}{problem[1:]}, got {value!r}"
+
+
+def _walk(
+    path: Path,
+    node: yaml.Node,
+    model: type[BaseModel] | None,
+    place: Place,
+    lines: dict[Place, int],
+) -> None:
+    """Note the line of everything below a node, and refuse keys that its model does not have."""
+    if isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            lines[(*place, i)] = item.start_mark.line + 1
+            _walk(path, item, model, (*place, i), lines)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value in node.value:
+        key, line = str(key_node.value), key_node.start_mark.line + 1
+        here = (*place, key)
+        if model is not None and key not in model.model_fields:
+            _refuse(f"{path}, line {line}", key, list(model.model_fields))
+        if here in lines:
+            raise RefocusError(
+                f"{path}, line {line}: key '{key}' was already given on line {lines[here]}; "
+                "keep one"
+            )
+        lines[here] = line
+        below = _model_in(model.model_fields[key].annotation) if model else None
+        _walk(path, value, below, here, lines)
+
+
+def _refuse(where: str, key: str, allowed: list[str]) -> None:
+    near = difflib.get_close_matches(key, allowed, n=1)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    raise RefocusError(f"{where}: unknown key '{key}'; {hint}allowed: {', '.join(allowed)}")
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """Find the model in ``Model``, ``Model | None`` or ``list[Model]``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (Union, types.UnionType, list, tuple):
+        for part in get_args(annotation):
+            if (found := _model_in(part)) is not None:
+                return found
+    return None

@@ -1,0 +1,176 @@
+"""What a training run is: the pydantic models behind ``configs/train/*.yaml``."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from refocus.configs.optics import BBBC006, Optics
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SimulationConfig(_Strict):
+    """Simulated pairs: which specimens, through which optics, at which distances."""
+
+    specimens: Path | None = None
+    """Folder of sharp images, searched below; None for synthetic fields alone."""
+    sharpest: float = Field(default=0.7, gt=0, le=1)
+    """Fraction of those images that is kept, the sharpest first."""
+    synthetic: int = Field(default=600, ge=0)
+    """How many synthetic fields are drawn."""
+    synthetic_size: int = Field(default=320, ge=64)
+    """Side of a synthetic field, pixels."""
+    kinds: dict[str, float] = {
+        "nuclei": 5.0,
+        "filaments": 2.0,
+        "membranes": 1.5,
+        "beads": 1.0,
+        "tissue": 1.5,
+        "empty": 0.3,
+    }
+    """Weights of the kinds of synthetic field."""
+    optics: Optics = BBBC006
+    """The light path that distances are stated for."""
+    na: tuple[float, float] = (0.44, 0.58)
+    """Range of numerical apertures."""
+    spherical_waves: float = -0.5
+    """Spherical aberration of the instrument, waves (docs/training.md says how it was measured)."""
+    spherical_spread: float = Field(default=0.12, ge=0)
+    measured_fraction: float = Field(default=0.7, ge=0, le=1)
+    """Fraction of light paths with that aberration; the others have any."""
+    defocus_um: tuple[float, float] = (0.5, 34.0)
+    """Distances from focus, both signs."""
+    near_um: tuple[float, float] = (3.0, 13.0)
+    near_fraction: float = Field(default=0.4, ge=0, le=1)
+    """Fraction of pairs in the range that autofocus misses by most often."""
+    in_focus_fraction: float = Field(default=0.1, ge=0, le=1)
+    tilt_fraction: float = Field(default=0.1, ge=0, le=1)
+    inverted_fraction: float = Field(default=0.04, ge=0, le=1)
+    eight_bit_fraction: float = Field(default=0.4, ge=0, le=1)
+    zoom: tuple[float, float] = (0.6, 1.9)
+    peak_electrons: tuple[float, float] = (150.0, 20000.0)
+    psfs: int = Field(default=700, ge=1)
+    """How many light paths are drawn before training."""
+
+
+class MeasuredConfig(_Strict):
+    """Measured pairs: two folders with the same file names."""
+
+    out_of_focus: Path
+    in_focus: Path
+    fraction: float = Field(default=0.3, ge=0, le=1)
+    """Fraction of the examples of a step."""
+    folds: int = Field(default=4, ge=2)
+    """The wells are dealt into so many folds."""
+    held_out: int | None = Field(default=None, ge=0)
+    """The fold not trained on; None to train on all of them."""
+    distance_um: float | None = Field(default=None, ge=0)
+    """Distance from focus where it is known, µm."""
+
+
+class BBBC006Config(_Strict):
+    """BBBC006v1 as ``refocus-train fetch bbbc006`` lays it out."""
+
+    folder: Path
+    """Holds ``BBBC006_v1_images_z_00`` and its sisters."""
+    planes: list[int] = Field(default=[1, 5, 10], min_length=1)
+    """Planes out of focus, 0 to 33, 2 µm apart."""
+    target: int = Field(default=16, ge=0, le=33)
+    """The plane in focus."""
+    channels: list[Literal[1, 2]] = Field(default=[1, 2], min_length=1)
+    """1: Hoechst (nuclei). 2: phalloidin (actin)."""
+    fraction: float = Field(default=1.0, ge=0, le=1)
+    """Fraction of the examples of a step."""
+    folds: int = Field(default=5, ge=2)
+    """The wells are dealt into so many folds; 5 is the published 4:1."""
+    held_out: int | None = Field(default=0, ge=0)
+    """The fold not trained on, for validation; null to train on all of them."""
+
+
+class StacksConfig(_Strict):
+    """Your own z-stacks: OME-TIFF, OME-Zarr or plain TIFF, one stack or several to a file."""
+
+    folder: Path
+    """Holds the files; a single file is taken too."""
+    focus: Literal["measure"] | int = "measure"
+    """Number of the plane in focus, from 0, or ``measure`` to take the sharpest of each stack."""
+    distances_um: list[float] | None = None
+    """Distances from focus to make pairs at, µm, signed; null takes every plane."""
+    z_step_um: float | None = Field(default=None, gt=0)
+    """Distance of neighbouring planes, µm; null reads it from the file."""
+    largest_shift_px: float = Field(default=1.5, gt=0)
+    """A stack with a plane shifted sideways by more is refused; by twice as much 16 µm away."""
+    fraction: float = Field(default=1.0, ge=0, le=1)
+    """Fraction of the examples of a step."""
+    folds: int = Field(default=4, ge=2)
+    """The files are dealt into so many folds."""
+    held_out: int | None = Field(default=None, ge=0)
+    """The fold not trained on; null to train on all files."""
+
+
+class TrainConfig(_Strict):
+    """One training run, complete.
+
+    Paths are relative to the folder that the command runs in.
+    """
+
+    name: str
+    version: str = "1"
+    licence: str = "BSD-3-Clause"
+    training_data: str
+    """One sentence for the model card."""
+    architecture: Literal["compact", "resnet34"] = "compact"
+    weights: Literal["imagenet", "random"] | Path = "random"
+    """Where the network starts: ImageNet, at random, or a checkpoint."""
+    seed: int = 0
+    steps: int = Field(default=6000, ge=1)
+    batch: int = Field(default=8, ge=1)
+    """Pairs of a step, over all devices."""
+    devices: int = Field(default=1, ge=1)
+    """Processes that share each step (GPUs, or CPU processes where there is none)."""
+    size: int = Field(default=192, ge=64, multiple_of=32)
+    """Side of a pair, pixels."""
+    final_size: int | None = Field(default=None, ge=64, multiple_of=32)
+    """Side of a pair in the last part of the run; null keeps ``size`` throughout."""
+    final_part: float = Field(default=0.5, gt=0, lt=1)
+    """How much of the run that last part is."""
+    learning_rate: float = Field(default=1.5e-3, gt=0)
+    freeze_steps: int = Field(default=0, ge=0)
+    """Steps for which the encoder is left alone (transfer learning)."""
+    loss: Literal["l1", "l1+ssim", "psnr+ssim", "feature", "feature+ssim"] = "l1+ssim"
+    vgg: Literal["imagenet", "random"] = "random"
+    """Weights of the VGG-16 of the feature loss."""
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    workers: int = Field(default=0, ge=0)
+    checkpoint_every: int = Field(default=500, ge=1)
+    average: float = Field(default=0.998, ge=0, lt=1)
+    """Decay of the running average of the weights, which is what is kept."""
+    optics: Optics = Optics()
+    """The light path of measured pairs, for the model card; ``simulation`` brings its own."""
+    simulation: SimulationConfig | None = None
+    measured: list[MeasuredConfig] = []
+    bbbc006: BBBC006Config | None = None
+    stacks: list[StacksConfig] = []
+
+    @model_validator(mode="after")
+    def _some_data(self) -> "TrainConfig":
+        sources: list[MeasuredConfig | StacksConfig | BBBC006Config] = []
+        sources += [*self.measured, *self.stacks, *([self.bbbc006] if self.bbbc006 else [])]
+        fractions = [source.fraction for source in sources]
+        if self.simulation is None and not fractions:
+            raise ValueError(
+                "there is nothing to train on; give 'simulation', 'measured', 'bbbc006' or 'stacks'"
+            )
+        if self.simulation is None and abs(sum(fractions) - 1) > 0.001:
+            raise ValueError("without 'simulation', the fractions of the data must add up to 1")
+        if self.simulation is not None and sum(fractions) > 1.001:
+            raise ValueError("the fractions of the measured data add up to more than 1")
+        for source in sources:
+            if source.held_out is not None and source.held_out >= source.folds:
+                raise ValueError(f"'held_out: {source.held_out}' must be below 'folds'")
+        if self.batch % self.devices:
+            raise ValueError(f"batch {self.batch} cannot be shared by {self.devices} devices")
+        return self

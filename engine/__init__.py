@@ -1,0 +1,10 @@
+"""A frame in, a refocused frame out.
+
+An engine takes raw camera pixels and gives back pixels of the same shape and dtype; everything
+between (conversion, normalisation, padding, tiling, the network) belongs to it.
+"""
+
+from refocus.engine.open import open_engine
+from refocus.engine.protocol import Engine, EngineError, EngineInfo
+
+__all__ = ["Engine", "EngineError", "EngineInfo", "open_engine"]

@@ -1,0 +1,102 @@
+"""What every engine does around its network: check, normalise, pad, and back."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refocus.engine.protocol import EngineError, Frame, NotFiniteError
+from refocus.optics.normalise import brightness
+
+SMALLEST = 32
+STRIDE = 32
+"""Height and width given to a network are multiples of it: enough for every architecture."""
+
+LIMIT = 256.0
+"""Largest distance from the offset that a network is shown, in network units.
+
+A hot pixel of a dark frame lies tens of thousands of units up, where FP16 overflows; what is over
+the limit goes around the network and is added back.
+"""
+
+Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+"""``(H, W)`` network units in and out, H and W multiples of :data:`STRIDE`."""
+
+
+def check_frame(frame: Frame) -> None:
+    """Refuse what is no camera frame.
+
+    Raises
+    ------
+    EngineError
+        It is not ``(H, W)``, not ``uint8`` or ``uint16``, or smaller than 32×32.
+    """
+    if frame.ndim != 2:
+        raise EngineError(
+            f"frame of shape {frame.shape}: one channel (H, W) is needed; "
+            "set the camera to monochrome"
+        )
+    if frame.dtype not in (np.uint8, np.uint16):
+        raise EngineError(f"frame of {frame.dtype}: uint8 or uint16 is needed")
+    if min(frame.shape) < SMALLEST:
+        raise EngineError(f"frame of {frame.shape}: {SMALLEST}×{SMALLEST} is the smallest")
+
+
+def padded_shape(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Round height and width up to multiples of :data:`STRIDE`."""
+    height, width = (-(-n // STRIDE) * STRIDE for n in shape)
+    return height, width
+
+
+def run_network(frame: Frame, network: Network) -> Frame:
+    """Refocus a frame with a network that knows nothing of counts.
+
+    Parameters
+    ----------
+    frame
+        ``(H, W)``, ``uint8`` or ``uint16``.
+    network
+        Works on padded, normalised pixels.
+
+    Returns
+    -------
+    Frame
+        Same shape and dtype.
+
+    Raises
+    ------
+    EngineError
+        The frame is not one (:func:`check_frame`).
+    NotFiniteError
+        The network gave NaN or infinity.
+    """
+    check_frame(frame)
+    level = brightness(frame)
+    height, width = frame.shape
+    tall, wide = padded_shape(frame.shape)
+    pixels = level.apply(frame)
+    over = _over_limit(pixels)
+    seen = pixels if over is None else pixels - over
+    if (tall, wide) != (height, width):
+        seen = np.pad(seen, ((0, tall - height), (0, wide - width)), mode="reflect")
+    refocused = network(seen)[:height, :width]
+    if over is not None:
+        refocused = refocused + over
+    if not np.isfinite(refocused.sum(dtype=np.float64)):
+        raise NotFiniteError()
+    return level.undo(refocused, frame.dtype)
+
+
+def _over_limit(pixels: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Give what lies beyond ±:data:`LIMIT`, or None where nothing does."""
+    if pixels.max() <= LIMIT and pixels.min() >= -LIMIT:
+        return None
+    over: NDArray[np.float32] = pixels - np.clip(pixels, -LIMIT, LIMIT)
+    return over
+
+
+def warm_up_frame(shape: tuple[int, int], dtype: np.dtype[Any]) -> Frame:
+    """Make a frame to warm up with: a ramp, so that its brightness can be measured."""
+    ramp = np.arange(shape[0] * shape[1], dtype=np.uint32).reshape(shape)
+    return (ramp % (np.iinfo(dtype).max // 2)).astype(dtype)

@@ -1,0 +1,71 @@
+"""Model files: an ONNX graph that carries its own card and checksum."""
+
+import hashlib
+from importlib.resources import files
+from pathlib import Path
+
+import onnx
+from pydantic import ValidationError
+
+from refocus.configs import ModelCard
+from refocus.engine.protocol import EngineError
+
+CARD_KEY = "refocus"
+DEFAULT_MODEL = "refocus-compact.onnx"
+
+
+def default_model() -> Path:
+    """Find the model that ships in the package."""
+    return Path(str(files("refocus.engine") / "models" / DEFAULT_MODEL))
+
+
+def initialisers_sha256(model: onnx.ModelProto) -> str:
+    """Digest a model's weights: name, type, shape and bytes of every initialiser, in order."""
+    digest = hashlib.sha256()
+    for tensor in model.graph.initializer:
+        digest.update(f"{tensor.name}|{tensor.data_type}|{list(tensor.dims)}|".encode())
+        digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+    return digest.hexdigest()
+
+
+def embed_card(model: onnx.ModelProto, card: ModelCard) -> ModelCard:
+    """Write a card into a model's metadata, with the checksum of its weights; give it back."""
+    signed = card.model_copy(update={"sha256": initialisers_sha256(model)})
+    for stale in [p for p in model.metadata_props if p.key == CARD_KEY]:
+        model.metadata_props.remove(stale)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = CARD_KEY, signed.model_dump_json()
+    return signed
+
+
+def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
+    """Read a model and check its weights against its card.
+
+    Raises
+    ------
+    EngineError
+        The file is missing, is no ONNX, has no card, or its weights are not those of the card.
+    """
+    if not path.is_file():
+        raise EngineError(f"{path}: no such model; give a .onnx file made by 'refocus-export onnx'")
+    try:
+        model = onnx.load(str(path))
+        onnx.checker.check_model(model)
+    except Exception as error:  # protobuf and onnx each raise their own
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise EngineError(
+            f"{path}: not a readable ONNX model ({reason}); fetch or export it again"
+        ) from error
+    cards = [p.value for p in model.metadata_props if p.key == CARD_KEY]
+    if not cards:
+        raise EngineError(f"{path}: carries no model card; export it with 'refocus-export onnx'")
+    try:
+        card = ModelCard.model_validate_json(cards[0])
+    except ValidationError as error:
+        raise EngineError(f"{path}: its model card is not valid ({error.errors()[0]})") from error
+    if card.sha256 != initialisers_sha256(model):
+        raise EngineError(
+            f"{path}: weights do not match the checksum of its card; it is damaged or was altered: "
+            "fetch or export it again"
+        )
+    return model, card

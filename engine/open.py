@@ -1,0 +1,110 @@
+"""Choosing an engine by name."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from refocus.engine.model_file import default_model
+from refocus.engine.nvidia import find_gpu
+from refocus.engine.protocol import Engine, EngineError
+
+NAMES = ("auto", "tensorrt", "tensorrt-rtx", "torch", "openvino", "fake")
+FASTEST_FIRST = ("tensorrt", "tensorrt-rtx", "torch", "openvino")
+
+
+def open_engine(
+    engine: str | Path = "auto", model: Path | None = None, device: str | None = None
+) -> Engine:
+    """Open an engine.
+
+    Parameters
+    ----------
+    engine
+        ``"auto"`` takes the fastest that this machine has: TensorRT, TensorRT-RTX, PyTorch with
+        CUDA, and OpenVINO where there is no NVIDIA GPU or none of them runs; the log
+        ``refocus.engine`` says why one was passed over. A name takes that one; the path of a
+        ``.onnx`` file is run by the fastest, the path of a ``.plan`` by TensorRT.
+    model
+        ONNX file; default: the model that ships in the package.
+    device
+        ``"CPU"`` or ``"GPU"`` of OpenVINO, ``"cpu"`` or ``"cuda"`` of PyTorch. Default: the best.
+
+    Returns
+    -------
+    Engine
+        To be closed by the caller.
+
+    Raises
+    ------
+    EngineError
+        There is no such engine, or the model cannot be run.
+    """
+    name = str(engine)
+    if name == "fake":
+        from refocus.engine.fake import FakeEngine
+
+        return FakeEngine()
+    if name in NAMES:
+        chosen = model or default_model()
+        return _auto(chosen, device) if name == "auto" else _openers(chosen, device)[name]()
+    suffix = Path(name).suffix.lower()
+    if suffix in (".plan", ".engine"):
+        from refocus.engine.tensorrt_engine import TensorRtEngine
+
+        return TensorRtEngine.from_plan(Path(name))
+    if suffix == ".safetensors":
+        raise EngineError(f"{name}: a checkpoint; make a model of it with 'refocus-export onnx'")
+    if suffix == ".onnx" or Path(name).exists():
+        return _auto(Path(name), device)
+    raise EngineError(
+        f"engine {name!r}: not known; allowed: {', '.join(NAMES)}, or the path of a .onnx model"
+    )
+
+
+def _auto(model: Path, device: str | None) -> Engine:
+    openers = _openers(model, device)
+    if device is not None or find_gpu() is None:
+        return openers["torch" if device and device.startswith(("cuda", "cpu")) else "openvino"]()
+    from refocus.engine.fallback import FallbackEngine
+
+    # PyTorch on the CPU would be slower than OpenVINO
+    openers["torch"] = _openers(model, "cuda")["torch"]
+    return FallbackEngine({name: openers[name] for name in FASTEST_FIRST})
+
+
+def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]:
+    """Say how each engine is opened; what it needs is imported only then."""
+
+    def tensorrt() -> Engine:
+        from refocus.engine.tensorrt_engine import TensorRtEngine
+
+        return TensorRtEngine(model, "tensorrt")
+
+    def tensorrt_rtx() -> Engine:
+        from refocus.engine.tensorrt_engine import TensorRtEngine
+
+        return TensorRtEngine(model, "tensorrt-rtx")
+
+    def torch() -> Engine:
+        try:
+            from refocus.engine.torch_engine import TorchEngine
+        except ImportError as error:
+            raise EngineError(
+                f"PyTorch cannot be imported ({error}); install it: pip install torch"
+            ) from error
+        return TorchEngine(model, device)
+
+    def openvino() -> Engine:
+        try:
+            from refocus.engine.openvino_engine import OpenVinoEngine
+        except ImportError as error:
+            raise EngineError(
+                f"OpenVINO cannot be imported ({error}); install it: pip install openvino"
+            ) from error
+        return OpenVinoEngine(model, device=device or "CPU")
+
+    return {
+        "tensorrt": tensorrt,
+        "tensorrt-rtx": tensorrt_rtx,
+        "torch": torch,
+        "openvino": openvino,
+    }

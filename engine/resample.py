@@ -1,0 +1,123 @@
+"""Frames of another pixel size than the model was trained for.
+
+A frame is brought to the model's pixel size and refocused there; what the network *changed* is
+brought back and added to the captured frame. What resampling loses was then never taken away.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from refocus.engine.frames import SMALLEST, check_frame, warm_up_frame
+from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
+
+TOLERANCE = 0.10
+"""A model works as it is on pixels that differ by less."""
+LARGEST_FACTOR = 8.0
+
+
+def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
+    """Let an engine work on frames of this pixel size.
+
+    Parameters
+    ----------
+    engine
+        Open; it is closed with the one given back.
+    pixel_size_um
+        Of the camera at the specimen; 0.0 where it is not known.
+
+    Returns
+    -------
+    Engine
+        The same one where the size is not known, the model states none, or the two differ by at
+        most 10 %; otherwise one that resamples, and a warning in the log ``refocus.engine``.
+
+    Raises
+    ------
+    EngineError
+        The size is negative or not a number, or over eight times off.
+    """
+    if not math.isfinite(pixel_size_um) or pixel_size_um < 0:
+        raise EngineError(f"pixel size {pixel_size_um} µm: a positive number is needed")
+    card = engine.info.card
+    if card is None or pixel_size_um == 0.0:
+        return engine
+    factor = pixel_size_um / card.optics.pixel_size_um
+    if abs(factor - 1.0) <= TOLERANCE:
+        return engine
+    if not 1 / LARGEST_FACTOR <= factor <= LARGEST_FACTOR:
+        raise EngineError(
+            f"pixel size {pixel_size_um:g} µm: the model {card.name} is for "
+            f"{card.optics.pixel_size_um:g} µm, too far off to resample; "
+            "check the pixel size configuration, or take another model"
+        )
+    log.warning(
+        "pixels of %g µm, and the model %s is for %g µm: frames are resampled to it and the "
+        "correction back; a model trained for your objective would do better",
+        pixel_size_um,
+        card.name,
+        card.optics.pixel_size_um,
+    )
+    return ResamplingEngine(engine, factor)
+
+
+class ResamplingEngine:
+    """Refocuses at another sampling.
+
+    Parameters
+    ----------
+    engine
+        The one that works at the model's pixel size.
+    factor
+        Pixels of the model per pixel of the camera, along each axis.
+    """
+
+    def __init__(self, engine: Engine, factor: float) -> None:
+        self._engine = engine
+        self._factor = factor
+
+    @property
+    def info(self) -> EngineInfo:
+        """Which engine runs which model."""
+        return self._engine.info
+
+    def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        """Warm up for the size that frames of this shape are brought to."""
+        self.refocus(warm_up_frame(shape, dtype))
+
+    def refocus(self, frame: Frame) -> Frame:
+        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+        check_frame(frame)
+        height, width = frame.shape
+        shape = (self._length(height), self._length(width))
+        top = 0xFF if frame.dtype == np.uint8 else 0xFFFF
+        # in sixteen bits whatever the camera's, so that rounding costs an 8-bit frame nothing
+        gain = 256.0 if frame.dtype == np.uint8 else 1.0
+        captured = frame.astype(np.float32)
+        seen = np.rint(np.clip(_resized(captured, shape), 0, top) * gain).astype(np.uint16)
+        refocused = self._engine.refocus(seen)
+        correction = (refocused.astype(np.float32) - seen.astype(np.float32)) / gain
+        restored = captured + _resized(correction, (height, width))
+        counts: Frame = np.clip(np.rint(restored), 0, top).astype(frame.dtype)
+        return counts
+
+    def close(self) -> None:
+        """Release the device."""
+        self._engine.close()
+
+    def _length(self, pixels: int) -> int:
+        return max(SMALLEST, round(pixels * self._factor))
+
+
+def _resized(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Bring an image to a shape, without aliasing; pixel edges, not centres, stay in place."""
+    zoom = [new / old for new, old in zip(shape, image.shape, strict=True)]
+    blur = [max(0.0, (1 / z - 1) / 2) for z in zoom]
+    smooth = ndimage.gaussian_filter(image, blur) if any(blur) else image
+    result: NDArray[np.float32] = ndimage.zoom(
+        smooth, zoom, order=1, mode="grid-mirror", grid_mode=True
+    )
+    return result

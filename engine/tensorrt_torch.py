@@ -1,0 +1,62 @@
+"""A TensorRT plan that reads and writes PyTorch's device memory."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from refocus.engine.protocol import DeviceError
+from refocus.engine.torch_frames import TensorNetwork
+
+_TYPES = {"FLOAT": torch.float32, "HALF": torch.float16}
+
+
+def bind(engine: Any, shape: tuple[int, int]) -> TensorNetwork:
+    """Make a network of a deserialised plan, for padded frames of one shape.
+
+    It runs on PyTorch's current stream, so a CUDA graph can capture it. One call at a time.
+
+    Raises
+    ------
+    DeviceError
+        The plan does not serve this shape, or the device is out of memory.
+    """
+    context = engine.create_execution_context()
+    if context is None:
+        raise MemoryError(
+            f"the GPU has no room for the {engine.device_memory_size_v2 / 2**20:.0f} MiB "
+            "that the engine needs"
+        )
+    if not context.set_input_shape("frames", (1, 1, *shape)):
+        raise DeviceError(f"the engine does not serve frames of {shape[0]}×{shape[1]}")
+    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+    outputs = {
+        name: torch.empty(
+            tuple(context.get_tensor_shape(name)),
+            dtype=_TYPES[engine.get_tensor_dtype(name).name],
+            device="cuda",
+        )
+        for name in names
+        if name != "frames"
+    }
+
+    def run(pixels: Tensor) -> Tensor:
+        held = pixels.contiguous()
+        context.set_tensor_address("frames", held.data_ptr())
+        for name, tensor in outputs.items():
+            context.set_tensor_address(name, tensor.data_ptr())
+        if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
+            raise DeviceError("TensorRT could not run the engine; the device may have failed")
+        return outputs["refocused"]
+
+    return run
+
+
+def run_once(engine: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run ``(H, W)`` pixels from host memory, and wait."""
+    run = bind(engine, (pixels.shape[0], pixels.shape[1]))
+    batch = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].cuda()
+    result: NDArray[np.float32] = run(batch)[0, 0].cpu().numpy()
+    return result

@@ -1,0 +1,281 @@
+"""The command ``refocus-export``: a checkpoint becomes ONNX, then an engine; each is verified."""
+
+import json
+import logging
+import math
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from refocus.configs import RefocusError
+
+if TYPE_CHECKING:
+    from refocus.engine.parity import Difference
+
+OVER_BOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+app = typer.Typer(
+    name="refocus-export",
+    help="Make ONNX models and TensorRT engines, and verify each against the one before.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+ONNX_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-export onnx runs/compact/model.safetensors
+
+refocus-export onnx runs/resnet34/model.safetensors --precision fp16 --output resnet34.fp16.onnx
+"""
+TENSORRT_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-export tensorrt model.onnx --frame 2048x2048
+
+refocus-export tensorrt model.onnx --frame 512x512 --max-frame 2048x2048 --output model.plan
+
+refocus-export tensorrt model.onnx --runtime tensorrt-rtx --target 8.9 --output rtx4090.plan
+"""
+VERIFY_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-export verify model.safetensors model.onnx
+
+refocus-export verify model.onnx model.fp16.onnx --json
+"""
+
+
+class Precision(StrEnum):
+    """Arithmetic of the exported network."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+
+
+class RuntimeName(StrEnum):
+    """Which TensorRT."""
+
+    AUTO = "auto"
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+def _frame(text: str, option: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{2,5})[x×](\d{2,5})", text.strip().lower())
+    if not found or min(map(int, found.groups())) < 32:
+        raise RefocusError(f"{option} {text}: give HEIGHTxWIDTH, 32 or more each, as 2048x2048")
+    return int(found[1]), int(found[2])
+
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+
+@app.command("onnx", epilog=ONNX_EXAMPLES)
+def to_onnx(
+    checkpoint: Annotated[Path, typer.Argument(help="A .safetensors made by refocus-train.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: beside the checkpoint.")
+    ] = None,
+    precision: Annotated[
+        Precision, typer.Option(help="fp16 keeps pixels and the final sum in fp32.")
+    ] = Precision.FP32,
+    as_json: JsonOption = False,
+) -> None:
+    """Export a checkpoint to one ONNX file, which carries its own card."""
+    half = precision is Precision.FP16
+    path = output or checkpoint.with_suffix(".fp16.onnx" if half else ".onnx")
+    if path.suffix.lower() != ".onnx":
+        raise RefocusError(f"{path}: a model's file name ends in .onnx; change --output")
+    with _spinner("exporting and verifying", quiet=as_json):
+        from refocus.engine.model_file import read_model
+        from refocus.export.to_onnx import onnx_from_checkpoint, opset
+
+        card = onnx_from_checkpoint(checkpoint, path, half)
+        model, _ = read_model(path)
+    facts = {
+        "model": f"{card.name} {card.version}",
+        "architecture": card.architecture,
+        "precision": precision.value,
+        "opset": opset(model),
+        "sha256": card.sha256,
+        "size_bytes": path.stat().st_size,
+        "output": str(path),
+    }
+    _print_facts(facts, as_json)
+
+
+@app.command("tensorrt", epilog=TENSORRT_EXAMPLES)
+def to_tensorrt(  # noqa: PLR0917
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model with a card.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Default: the cache of engines.")
+    ] = None,
+    runtime: Annotated[
+        RuntimeName, typer.Option(help="Default: the first that is installed.")
+    ] = RuntimeName.AUTO,
+    frame: Annotated[str, typer.Option(metavar="HxW", help="The camera's frame.")] = "512x512",
+    max_frame: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Serve any size up to this one."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=64, help="Frames at a time.")] = 1,
+    target: Annotated[
+        str | None,
+        typer.Option(metavar="CC", help="Compute capability to build for, as 8.9."),
+    ] = None,
+    workspace: Annotated[
+        float, typer.Option(min=0.1, metavar="GIB", help="Memory the builder may use.")
+    ] = 2.0,
+    layers: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write what each layer became, as JSON (needs the GPU)."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Build an FP16 engine; the FP16 graph is verified on the CPU first."""
+    from refocus.export.to_tensorrt import tensorrt_from_onnx
+
+    with _spinner("verifying and building", quiet=as_json) as show:
+        built = tensorrt_from_onnx(
+            model,
+            output,
+            runtime=runtime.value,
+            frame=_frame(frame, "--frame"),
+            max_frame=_frame(max_frame, "--max-frame") if max_frame else None,
+            batch=batch,
+            target=target,
+            workspace_gib=workspace,
+            progress=show,
+        )
+    if layers is not None:
+        from refocus.engine.tensorrt_build import layers as describe_layers
+        from refocus.engine.tensorrt_build import load_runtime
+
+        described = describe_layers(built.path.read_bytes(), load_runtime(runtime.value))
+        layers.write_text(json.dumps(described, indent=2), encoding="utf-8")
+    facts = {
+        **built.description,
+        "size_bytes": built.size,
+        "from_cache": built.from_cache,
+        "output": str(built.path),
+    }
+    _print_facts(facts, as_json)
+
+
+@app.command("verify", epilog=VERIFY_EXAMPLES)
+def verify_forms(
+    reference: Annotated[Path, typer.Argument(metavar="A", help="The form that is trusted.")],
+    candidate: Annotated[Path, typer.Argument(metavar="B", help="The form to compare with it.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Compare two forms of a model (.safetensors, .onnx, .plan) on frames that break exports.
+
+    Exit status 1 where they differ by more than the bound.
+    """
+    with _spinner("comparing", quiet=as_json):
+        from refocus.engine.parity import LARGEST, MEAN, passed
+        from refocus.export.verify import verify
+
+        differences = verify(reference, candidate)
+    fine = passed(differences)
+    if as_json:
+        frames = [
+            {k: v if isinstance(v, str) or math.isfinite(v) else None for k, v in vars(d).items()}
+            for d in differences
+        ]
+        bound = {"largest": LARGEST, "mean": MEAN}
+        report = {"a": str(reference), "b": str(candidate), "passed": fine, "bound": bound}
+        print(json.dumps({**report, "frames": frames}, indent=2))
+    else:
+        out.print(differences_table(differences))
+        bound_text = f"bound: largest {LARGEST:.0%}, mean {MEAN:.2%} of the range"
+        out.print(
+            f"[green]passed[/green]  {bound_text}" if fine else f"[red]over[/red]  {bound_text}"
+        )
+    if not fine:
+        raise typer.Exit(OVER_BOUND)
+
+
+def differences_table(differences: "list[Difference]") -> Table:
+    """Lay the differences out, one frame a line."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("frame")
+    for heading in ("largest", "mean", "PSNR"):
+        table.add_column(heading, justify="right")
+    table.add_column("")
+    for d in differences:
+        psnr = f"{d.psnr_db:.1f} dB" if math.isfinite(d.psnr_db) else "equal"
+        if not math.isfinite(d.largest):
+            psnr = ""
+        table.add_row(d.frame, f"{d.largest:.4%}", f"{d.mean:.5%}", psnr, f"[red]{d.problem}[/red]")
+    return table
+
+
+def main() -> None:
+    """Run the command; bad input is one line and exit status 2, over the bound is 1."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(message)s",
+        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
+    )
+    try:
+        result = app(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; nothing half-written is left", INTERRUPTED)
+    except RefocusError as error:
+        return _fail(str(error), BAD_INPUT)
+    except _UsageError as error:
+        hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-export")
+        text = getattr(error, "format_message", error.__str__)()
+        return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
+
+
+_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
+
+
+def _fail(text: str, status: int) -> int:
+    err.print(f"refocus-export: {text}", style="red", markup=False)
+    return status
+
+
+def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    for name, value in facts.items():
+        out.print(f"[dim]{name.replace('_', ' '):<16}[/dim] ", end="")
+        out.print(str(value), markup=False)
+
+
+@contextmanager
+def _spinner(what: str, quiet: bool) -> Iterator[Any]:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    hidden = quiet or not err.is_terminal
+    with Progress(*columns, console=err, transient=True, disable=hidden) as bar:
+        task = bar.add_task(what, total=None)
+
+        def show(phase: str, done: int, steps: int) -> None:
+            bar.update(task, description=phase[:40], completed=done, total=steps or None)
+
+        yield show

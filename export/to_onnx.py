@@ -1,0 +1,159 @@
+"""Checkpoint to ONNX: one file, dynamic batch, height and width, card in the metadata."""
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from refocus.configs import ModelCard, RefocusError
+from refocus.engine.half_precision import half_precision
+from refocus.engine.model_file import embed_card
+from refocus.export.verify import require_parity
+from refocus.training.checkpoint import load_model
+
+OUTPUTS = ("refocused", "distance_um", "error")
+
+
+def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> ModelCard:
+    """Export a checkpoint, and compare the two before the file appears.
+
+    Parameters
+    ----------
+    checkpoint
+        ``.safetensors`` with a card.
+    output
+        The ``.onnx`` file to write.
+    half
+        Make it FP16; pixels, and the sum with the correction, stay FP32.
+
+    Returns
+    -------
+    ModelCard
+        As embedded, with the checksum of the weights.
+
+    Raises
+    ------
+    RefocusError
+        The checkpoint cannot be read, a weight does not fit FP16, the file cannot be written, or
+        ONNX does not compute what PyTorch does.
+    """
+    network, card = load_model(checkpoint)
+    model = convert(network)
+    worst = largest_difference(network, model)
+    if not worst < 1e-3:
+        raise RefocusError(
+            f"{checkpoint}: ONNX differs from PyTorch by {worst:.2%} of the range; not written"
+        )
+    if half:
+        model = half_precision(model)
+    card = embed_card(model, card)
+    onnx.checker.check_model(model, full_check=True)
+    save_verified(model, output, checkpoint)
+    return card
+
+
+def save_verified(model: onnx.ModelProto, output: Path, reference: Path) -> None:
+    """Write a model once it agrees with what it was made from; no half-written file is left.
+
+    Raises
+    ------
+    RefocusError
+        They do not agree, or the file cannot be written.
+    """
+    part = output.with_name(f"{output.stem}.part.onnx")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, str(part))
+        require_parity(reference, part)
+        os.replace(part, output)
+    except OSError as error:
+        raise RefocusError(f"{output}: cannot be written ({error.strerror})") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Give the version of ONNX's own operators that a model needs."""
+    return next(int(o.version) for o in model.opset_import if not o.domain)
+
+
+def convert(network: nn.Module) -> onnx.ModelProto:
+    """Trace a network into an ONNX graph; frames are ``(N, 1, H, W)``, multiples of its stride."""
+    stride = int(network.stride)  # type: ignore[arg-type]
+    batch = torch.export.Dim("batch", min=1, max=256)
+    height = torch.export.Dim("height", min=1, max=16384 // stride)
+    width = torch.export.Dim("width", min=1, max=16384 // stride)
+    shapes = {0: batch, 2: stride * height, 3: stride * width}
+    example = torch.zeros(2, 1, stride * 4, stride * 6)
+    with warnings.catch_warnings(), _quiet():
+        warnings.simplefilter("ignore")  # the exporter warns of its own internals
+        program = torch.onnx.export(
+            network.eval(),
+            (example,),
+            input_names=["frames"],
+            output_names=list(OUTPUTS),
+            dynamic_shapes=(shapes,),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    return _anonymous(program.model_proto)
+
+
+def _anonymous(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Take out the exporter's notes on every node: they hold the paths of whoever exported."""
+    graph = model.graph
+    values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
+    for part in (model, graph, *graph.node, *values):
+        del part.metadata_props[:]
+        part.ClearField("doc_string")
+    return model
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the exporter's lines about torchvision, which is not needed."""
+    exporter = logging.getLogger("torch.onnx")
+    before, exporter.disabled = exporter.level, False
+    exporter.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        exporter.setLevel(before)
+
+
+def largest_difference(network: nn.Module, model: onnx.ModelProto) -> float:
+    """Run both on real-valued frames of several sizes; give the worst difference over the range."""
+    import openvino as ov
+
+    compiled = ov.Core().compile_model(
+        ov.Core().read_model(model.SerializeToString()),
+        "CPU",
+        {"INFERENCE_PRECISION_HINT": "f32"},
+    )
+    stride = int(network.stride)  # type: ignore[arg-type]
+    worst = 0.0
+    for number, (n, height, width) in enumerate(((1, 4, 4), (2, 8, 5), (1, 3, 11))):
+        frames = _frames(number, n, height * stride, width * stride)
+        with torch.inference_mode():
+            wanted = network(torch.from_numpy(frames)).pixels.numpy()
+        given = compiled([frames])["refocused"]
+        difference = float(np.abs(given - wanted).max() / max(float(np.ptp(wanted)), 1e-6))
+        worst = max(worst, difference if np.isfinite(difference) else float("inf"))
+    return worst
+
+
+def _frames(seed: int, n: int, height: int, width: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng(seed)
+    frames = rng.normal(0.2, 0.1, (n, 1, height, width)).astype(np.float32)
+    frames[:, :, height // 4 : height // 2, width // 4 : width // 2] += 0.8
+    return frames

@@ -1,0 +1,133 @@
+"""Comparing two forms of a model: checkpoint, ONNX in FP32 or FP16, TensorRT engine.
+
+Each form runs as an engine does, raw counts in and out; the FP16 graph is computed in FP16, which
+OpenVINO on a CPU would not do.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from refocus.configs import RefocusError
+from refocus.engine.frames import run_network, warm_up_frame
+from refocus.engine.half_precision import precision
+from refocus.engine.model_file import read_model
+from refocus.engine.parity import Difference, compare, passed
+from refocus.engine.protocol import Engine, EngineInfo, Frame
+from refocus.training.checkpoint import load_model
+
+PLANS = (".plan", ".engine")
+
+
+class CheckpointEngine:
+    """A checkpoint behind the engines' seam: PyTorch in FP32 on the CPU, the reference.
+
+    Parameters
+    ----------
+    checkpoint
+        ``.safetensors`` with a card.
+    """
+
+    def __init__(self, checkpoint: Path) -> None:
+        self._network, self._card = load_model(checkpoint)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Which engine runs which model."""
+        return EngineInfo("checkpoint", "CPU", "f32", self._card)
+
+    def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
+        """Run once."""
+        self.refocus(warm_up_frame(shape, dtype))
+
+    def refocus(self, frame: Frame) -> Frame:
+        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+        return run_network(frame, self._infer)
+
+    def close(self) -> None:
+        """Do nothing: there is no device to release."""
+
+    def _infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            refocused: NDArray[np.float32] = (
+                self._network(torch.from_numpy(np.ascontiguousarray(pixels))[None, None])
+                .pixels[0, 0]
+                .numpy()
+            )
+        return refocused
+
+
+def open_form(path: Path) -> Engine:
+    """Open a model in whichever form it is.
+
+    Raises
+    ------
+    RefocusError
+        There is no such file, it is none of the forms, or it cannot run here.
+    """
+    if not path.is_file():
+        raise RefocusError(
+            f"{path}: no such file; give a checkpoint (.safetensors), a model (.onnx), "
+            "or an engine (.plan)"
+        )
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        return CheckpointEngine(path)
+    if suffix == ".onnx":
+        model, _ = read_model(path)
+        if precision(model) == "fp16":
+            from refocus.engine.torch_engine import TorchEngine
+
+            return TorchEngine(path, "cpu")
+        from refocus.engine.openvino_engine import OpenVinoEngine
+
+        return OpenVinoEngine(path, precision="f32")
+    if suffix in PLANS:
+        from refocus.engine.tensorrt_engine import TensorRtEngine
+
+        return TensorRtEngine.from_plan(path)
+    raise RefocusError(
+        f"{path}: not a form of a model; give a checkpoint (.safetensors), a model (.onnx), "
+        "or an engine (.plan)"
+    )
+
+
+def verify(reference: Path, candidate: Path) -> list[Difference]:
+    """Run two forms of a model over the adversarial frames.
+
+    Raises
+    ------
+    RefocusError
+        One of them cannot be opened.
+    """
+    opened = open_form(reference)
+    try:
+        other = open_form(candidate)
+        try:
+            return compare(opened, other)
+        finally:
+            other.close()
+    finally:
+        opened.close()
+
+
+def require_parity(reference: Path, candidate: Path) -> list[Difference]:
+    """Verify, and refuse what is over the bound.
+
+    Raises
+    ------
+    RefocusError
+        They differ by more than the bound; the worst frame is named.
+    """
+    differences = verify(reference, candidate)
+    if not passed(differences):
+        worst = max(differences, key=lambda d: (bool(d.problem), d.largest))
+        raise RefocusError(
+            f"{candidate.name} does not agree with {reference}: {worst.problem} "
+            f"on the frame '{worst.frame}' (largest {worst.largest:.2%}, mean {worst.mean:.3%}); "
+            "it was not written"
+        )
+    return differences

@@ -1,0 +1,72 @@
+"""Ten minutes of frames (``make soak``): memory stays flat, every frame is accounted for.
+
+``REFOCUS_SOAK_SECONDS`` makes it shorter.
+"""
+
+import gc
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refocus.acquisition import attach, subscribe
+from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.engine.fake import FakeEngine
+
+from .conftest import loops
+
+SECONDS = float(os.environ.get("REFOCUS_SOAK_SECONDS", "600"))
+
+
+def resident_mb():
+    gc.collect()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE") / 2**20
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads memory as Linux tells it")
+def test_memory_is_flat_and_the_accounts_are_exact():
+    """Runs back to back, an engine slower than the camera, a reader that follows, live mode too."""
+    megabytes, threads, received = [], [], 0
+    begun = time.monotonic()
+    with SimulatedMicroscope(frame_shape=(256, 256), fps=200) as microscope:
+        core = microscope.core
+        with attach(core, engine=FakeEngine(0.008), publish="tcp://127.0.0.1:*") as live:
+
+            def read():
+                nonlocal received
+                with subscribe(live.endpoint, timeout=60, runs=None) as subscription:
+                    for _ in subscription:
+                        received += 1
+                        if done.is_set():
+                            return
+
+            done = threading.Event()
+            reader = threading.Thread(target=read, daemon=True)
+            reader.start()
+            while time.monotonic() < begun + SECONDS:
+                core.mda.run(loops(500))
+                assert live.wait(60)
+                stats = live.stats.check()
+                assert stats.received + stats.camera_gaps >= 500
+                assert stats.received == stats.published + stats.dropped
+                core.startContinuousSequenceAcquisition()
+                time.sleep(0.3)
+                core.stopSequenceAcquisition()
+                assert live.wait(60)
+                live.stats.check()
+                megabytes.append(resident_mb())
+                threads.append(threading.active_count())
+            done.set()
+            core.mda.run(loops(100))
+        reader.join(10)
+    warm = max(2, len(megabytes) // 5)  # the ring of the core fills first
+    early, late = np.median(megabytes[warm : 2 * warm]), np.median(megabytes[-warm:])
+    print(f"{len(megabytes)} rounds, {received} received, {early:.1f} MB, then {late:.1f} MB")
+    assert received > 0
+    assert late <= 1.02 * early
+    assert max(threads[warm:]) <= max(threads[:warm])

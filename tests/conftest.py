@@ -1,0 +1,86 @@
+"""What tests of several folders share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from refocus.acquisition.simulated import SimulatedMicroscope
+
+
+@pytest.fixture
+def microscope() -> Iterator[SimulatedMicroscope]:
+    """Give a small simulated microscope in focus, as fast as it can."""
+    with SimulatedMicroscope(frame_shape=(96, 96)) as microscope:
+        yield microscope
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Give the folder of real images beside the checkout, or skip the test."""
+    folder = Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"needs the real images in {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a compact network with random weights that do something, as a checkpoint."""
+    import torch
+
+    from refocus.configs import ModelCard, Optics
+    from refocus.training.checkpoint import build, save_model
+
+    generator = torch.Generator().manual_seed(7)
+    network = build("compact")
+    with torch.no_grad():
+        for weight in network.parameters():
+            if weight.ndim > 1:
+                spread = 0.5 / weight[0].numel() ** 0.5
+                weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+    card = ModelCard(
+        name="random",
+        version="1",
+        architecture="compact",
+        optics=Optics(),
+        defocus_um=(-20.0, 20.0),
+        training_data="none: the weights are random",
+        licence="BSD-3-Clause",
+    )
+    path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
+    save_model(path, network, card)
+    return path
+
+
+@pytest.fixture(scope="session")
+def model_file(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the same network as an ONNX model with a card."""
+    import onnx
+
+    from refocus.engine.model_file import embed_card
+    from refocus.export.to_onnx import convert
+    from refocus.training.checkpoint import load_model
+
+    network, card = load_model(checkpoint_file)
+    model = convert(network)
+    embed_card(model, card)
+    path = tmp_path_factory.mktemp("model") / "random.onnx"
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def half_model_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the same network in FP16."""
+    import onnx
+
+    from refocus.engine.half_precision import half_precision
+    from refocus.engine.model_file import embed_card, read_model
+
+    model, card = read_model(model_file)
+    half = half_precision(model)
+    embed_card(half, card)
+    path = tmp_path_factory.mktemp("half") / "random.fp16.onnx"
+    onnx.save(half, path)
+    return path

@@ -1,0 +1,179 @@
+"""One suite that every engine passes."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refocus.engine import Engine, EngineError, open_engine
+from refocus.engine.nvidia import find_gpu
+from refocus.engine.parity import adversarial_frames, compare
+from refocus.engine.stream import refocus_stream
+from refocus.engine.torch_engine import TorchEngine
+from refocus.export.verify import CheckpointEngine
+
+WITH_NETWORK = [
+    "openvino",
+    "torch-cpu",
+    "torch-cpu-fp16",
+    pytest.param("torch", marks=pytest.mark.gpu),
+    pytest.param("tensorrt", marks=pytest.mark.gpu),
+    pytest.param("tensorrt-rtx", marks=pytest.mark.gpu),
+]
+GPU_ENGINES = ("torch", "tensorrt", "tensorrt-rtx")
+
+
+def opened(name: str, model: Path) -> Engine:
+    if name in GPU_ENGINES and find_gpu() is None:
+        pytest.skip("needs an NVIDIA GPU and its driver")
+    if name.startswith("torch-cpu"):
+        return TorchEngine(model, "cpu", half=name.endswith("fp16"))
+    try:
+        return open_engine(name, model)
+    except EngineError as error:
+        if name in GPU_ENGINES:
+            pytest.skip(f"not installed or not for this GPU: {error}")
+        raise
+
+
+@pytest.fixture(scope="module", params=WITH_NETWORK)
+def network(request: pytest.FixtureRequest, model_file: Path) -> Iterator[Engine]:
+    """Give an engine that has a network."""
+    engine = opened(request.param, model_file)
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="module", params=["fake", *WITH_NETWORK])
+def engine(request: pytest.FixtureRequest, model_file: Path) -> Iterator[Engine]:
+    """Give any engine."""
+    engine = opened(request.param, model_file)
+    yield engine
+    engine.close()
+
+
+def cells(shape: tuple[int, int] = (64, 96), dtype: type = np.uint16) -> np.ndarray:
+    rng = np.random.default_rng(shape[0] * shape[1])
+    ramp = np.add.outer(np.sin(np.arange(shape[0]) / 5), np.cos(np.arange(shape[1]) / 7))
+    top = 200 if dtype == np.uint8 else 9000
+    return rng.poisson(top * (ramp + 2.2) / 5).clip(0, np.iinfo(dtype).max).astype(dtype)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(32, 32), (33, 47), (64, 96), (95, 128)])
+def test_same_shape_and_dtype_in_new_memory(
+    engine: Engine, shape: tuple[int, int], dtype: type
+) -> None:
+    frame = cells(shape, dtype)
+    before = frame.copy()
+    frame.flags.writeable = False
+    refocused = engine.refocus(frame)
+    assert refocused.shape == shape
+    assert refocused.dtype == dtype
+    assert not np.shares_memory(refocused, frame)
+    assert refocused.flags.writeable
+    np.testing.assert_array_equal(frame, before)
+
+
+def test_frame_that_is_a_view_of_a_larger_one(engine: Engine) -> None:
+    sensor = cells((128, 192))
+    region = sensor[::2, ::2]
+    np.testing.assert_array_equal(engine.refocus(region), engine.refocus(region.copy()))
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (np.zeros((64, 64, 3), np.uint8), "one channel"),
+        (np.zeros((64, 64), np.float32), "uint8 or uint16"),
+        (np.zeros((64, 64), np.int16), "uint8 or uint16"),
+        (np.zeros((31, 64), np.uint16), "32×32 is the smallest"),
+        (np.zeros((0, 64), np.uint16), "32×32 is the smallest"),
+    ],
+)
+def test_what_is_no_frame_is_refused(network: Engine, frame: np.ndarray, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        network.refocus(frame)
+
+
+def test_network_does_something(network: Engine) -> None:
+    frame = cells()
+    changed = np.abs(network.refocus(frame).astype(float) - frame)
+    assert changed.mean() > 10
+
+
+@pytest.mark.parametrize(("gain", "offset"), [(2, 0), (1, 5000), (3, 1500)])
+def test_equivariant_to_intensity(network: Engine, gain: int, offset: int) -> None:
+    frame = cells() + np.uint16(1000)
+    plain = network.refocus(frame).astype(float)
+    scaled = network.refocus(frame * np.uint16(gain) + np.uint16(offset)).astype(float)
+    span = np.ptp(plain) * gain
+    apart = np.abs(scaled - (plain * gain + offset))
+    # the rounding of `plain` is multiplied; FP16 rounds the same units either way
+    assert apart.max() <= gain / 2 + 0.5 + 1e-3 * span
+
+
+def test_same_frame_gives_same_result(network: Engine) -> None:
+    frame = cells()
+    np.testing.assert_array_equal(network.refocus(frame), network.refocus(frame))
+
+
+def test_stream_equals_one_by_one(engine: Engine) -> None:
+    frames = [cells() + np.uint16(17 * n) for n in range(7)]
+    streamed = list(refocus_stream(engine, iter(frames)))
+    for frame, refocused in zip(frames, streamed, strict=True):
+        np.testing.assert_array_equal(refocused, engine.refocus(frame))
+
+
+def test_concurrent_callers_get_their_own_frames(engine: Engine) -> None:
+    frames = [cells((64, 64 + 32 * (n % 2))) + np.uint16(31 * n) for n in range(12)]
+    wanted = [engine.refocus(frame) for frame in frames]
+    with ThreadPoolExecutor(4) as callers:
+        given = list(callers.map(engine.refocus, frames))
+    for a, b in zip(wanted, given, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_warm_up_changes_nothing(engine: Engine) -> None:
+    frame = cells((40, 72))
+    engine.warm_up((40, 72), np.dtype(np.uint16))
+    np.testing.assert_array_equal(engine.refocus(frame), engine.refocus(frame))
+
+
+def test_parity_with_the_checkpoint(network: Engine, checkpoint_file: Path) -> None:
+    names = ("odd size", "nearly empty", "one hot pixel", "black")
+    frames = {name: adversarial_frames()[name] for name in names}
+    differences = compare(CheckpointEngine(checkpoint_file), network, frames)
+    assert [d.problem for d in differences] == [""] * len(names)
+
+
+@pytest.mark.parametrize("name", WITH_NETWORK)
+def test_close_and_open_again(name: str, model_file: Path) -> None:
+    frame = cells((32, 32))
+    first = opened(name, model_file)
+    wanted = first.refocus(frame)
+    first.close()
+    first.close()
+    with pytest.raises(EngineError, match="closed"):
+        first.refocus(frame)
+    second = opened(name, model_file)
+    np.testing.assert_array_equal(second.refocus(frame), wanted)
+    second.close()
+
+
+def test_info_names_the_model(network: Engine) -> None:
+    described = network.info.describe()
+    assert described["model"] == "random"
+    assert len(described["sha256"]) == 64
+    assert described["precision"] in {"f32", "bf16", "fp16"}
+    assert described["device"]
+
+
+def test_a_hot_pixel_stays_where_it_is(network: Engine) -> None:
+    frame = np.random.default_rng(0).poisson(100, (64, 64)).astype(np.uint16)
+    frame[20, 30] = 65535
+    refocused = network.refocus(frame)
+    assert refocused[20, 30] > 60000
+    assert refocused[50:, :].max() < 1000

@@ -1,0 +1,144 @@
+"""The command, from a preset to a table."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from refocus.configs import RefocusError
+from refocus.configs.presets import load_train_config, preset_files
+from refocus.export.to_onnx import onnx_from_checkpoint
+from refocus.training.refocuser import open_refocuser
+
+Command = Callable[..., int]
+
+
+@pytest.mark.slow
+def test_fifty_steps_beat_doing_nothing(
+    trained: Path, tmp_path: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("evaluate", trained, "--output", tmp_path / "report") == 0
+    metrics = json.loads((tmp_path / "report" / "metrics.json").read_text())
+    assert [g["plane"] for g in metrics["planes"]] == ["-8 µm", "+4 µm", "+8 µm", "+12 µm"]
+    gains = [
+        g["rows"]["model"]["psnr"] - g["rows"]["do nothing"]["psnr"] for g in metrics["planes"]
+    ]
+    assert np.mean(gains) > 0.3
+    assert min(gains) > 0.0
+    assert metrics["in_focus"]["psnr"] > 28
+    assert metrics["equivariance_error"] < 0.005
+    assert metrics["seconds_per_megapixel"] > 0
+    shown = capsys.readouterr().out
+    assert "Richardson-Lucy, 12 µm" in shown
+    assert "equivariance error" in shown
+    with Image.open(tmp_path / "report" / "sheet_+8_um_nuclei.png") as sheet:
+        assert sheet.size[0] > 1600
+
+
+@pytest.mark.slow
+def test_onnx_is_judged_like_its_checkpoint(trained: Path, tmp_path: Path) -> None:
+    onnx = tmp_path / "model.onnx"
+    onnx_from_checkpoint(trained, onnx)
+    frame = np.random.default_rng(0).integers(100, 4000, (90, 70)).astype(np.uint16)
+    by_torch, by_onnx = (open_refocuser(p)(frame).astype(int) for p in (trained, onnx))
+    assert by_torch.shape == frame.shape
+    assert abs(by_torch - by_onnx).max() <= 4
+
+
+@pytest.mark.parametrize("name", sorted(preset_files()))
+def test_every_preset_is_read_by_name_and_by_path(name: str) -> None:
+    assert load_train_config(name) == load_train_config(str(preset_files()[name]))
+    assert load_train_config(name).name == name
+
+
+def test_the_presets_are_those_promised(
+    command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("show") == 0
+    names = ["bbbc006-compact", "bbbc006-resnet34", "own-stack", "simulated-nuclei-compact"]
+    assert set(names) <= set(capsys.readouterr().out.split())
+    assert command("show", "own-stack") == 0
+    assert "folder: stacks" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("line", "wrong", "expected"),
+    [
+        ("batch: 8", "bach: 8", "unknown key 'bach'; did you mean 'batch'?"),
+        ("seed: 0", "seed: many", "seed: input should be a valid integer"),
+        ("architecture: compact", "architecture: unet", "'compact' or 'resnet34', got 'unet'"),
+        ("loss: l1+ssim", "loss: l2", "'feature' or 'feature+ssim', got 'l2'"),
+        ("size: 128", "size: 100", "multiple of 32"),
+        ("    na: 0.5", "    na: 5", "simulation.optics.na: input should be less than 1.6"),
+        ("  psfs: 64", "  psf: 64", "unknown key 'psf'; did you mean 'psfs'?"),
+        ("  zoom: [0.7, 1.5]", "  zoom: [0.7, wide]", "simulation.zoom.1: input should be a valid"),
+        ("batch: 8", "seed: 0", "key 'seed' was already given on line"),
+        ("devices: 1", "devices: 3", "batch 8 cannot be shared by 3 devices"),
+        ("name: simulated-nuclei-compact", "", "key 'name' is missing"),
+    ],
+)
+def test_a_wrong_key_or_value_is_refused_with_its_line(  # noqa: PLR0917
+    tmp_path: Path,
+    command: Command,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    wrong: str,
+    expected: str,
+) -> None:
+    text = preset_files()["simulated-nuclei-compact"].read_text()
+    assert line in text
+    file = tmp_path / "run.yaml"
+    file.write_text(text.replace(line, wrong, 1))
+    assert command("fit", "--config", file, "--output", tmp_path / "run") == 2
+    message = capsys.readouterr().err
+    assert expected in message
+    assert message.count("\n") == 1
+    if "shared" not in expected and "missing" not in expected:
+        first = [i for i, t in enumerate(file.read_text().splitlines(), 1) if t.startswith(wrong)]
+        assert any(f"{file}, line {number}: " in message for number in first)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["fit", "--config", "nowhere"], "no such file, nor a preset; presets: bbbc006-compact"),
+        (["fit"], "Missing option '--config'. See `"),
+        (["fit", "--config", "own-stack", "--max-steps", "0"], "--max-steps"),
+        (["fit", "--config", "own-stack"], "stacks: no such folder"),
+        (["fit", "--config", "bbbc006-compact"], "run 'refocus-train fetch bbbc006"),
+        (["evaluate", "none.safetensors"], "none.safetensors: no such checkpoint"),
+        (["evaluate", "none.onnx"], "none.onnx: no such model"),
+        (["evaluate", "model.pt"], "give a .safetensors checkpoint or a .onnx model"),
+        (["evaluate", "x.onnx", "--frames", "a"], "--frames and --reference belong together"),
+        (["evaluate", "x.onnx", "--vgg", "big"], "allowed are random and imagenet"),
+        (["fetch", "mnist"], "mnist: is not known; allowed: bbbc006"),
+        (["fetch", "bbbc006", "--z", "1,two"], "give plane numbers"),
+        (["fetch", "bbbc006", "--z", "34"], "BBBC006 has planes 0 to 33"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    expected: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command(*arguments) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("refocus-train: ")
+    assert expected in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
+def test_a_damaged_model_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"not a model" * 20)
+    with pytest.raises(RefocusError, match=rf"{name}: not a readable") as caught:
+        open_refocuser(tmp_path / name)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,288 @@
+"""The command ``refocus-train``: fetching data, training, and judging what came out."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from refocus.configs import RefocusError
+
+BAD_INPUT, INTERRUPTED = 2, 130
+
+app = typer.Typer(
+    name="refocus-train",
+    help="Train networks that refocus, on measured and simulated pairs, and judge them.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+FIT_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-train fit --config simulated-nuclei-compact --max-steps 50
+
+refocus-train fit --config mine.yaml --output runs/mine --resume
+"""
+EVALUATE_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-train evaluate runs/mine/model.safetensors --output report
+
+refocus-train evaluate model.onnx --frames out_of_focus/ --reference in_focus/
+"""
+MEASURE_EXAMPLES = """
+[bold]Example[/bold]
+
+refocus-train measure --frames out_of_focus/ --reference in_focus/ --near-um 8 --na 0.5
+"""
+FETCH_EXAMPLES = """
+[bold]Example[/bold]
+
+refocus-train fetch bbbc006 --z 1,5,10,16,32 --output data/bbbc006
+"""
+
+
+@app.command(epilog=FIT_EXAMPLES)
+def fit(  # noqa: PLR0917
+    config: Annotated[
+        str, typer.Option(metavar="FILE", help="YAML file, or the name of a preset.")
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder for the model; by default runs/NAME."),
+    ] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Instead of the config's steps.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that was stopped.")
+    ] = False,
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Instead of the config's seed.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=0, help="Instead of the config's workers.")
+    ] = None,
+) -> None:
+    """Train a network."""
+    from refocus.configs.presets import load_train_config
+
+    settings = load_train_config(config)
+    given = {"steps": max_steps, "seed": seed, "workers": workers}
+    settings = settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+    from refocus.training.fit import fit as run_fit
+
+    _quieten()  # again: Lightning raises its voice when it is imported
+    folder = output or Path("runs") / settings.name
+    model = run_fit(settings, folder, resume=resume, quiet=not err.is_terminal)
+    out.print(f"[dim]wrote[/dim]  {model}")
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A preset; without one, all are named.")] = "",
+) -> None:
+    """Print a preset, to be changed into a config of your own."""
+    from refocus.configs.presets import find_config, preset_files
+
+    print(find_config(name).read_text(encoding="utf-8") if name else "\n".join(preset_files()))
+
+
+@app.command(epilog=EVALUATE_EXAMPLES)
+def evaluate(  # noqa: PLR0917
+    model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint or an .onnx model.")],
+    frames: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Frames out of focus; without them, simulated nuclei."),
+    ] = None,
+    reference: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
+    ] = None,
+    folder_per_plane: Annotated[
+        bool, typer.Option("--folder-per-plane", help="DIR holds a folder for each plane.")
+    ] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write metrics.json, table.md and contact sheets here."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(metavar="CONFIG", help="Take only the wells that this run held out."),
+    ] = None,
+    distance_um: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="Distance from focus, for Richardson-Lucy, if known."),
+    ] = None,
+    vgg: Annotated[
+        str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
+    ] = "random",
+) -> None:
+    """Judge a model against doing nothing and against Richardson-Lucy."""
+    if (frames is None) != (reference is None):
+        raise RefocusError("--frames and --reference belong together; give both or neither")
+    if vgg not in ("random", "imagenet"):
+        raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
+    from refocus.configs.presets import load_train_config
+    from refocus.training import evaluate as judge
+    from refocus.training.refocuser import open_refocuser
+    from refocus.training.samples import folder_samples, simulated_samples
+
+    judged = open_refocuser(model)
+    if frames is not None and reference is not None:
+        run = load_train_config(split) if split else None
+        samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)
+    else:
+        samples = simulated_samples(judged.card)
+    with _progress() as bar:
+        task = bar.add_task("evaluating", total=len(samples))
+        metrics = judge.evaluate(
+            judged,
+            samples,
+            vgg=vgg,
+            sheets=output,
+            told=lambda plane, done, _: bar.update(task, completed=done, description=plane),
+        )
+    table = Table(title=f"{judged.card.name} {judged.card.version}", title_justify="left")
+    for title in ("plane", "channel", "frames", "method", *(t for _, t, _ in judge.COLUMNS)):
+        left = title in ("channel", "method")
+        table.add_column(title, justify="left" if left else "right", no_wrap=True)
+    for cells in judge.table_rows(metrics):
+        table.add_row(*cells, end_section=cells[3] == judge.MODEL)
+    Console(width=max(out.width, 150), highlight=False).print(table)
+    out.print(judge.summary(metrics))
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        judge.write_metrics(metrics, output)
+        out.print(f"[dim]wrote[/dim]  {output}")
+
+
+@app.command(epilog=MEASURE_EXAMPLES)
+def measure(  # noqa: PLR0917
+    frames: Annotated[Path, typer.Option(metavar="DIR", help="Frames out of focus.")],
+    reference: Annotated[
+        Path, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
+    ],
+    near_um: Annotated[float, typer.Option(metavar="UM", help="About how far out of focus.")],
+    na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.5,
+    pixel_size_um: Annotated[float, typer.Option(metavar="UM")] = 0.656,
+    emission_um: Annotated[float, typer.Option(metavar="UM")] = 0.461,
+) -> None:
+    """Measure the distance and the spherical aberration that pairs were taken with."""
+    from refocus.configs import Optics
+    from refocus.optics.images import list_images
+    from refocus.training.measure import measure_optics
+    from refocus.training.measured import read_pair
+
+    optics = Optics(na=na, pixel_size_um=pixel_size_um, emission_um=emission_um)
+    table = Table(title=f"NA {na:g}, {pixel_size_um:g} µm per pixel", title_justify="left")
+    for title in ("frame", "distance, µm", "spherical, waves", "residual", "without aberration"):
+        table.add_column(title, justify="left" if title == "frame" else "right")
+    files = list_images(frames)
+    with _progress() as bar:
+        task = bar.add_task("measuring", total=len(files))
+        for file in files:
+            frame, sharp = read_pair(file, reference / file.name)
+            found = measure_optics(sharp, frame, optics, near_um)
+            table.add_row(
+                file.name, *(f"{n:.{d}f}" for n, d in zip(found, (1, 2, 3, 3), strict=True))
+            )
+            bar.update(task, advance=1)
+    out.print(table)
+
+
+@app.command(epilog=FETCH_EXAMPLES)
+def fetch(
+    dataset: Annotated[str, typer.Argument(help="[b]bbbc006[/b]")],
+    z: Annotated[
+        str, typer.Option(metavar="LIST", help="Planes, 0 to 33; 16 is in focus.")
+    ] = "1,5,10,16,32",
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Where to.")] = Path("data/bbbc006"),
+    site: Annotated[str, typer.Option(metavar="URL", help="Another copy of the archives.")] = "",
+) -> None:
+    """Download a public data set; run it again to go on after a break."""
+    if dataset.lower() != "bbbc006":
+        raise RefocusError(f"{dataset}: is not known; allowed: bbbc006")
+    from refocus.training import bbbc006
+
+    try:
+        numbers = [int(number) for number in z.split(",")]
+    except ValueError as error:
+        raise RefocusError(f"--z {z}: give plane numbers such as 1,5,10,16,32") from error
+    with _progress() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def told(archive: str, have: int, total: int) -> None:
+            if archive not in tasks:
+                tasks[archive] = bar.add_task(archive, total=total or None)
+            bar.update(tasks[archive], completed=have)
+
+        folders = bbbc006.fetch(output, numbers, site or bbbc006.SITE, told)
+    out.print(f"{len(folders)} planes in {output}, {len(bbbc006.index(output))} images")
+
+
+def main() -> None:
+    """Run the command, and turn what goes wrong into one line and an exit status.
+
+    Bad input is 2, Ctrl-C 130.
+    """
+    sys.exit(_main())
+
+
+def _main() -> int:
+    _quieten()
+    try:
+        result = app(standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        return _fail("interrupted; add --resume to go on from the last checkpoint", INTERRUPTED)
+    except RefocusError as error:
+        return _fail(str(error), BAD_INPUT)
+    except _UsageError as error:
+        hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-train")
+        text = getattr(error, "format_message", error.__str__)()
+        return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
+
+
+_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
+
+
+def _fail(text: str, status: int) -> int:
+    err.print(f"refocus-train: {text}", style="red", markup=False)
+    return status
+
+
+def _progress() -> Progress:
+    """Make a progress bar, for a terminal alone."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.percentage:3.0f} %"),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+def _quieten() -> None:
+    """Leave the terminal to our own words: Lightning and pooch tell of themselves."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pooch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    # threads that wait by spinning fight each other on a busy machine
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,44 @@
+"""Example pictures for TensorBoard: captured, refocused and in focus, after every epoch."""
+
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+SHOWN = 4
+
+
+class Pictures(L.Callback):
+    """Draws the same few examples, which are not trained on, with the averaged weights.
+
+    Parameters
+    ----------
+    pairs
+        Where the examples come from: those past its end.
+    writer
+        A TensorBoard ``SummaryWriter``.
+    """
+
+    def __init__(self, pairs: Dataset[dict[str, Tensor]], writer: Any) -> None:
+        end = len(pairs)  # type: ignore[arg-type]
+        examples = [pairs[end + i] for i in range(SHOWN)]
+        self._frames = torch.stack([e["frame"] for e in examples])
+        self._targets = torch.stack([e["target"] for e in examples])
+        self._writer = writer
+
+    def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Draw them: one row an example, at the contrast of its target."""
+        if not trainer.is_global_zero:
+            return
+        network = pl_module.average.module.eval()
+        with torch.inference_mode():
+            refocused = network(self._frames.to(pl_module.device)).pixels.float().cpu()
+        rows = torch.cat([self._frames, refocused, self._targets], 3)
+        flat = self._targets.flatten(1)
+        low = flat.quantile(0.001, 1).view(-1, 1, 1, 1)
+        high = flat.quantile(0.999, 1).view(-1, 1, 1, 1)
+        shown = ((rows - low) / (high - low).clamp(min=1e-3)).clamp(0, 1)
+        sheet = torch.cat(list(shown), 1)
+        self._writer.add_image("captured, refocused, in focus", sheet, trainer.global_step)

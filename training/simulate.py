@@ -1,0 +1,226 @@
+"""Pairs of frames out of and in focus, simulated through physical optics.
+
+A specimen in focus (a sharp image, or a synthetic field) is imaged at a distance from focus
+through one of many light paths, by one of many cameras. Everything is drawn from the seed and the
+number of the pair, so pairs do not depend on workers or on the order they are made in.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from refocus.configs import Optics
+from refocus.configs.training import SimulationConfig
+from refocus.optics.defocus import convolve
+from refocus.optics.focus import tenengrad
+from refocus.optics.images import list_images, read_image
+from refocus.optics.normalise import Brightness, brightness
+from refocus.optics.psf import psf
+from refocus.optics.specimens import GENERATORS, texture
+
+Field = NDArray[np.float32]
+
+
+class Pair(NamedTuple):
+    """One example.
+
+    Attributes
+    ----------
+    frame, target
+        ``(1, H, W)`` ``float32``, out of focus and in focus, in network units.
+    distance_um
+        Distance from focus, µm at the reference optics; NaN where it is not known.
+    span
+        Range of the target (0.1 to 99.9 %), network units, or that of the frame, which is about 1,
+        if larger: what an error is measured against. The frame's, because it may be all noise.
+    """
+
+    frame: NDArray[np.float32]
+    target: NDArray[np.float32]
+    distance_um: np.float32
+    span: np.float32
+
+
+def load_specimens(folder: Path, sharpest: float = 0.7) -> list[Field]:
+    """Read every sharp image below a folder as a specimen, background 0 and brightest 1.
+
+    Parameters
+    ----------
+    folder
+        Holds images, or folders of images.
+    sharpest
+        Fraction kept, by :func:`~refocus.optics.focus.tenengrad`.
+    """
+    folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
+    files = [f for d in folders if any(p.is_file() for p in d.iterdir()) for f in list_images(d)]
+    fields, sharpness = [], []
+    for file in files:
+        pixels = read_image(file).astype(np.float32)
+        low, high = np.percentile(pixels, (1, 99.9))
+        if high > low:
+            sharpness.append(tenengrad(pixels))
+            fields.append(np.asarray((pixels - low) / (high - low), dtype=np.float32))
+    threshold = np.quantile(sharpness, 1 - sharpest) if fields else 0.0
+    return [f for f, s in zip(fields, sharpness, strict=True) if s >= threshold]
+
+
+def grow_specimens(kinds: dict[str, float], count: int, size: int, seed: int) -> list[Field]:
+    """Draw ``count`` synthetic fields of ``(size, size)``, by the weights of their kinds."""
+    names = list(kinds)
+    weights = np.array([kinds[n] for n in names])
+    fields = []
+    for i in range(count):
+        rng = np.random.default_rng([seed, i])
+        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        fields.append(GENERATORS[name]((size, size), rng))
+    return fields
+
+
+def equivalent_um(optics: Optics, defocus_um: float, reference: Optics) -> float:
+    """Distance at the reference aperture whose cone of light is as wide as this one's."""
+
+    def slope(o: Optics) -> float:
+        sine = o.na / o.immersion_index
+        return sine / math.sqrt(1 - sine**2)
+
+    return abs(defocus_um) * slope(optics) / slope(reference)
+
+
+class SimulatedPairs:
+    """An endless, random-access source of simulated pairs.
+
+    Parameters
+    ----------
+    specimens
+        ``(h, w)`` fields in focus, background 0 and brightest 1.
+    config
+        Depths, optics, cameras.
+    size
+        Side of a pair, pixels.
+    seed
+        Decides everything.
+    """
+
+    def __init__(
+        self, specimens: Sequence[Field], config: SimulationConfig, size: int, seed: int
+    ) -> None:
+        self.config, self.size, self.seed = config, size, seed
+        self._specimens = specimens
+        rng = np.random.default_rng([seed, 0])
+        self._psfs = [self._draw_psf(rng) for _ in range(config.psfs)]
+        by_distance = np.argsort([distance for _, distance in self._psfs])
+        self._psfs = [self._psfs[i] for i in by_distance]
+
+    def _draw_psf(self, rng: np.random.Generator) -> tuple[Field, float]:
+        c = self.config
+        reach = c.defocus_um if rng.random() > c.near_fraction else c.near_um
+        distance = rng.uniform(*reach) * rng.choice([-1.0, 1.0])
+        spherical = (
+            rng.normal(c.spherical_waves, c.spherical_spread)
+            if rng.random() < c.measured_fraction
+            else rng.uniform(-1.0, 1.0)
+        )
+        optics = c.optics.model_copy(
+            update={"na": rng.uniform(*c.na), "spherical_waves": float(np.clip(spherical, -2, 2))}
+        )
+        return psf(optics, distance), equivalent_um(optics, distance, c.optics)
+
+    def __getitem__(self, number: int) -> Pair:
+        """Make pair ``number``."""
+        rng = np.random.default_rng([self.seed, 1, number])
+        kernel, distance = self._choose_psf(rng)
+        margin = kernel.shape[0] // 2 if rng.random() < 0.8 else 8
+        specimen = self._place_specimen(rng, self.size + 2 * min(margin, 48))
+        blurred = specimen if kernel.shape == (1, 1) else convolve(specimen, kernel)
+        if rng.random() < self.config.tilt_fraction and kernel.shape != (1, 1):
+            blurred, distance = self._tilt(rng, specimen, blurred, distance)
+        frame, target = expose(rng, blurred, specimen, self.config)
+        if kernel.shape == (1, 1):  # in focus: to be left alone, its noise included
+            target = frame
+        level = brightness(frame)
+        if rng.random() < 0.3:  # a whole frame's brightness is not that of this crop
+            level = Brightness(level.offset, level.scale * float(np.exp(rng.normal(0, 0.4))))
+        inner = (len(frame) - self.size) // 2
+        window = slice(inner, inner + self.size)
+        return finish(frame[window, window], target[window, window], level, distance)
+
+    def _choose_psf(self, rng: np.random.Generator) -> tuple[Field, float]:
+        if rng.random() < self.config.in_focus_fraction:
+            return np.ones((1, 1), np.float32), 0.0
+        return self._psfs[rng.integers(len(self._psfs))]
+
+    def _place_specimen(self, rng: np.random.Generator, side: int) -> Field:
+        """Cut a specimen to ``(side, side)``: scaled, turned, mirrored, now and then inverted."""
+        field = self._specimens[int(rng.integers(len(self._specimens)))]
+        zoom = float(np.exp(rng.uniform(*np.log(self.config.zoom)))) if rng.random() < 0.5 else 1.0
+        if zoom != 1.0:
+            need = math.ceil(side / zoom) + 2
+            field = _cut(field, rng, min(need, max(field.shape)))
+            field = ndimage.zoom(field, zoom, order=1)
+        field = _cut(field, rng, side)
+        field = np.rot90(field, int(rng.integers(4)))
+        if rng.random() < 0.5:
+            field = field[:, ::-1]
+        if rng.random() < self.config.inverted_fraction:
+            field = np.float32(1.0) - np.clip(field, 0, 1)
+        if rng.random() < 0.3:
+            field = ndimage.gaussian_filter(field, rng.uniform(0.3, 0.8))
+        return np.ascontiguousarray(field, dtype=np.float32)
+
+    def _tilt(
+        self, rng: np.random.Generator, specimen: Field, blurred: Field, distance: float
+    ) -> tuple[Field, float]:
+        """Let one side of the field be at another distance, as on a tilted slide."""
+        place = np.searchsorted([d for _, d in self._psfs], distance)
+        other = int(np.clip(place + rng.integers(-40, 41), 0, len(self._psfs) - 1))
+        kernel, other_distance = self._psfs[other]
+        ramp = np.linspace(0, 1, blurred.shape[0], dtype=np.float32)[:, None]
+        mixed = (1 - ramp) * blurred + ramp * convolve(specimen, kernel)
+        return mixed.astype(np.float32), (distance + other_distance) / 2
+
+
+def _cut(field: Field, rng: np.random.Generator, side: int) -> Field:
+    """Take a random ``(side, side)`` window, mirroring a field that is too small."""
+    short = [max(0, side - n) for n in field.shape]
+    if any(short):
+        field = np.pad(field, [(s // 2, s - s // 2) for s in short], mode="symmetric")
+    top, left = (int(rng.integers(0, n - side + 1)) for n in field.shape)
+    return field[top : top + side, left : left + side]
+
+
+def expose(
+    rng: np.random.Generator, blurred: Field, specimen: Field, config: SimulationConfig
+) -> tuple[Field, Field]:
+    """Capture the blurred field with a random camera; give the frame and the truth, in counts."""
+    peak_e = math.exp(rng.uniform(*np.log(config.peak_electrons)))
+    background_e = peak_e * math.exp(rng.uniform(math.log(0.003), math.log(0.3)))
+    haze: Field | float = 0.0
+    if rng.random() < 0.3:
+        haze = rng.uniform(0, 0.3) * background_e * texture(blurred.shape, rng, len(blurred) / 5)
+    electrons = np.maximum(blurred * peak_e + background_e + haze, 0.0)
+    # Poisson by its Gaussian limit: peaks are far above a few electrons
+    noise = rng.standard_normal(blurred.shape, dtype=np.float32)
+    noise *= np.sqrt(electrons + rng.uniform(0.5, 6.0) ** 2)
+    frame = electrons + noise
+    truth = specimen * peak_e + background_e + haze
+    if rng.random() < config.eight_bit_fraction:  # as coarse as an 8-bit export
+        step = max(float(np.ptp(electrons)) / rng.uniform(60, 255), 1e-3)
+        frame = np.rint(frame / step) * step
+    return frame.astype(np.float32), np.asarray(truth, dtype=np.float32)
+
+
+def finish(frame: Field, target: Field, level: Brightness, distance: float) -> Pair:
+    """Put a pair into network units."""
+    x, y = level.apply(frame), level.apply(target)
+    low, high = np.percentile(y, (0.1, 99.9))
+    return Pair(
+        np.ascontiguousarray(x[None]),
+        np.ascontiguousarray(y[None]),
+        np.float32(distance),
+        np.float32(max(high - low, 1.0)),
+    )
