@@ -301,6 +301,7 @@ def _main() -> int:
 
     _configure_logging()
     signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGINT, _on_sigint)
     try:
         result = app(standalone_mode=False)
         if result == INTERRUPTED:  # how Typer hands on a Ctrl-C
@@ -315,6 +316,8 @@ def _main() -> int:
     except _UsageError as error:
         hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-live")
         text = getattr(error, "format_message", error.__str__)()
+        if not text:  # no command given: the help has been printed
+            return BAD_INPUT
         return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
 
 
@@ -333,6 +336,11 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
     raise Stopped
 
 
+def _on_sigint(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 class _LogLines(logging.Handler):
     """Prints warnings above the progress bar, a line each."""
 
@@ -343,6 +351,7 @@ class _LogLines(logging.Handler):
 def _configure_logging() -> None:
     """Send our own warnings to the terminal; pymmcore-plus keeps to its log file."""
     os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
     logging.raiseExceptions = False  # a log file on a full disk must not drown the message
     logger = logging.getLogger("refocus")
     logger.addHandler(_LogLines(logging.WARNING))

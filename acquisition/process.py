@@ -149,7 +149,11 @@ def _process_png(source: Path, target: Path, refocus: Refocus) -> None:
 
 def _open_tiff(path: Path) -> tifffile.TiffFile:
     try:
-        return tifffile.TiffFile(path)
+        tiff = tifffile.TiffFile(path)
+        if not len(tiff.pages):
+            tiff.close()
+            raise ValueError("it holds no pages")
+        return tiff
     except (tifffile.TiffFileError, OSError, ValueError) as error:
         raise RefocusError(f"{path}: not a readable TIFF ({error}); replace it") from error
 

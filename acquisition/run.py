@@ -176,29 +176,33 @@ def _wait_for_subscribers(live: Live, config: LiveConfig, watcher: Watcher) -> N
 def _acquire(source: Source, live: Live, raw: Path | None, watcher: Watcher) -> None:
     """Run the sequence on a thread of its own, and wait for it and for every frame of it."""
     problems: list[Exception] = []
+    # Not Thread.join: interrupted by a signal, it takes a running thread for one that has ended
+    # (Python 3.11), and the acquisition would go on unseen.
+    over = threading.Event()
 
     def acquire() -> None:
         try:
             source.core.mda.run(source.sequence, output=raw)
         except Exception as error:
             problems.append(error)
+        finally:
+            over.set()
 
     thread = threading.Thread(target=acquire, name="acquisition")
     room = _Room(raw, source.core.getImageBufferSize() if raw else 0)
     with _sink_errors() as unsaved:
         thread.start()
         try:
-            while thread.is_alive():
+            while not over.wait(0.1):
                 stats = live.stats
                 watcher.progress(stats)
                 room.check(stats.received)
-                thread.join(0.1)
             while not live.wait(timeout=0.1):
                 watcher.progress(live.stats)
         except BaseException:
-            while thread.is_alive():  # again and again: before it has begun, a cancel is lost
+            while not over.is_set():  # again and again: before it has begun, a cancel is lost
                 source.core.mda.cancel()
-                thread.join(0.1)
+                over.wait(0.1)
             raise
     for error in (*problems, *unsaved):
         raise _explained(error, raw) from error
@@ -299,6 +303,11 @@ def _check_outputs(save: Path | None, report: Path | None) -> None:
                     f"{save / name}: exists already, and is not overwritten; "
                     "name another folder with --save"
                 )
+    if report is not None and (report.is_dir() or report.suffix.lower() == ".png"):
+        raise RefocusError(
+            f"{report}: not a file name for the report; name one that ends in .json "
+            "(the picture gets the same name with .png)"
+        )
     for folder in (save, report.parent if report else None):
         if folder is None:
             continue

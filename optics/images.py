@@ -45,11 +45,20 @@ def read_image(path: Path) -> NDArray[Any]:
     try:
         if path.suffix.lower() == ".png":
             with Image.open(path) as picture:
+                if picture.mode == "P":
+                    raise RefocusError(
+                        f"{path}: has a colour palette, but a monochrome image is needed; "
+                        "save the camera's own grey values"
+                    )
                 pixels = np.asarray(picture)
             if pixels.dtype == np.int32:  # how older Pillow reads 16-bit grey
                 pixels = pixels.astype(np.uint16)
         else:
             pixels = tifffile.imread(path)
+        if pixels.size == 0:
+            raise ValueError("it holds no pixels")
+    except RefocusError:
+        raise
     except FileNotFoundError as error:
         raise RefocusError(f"{path}: no such file") from error
     except Exception as error:  # decoders raise whatever they like on a broken file

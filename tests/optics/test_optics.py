@@ -214,6 +214,12 @@ def test_an_unreadable_image_is_named(tmp_path: Path, write: object, expected: s
     assert "\n" not in str(caught.value)
 
 
+def test_colours_of_a_palette_are_no_intensities(tmp_path: Path) -> None:
+    Image.new("P", (8, 8), 3).save(tmp_path / "bad.png")
+    with pytest.raises(RefocusError, match="has a colour palette"):
+        read_image(tmp_path / "bad.png")
+
+
 def test_a_folder_lists_its_images_in_order(tmp_path: Path) -> None:
     with pytest.raises(RefocusError, match="holds no image"):
         list_images(tmp_path)
