@@ -101,6 +101,36 @@ class TimesMs(BaseModel):
     """From capture to this message."""
 
 
+Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "unrated"]
+
+
+class Focus(BaseModel):
+    """How far from focus a frame was taken to be, µm at the optics of the model's card."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    distance_um: Annotated[float, Field(ge=0)]
+    """Median over the frame; the side of focus is not told."""
+    sigma_um: Annotated[float, Field(ge=0)]
+    """Standard deviation expected of it."""
+
+
+class Trust(BaseModel):
+    """How far a result can be trusted."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    verdict: Verdict
+    """``in-focus``: left alone. ``refocused``: better than captured. ``beyond``: too far from
+    focus to restore. ``unfamiliar``: likely to be made worse. ``unrated``: not judged."""
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability that the network's result is not worse than the captured frame."""
+    consistency: float | None = None
+    """The result, blurred again, against the captured frame, in units of the camera's noise."""
+    domain: float | None = None
+    """Distance from what the model was trained on; 1 is the edge of it."""
+
+
 class FrameHeader(Header):
     """``refocus.frame``: describes the pixels in the parts that follow it."""
 
@@ -128,6 +158,10 @@ class FrameHeader(Header):
     captured_utc: str
     """ISO 8601, UTC."""
     times_ms: TimesMs
+    focus: Focus | None = None
+    """Null where nobody estimated it."""
+    trust: Trust | None = None
+    """Null for a frame passed through untouched."""
 
 
 class StatsHeader(Header):
@@ -144,6 +178,8 @@ class StatsHeader(Header):
     """``high`` at three quarters of the capacity, ``full`` at all of it."""
     camera_gaps: Count = 0
     """Frames that the camera numbered and that never arrived; not part of ``received``."""
+    verdicts: dict[Verdict, Count] = {}
+    """How many published frames got which verdict."""
     fps: float
     latency_ms: dict[str, float]
     """``p50, p99, max`` from capture to publication."""
