@@ -111,6 +111,7 @@ def _run(
         source.core,
         engine=engine,
         publish=config.publish,
+        publish_raw=config.publish_raw,
         insecure=config.insecure,
         keys=config.keys,
         sinks=sinks,
