@@ -35,6 +35,13 @@ void main() {
   color = vec4(vec3(sum / float(samples * samples)), 1);
 }`;
 
+// Whether it is the processor that plays graphics card, as in a browser without a screen.
+function isSoftware(gl) {
+  const known = gl.getExtension("WEBGL_debug_renderer_info");
+  const name = gl.getParameter(known ? known.UNMASKED_RENDERER_WEBGL : gl.RENDERER);
+  return /swiftshader|llvmpipe|softpipe|software|basic render/i.test(name);
+}
+
 export class GlPainter {
   constructor(canvas, gl) {
     this.canvas = canvas;
@@ -50,10 +57,9 @@ export class GlPainter {
       alpha: false,
       antialias: false,
       depth: false,
-      failIfMajorPerformanceCaveat: !atAnyPrice,
       powerPreference: "high-performance",
     });
-    return gl && new GlPainter(canvas, gl);
+    return gl && (atAnyPrice || !isSoftware(gl)) ? new GlPainter(canvas, gl) : null;
   }
 
   // Compile, and forget textures: at the start, and when a lost context is back.

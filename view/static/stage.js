@@ -39,8 +39,9 @@ export class Stage {
 
   open() {
     const forced = new URLSearchParams(location.search).get("painter"); // "webgl" or "canvas"
-    const gl = forced === "canvas" ? null : GlPainter.open(this.canvas, forced === "webgl");
-    this.painter = gl ?? new CanvasPainter(this.canvas);
+    const trial = document.createElement("canvas"); // a canvas has one kind of context for life
+    const withGl = forced !== "canvas" && GlPainter.open(trial, forced === "webgl");
+    this.painter = withGl ? GlPainter.open(this.canvas, true) : new CanvasPainter(this.canvas);
     this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
     this.canvas.addEventListener("webglcontextrestored", () => {
       this.painter.prepare();
