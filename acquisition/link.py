@@ -51,4 +51,5 @@ class Link:
         """Stop following, before the socket is closed. May be called twice."""
         if self._monitor is not None:
             self._socket.disable_monitor()
+            self._monitor.close(linger=0)
             self._monitor = None

@@ -13,7 +13,7 @@ from collections.abc import MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SECURITY_HEADERS = {
@@ -66,6 +66,9 @@ class Guard:
             await _refuse(scope, receive, send, reason)
             return
         if self._token is not None:
+            if scope["path"] == f"/{self._token}":  # the page's own addresses are relative to it
+                await RedirectResponse(f"/{self._token}/")(scope, receive, send)
+                return
             scope = {**scope, "root_path": f"{scope.get('root_path', '')}/{self._token}"}
         await self._app(scope, receive, _with_headers(send))
 

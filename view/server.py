@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -60,14 +60,10 @@ def build_app(feed: Feed, token: str | None = None) -> ASGIApp:
         headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
         return Response(data, media_type="image/tiff", headers=headers)
 
-    async def with_slash(request: Request) -> Response:
-        return RedirectResponse(f"{request.scope['root_path']}/")
-
     static = StaticFiles(directory=Path(str(files("refocus.view") / "static")), html=True)
     routes = [
         WebSocketRoute("/stream", stream),
         Route("/snapshot.tif", picture),
-        *([Route("", with_slash)] if token else []),
         Mount("/", static),
     ]
     return Guard(Starlette(routes=routes), token)

@@ -36,7 +36,7 @@ export class CanvasPainter {
     const tall = Math.round(pane.height);
     if (wide < 1 || tall < 1) return;
     const image = this.context.createImageData(wide, tall);
-    const out = new Uint32Array(image.data.buffer);
+    const out = new Uint32Array(image.data.buffer).fill(BLACK);
     const columns = new Int32Array(wide);
     for (let x = 0; x < wide; x++) {
       const offset = left + x + 0.5 - (pane.x + pane.width / 2);

@@ -125,7 +125,7 @@ export class Stage {
       this.panes.map((pane) => onScreen(pane, ratio, limits(pane.side))),
       { center: this.viewport.center, zoom: this.viewport.zoom * ratio },
     );
-    this.writeOver(wide, tall);
+    this.writeOver(wide);
   }
 
   // Panes in CSS pixels; the first is as large as any.
@@ -154,7 +154,7 @@ export class Stage {
     });
   }
 
-  writeOver(wide, tall) {
+  writeOver(wide) {
     const { header } = this.frame;
     const wiping = this.mode === "wipe" && this.panes.length === 2;
     for (const side of ["captured", "refocused"]) {
@@ -172,11 +172,11 @@ export class Stage {
     handle.hidden = !wiping;
     handle.style.left = `${this.wipe * wide}px`;
     handle.setAttribute("aria-valuenow", Math.round(this.wipe * 100));
-    this.writeVerdict(header, this.panes.at(-1), tall);
+    this.writeVerdict(header, this.panes.at(-1), wiping);
     this.writeScale(header);
   }
 
-  writeVerdict(header, pane, tall) {
+  writeVerdict(header, pane, onTheRight) {
     const badge = $("verdict");
     badge.hidden = !header.trust;
     if (!header.trust) return;
@@ -190,18 +190,19 @@ export class Stage {
     const sure = score === null ? "" : `score ${score.toFixed(2)}`;
     badge.lastElementChild.textContent = [far, sure].filter(Boolean).join(" · ");
     badge.title = words;
-    badge.style.left = `${pane.x + 10}px`;
-    badge.style.bottom = `${tall - pane.y - pane.height + 12}px`;
+    badge.style.left = onTheRight ? "auto" : `${pane.x + 10}px`;
+    badge.style.right = onTheRight ? "10px" : "auto";
+    badge.style.top = `${pane.y + 42}px`;
   }
 
-  // A bar of 1, 2 or 5 times a power of ten, about a fifth of a pane.
+  // A bar of 1, 2 or 5 times a power of ten, at most a fifth of a pane.
   writeScale(header) {
     const bar = $("scale-bar");
     const size = header.pixel_size_um;
     bar.hidden = !(size > 0);
     if (bar.hidden) return;
     const [pane] = this.panes;
-    const most = (pane.width / 4 / this.viewport.zoom) * size;
+    const most = (pane.width / 5 / this.viewport.zoom) * size;
     const power = 10 ** Math.floor(Math.log10(most));
     const length = power * ([5, 2, 1].find((step) => step * power <= most) ?? 1);
     const unit = length >= 1000 ? `${length / 1000} mm` : `${+length.toPrecision(1)} µm`;

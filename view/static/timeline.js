@@ -3,7 +3,7 @@
 const KEPT = 600; // points, one a second; older ones are forgotten, so a tab may stay open
 const SPANS = [60, 120, 300, 600]; // s
 const ROW = 26;
-const LEFT = 108;
+const LEFT = 122;
 const RIGHT = 12;
 const LOSSES = [
   ["dropped", "--dropped"],
