@@ -91,6 +91,7 @@ def listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind(address)
+            listener.listen(128)  # whoever comes before the server is ready waits a moment
         except OSError:
             listener.close()
             raise

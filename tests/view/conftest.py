@@ -50,6 +50,7 @@ class Stream:
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.XPUB)
         self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # hear of every reader
         self.socket.bind(endpoint)
         self.endpoint = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
         self.id = "first"
@@ -79,7 +80,7 @@ class Stream:
         )
         self.send(messages.RUN, header)
 
-    def frame(self, refocused: Any, raw: Any = None, **header: Any) -> None:
+    def frame(self, pixels: Any, captured: Any = None, **header: Any) -> None:
         """Send a frame; its pixels are little-endian integers of 8 or 16 bits."""
         filled = {
             "run": self.id,
@@ -93,14 +94,14 @@ class Stream:
             "pixel_size_um": 0.5,
             "exposure_ms": 10.0,
             "camera": "Camera",
-            "shape": refocused.shape,
-            "dtype": refocused.dtype.name,
-            "bit_depth": 8 * refocused.dtype.itemsize,
+            "shape": pixels.shape,
+            "dtype": pixels.dtype.name,
+            "bit_depth": 8 * pixels.dtype.itemsize,
             "captured_utc": utc_now(),
             "times_ms": {"queued": 0.5, "engine": 4.0, "published": 5.0},
         }
         told = messages.FrameHeader.model_validate(filled | header)
-        images = [refocused] if raw is None else [refocused, raw]
+        images = [pixels] if captured is None else [pixels, captured]
         self.send(messages.FRAME, told, *(image.tobytes() for image in images))
         self.number += 1
 
@@ -150,6 +151,11 @@ def _serving() -> Callable[..., Any]:
     return serving
 
 
+@pytest.fixture
+def free_endpoint() -> str:
+    return f"tcp://127.0.0.1:{free_port()}"
+
+
 @pytest.fixture(name="gradient")
 def _gradient() -> Callable[..., Any]:
     return gradient
@@ -163,10 +169,12 @@ def stream() -> Iterator[Stream]:
 
 
 @contextmanager
-def serving(endpoint: str, token: str | None = None) -> Iterator[tuple[str, Feed]]:
+def serving(
+    endpoint: str, token: str | None = None, port: int = 0
+) -> Iterator[tuple[str, Feed]]:
     """Serve the viewer; give its host and port, and its feed."""
     with Feed(endpoint) as feed:
-        listener = listen("127.0.0.1", 0)
+        listener = listen("127.0.0.1", port)
         port = listener.getsockname()[1]
         server = Server(build_app(feed, token))
         thread = threading.Thread(target=server.run, args=([listener],))

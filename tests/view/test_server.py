@@ -309,7 +309,6 @@ def test_a_snapshot_holds_the_exact_pixels_and_all_that_is_known(stream, viewer,
 
 def test_the_socket_says_why_it_cannot_listen():
     with listen("127.0.0.1", 0) as taken:
-        taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(RefocusError, match=f"port {port}: in use by another program"):
             listen("127.0.0.1", port)

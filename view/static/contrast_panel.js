@@ -44,8 +44,10 @@ export class ContrastPanel {
   }
 
   select(name) {
+    if (name === this.name) return;
     this.name = name;
     $("contrast-channel").textContent = name;
+    this.draw(true); // also over what is being typed: it is of another channel
   }
 
   update(overwrite = false) {

@@ -116,6 +116,7 @@ function figures() {
     shown: span > 0 ? ((recent.length - 1) * 1e3) / span : null,
     latency_ms: times.length ? times[times.length >> 1] : null,
     exact: state?.one_clock ?? true,
+    remembered: drawn.length + timeline.points.length,
   };
 }
 
