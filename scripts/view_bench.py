@@ -3,9 +3,10 @@
 
     .venv/bin/python scripts/view_bench.py --json view_bench.json
 
-Starts ``refocus-live run --demo --engine fake`` (frames are passed through, captured and refocused
-pixels are published), ``refocus-view``, and Chromium without a screen, all on this machine; then asks
-the page how many pictures it has shown, and how long they took from capture to screen.
+Starts ``refocus-live run --demo --engine fake`` (every frame is handed on at once, inverted;
+captured and refocused pixels are published), ``refocus-view``, and Chromium without a screen, all
+on this machine; then asks the page how many pictures it has shown, and how long each took from
+capture to screen.
 
 The browser is asked through its debugging port, and nothing else of that is used: a test tool that
 follows the network would copy every frame once more.

@@ -43,7 +43,7 @@ refocus-view --host 0.0.0.0 --port 8080     (for a tablet: prints an address wit
 
 
 @app.command(epilog=EXAMPLES)
-def view(
+def view(  # noqa: PLR0917
     endpoint: Annotated[
         str | None, typer.Argument(help=f"Where frames are published ({ENDPOINT}).")
     ] = None,

@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import threading
+from contextlib import suppress
+from datetime import timedelta
 from types import TracebackType
 from typing import Self
 
@@ -69,7 +71,7 @@ def demo_sequence(field_um: float) -> useq.MDASequence:
         channels=tuple(
             useq.Channel(group="Channel", config=name, exposure=ms) for name, ms in CHANNELS
         ),
-        time_plan={"interval": 0, "loops": CYCLES},
+        time_plan=useq.TIntervalLoops(interval=timedelta(0), loops=CYCLES),
     )
 
 
@@ -105,10 +107,8 @@ def main() -> None:
         over.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    try:
+    with suppress(KeyboardInterrupt):  # it reaches the whole terminal; the viewer tells of it
         acquire(endpoint, engine, over)
-    except KeyboardInterrupt:  # Ctrl-C reaches the whole terminal; the viewer tells of it
-        pass
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The newest frame of every place of a specimen, in bounded memory."""
 
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
@@ -107,12 +106,8 @@ class Newest:
 
     def axes(self) -> dict[str, list[Any]]:
         """Name the positions, channels and planes that were seen, each in order."""
-        keys: dict[str, Callable[[Place], Any]] = {
-            "p": lambda place: place.p,
-            "c": lambda place: place.c,
-            "z": lambda place: place.z,
-        }
-        return {name: sorted({key(place) for place in self._places}) for name, key in keys.items()}
+        seen = zip(*self._places, strict=True) if self._places else ((), (), ())
+        return {axis: sorted(set(values)) for axis, values in zip("pcz", seen, strict=True)}
 
     def clear(self) -> None:
         """Forget all places, as a new run has others."""

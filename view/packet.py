@@ -38,7 +38,7 @@ def encode_frame(shown: Shown) -> bytes:
 
 
 def _little_endian(pixels: Frame) -> memoryview:
-    return memoryview(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<"))).cast("B")
+    return np.ascontiguousarray(pixels, pixels.dtype.newbyteorder("<")).data.cast("B")
 
 
 @dataclass(frozen=True)

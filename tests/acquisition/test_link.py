@@ -69,9 +69,13 @@ def test_a_connection_outlives_what_it_does_not_understand():
             socket.send_multipart([RUN, run.encode()])
             heard = reader.receive(0.05)
         socket.send_multipart([RUN, b'{"schema": "refocus/9"}'])
+
+        def go_on():
+            while reader.receive(30) == run:  # those sent before one was heard
+                pass
+
         with pytest.raises(RefocusError, match="refocus/9"):
-            while True:
-                reader.receive(30)
+            go_on()
         socket.send_multipart([RUN, run.encode()])
         assert reader.receive(30) == run
     socket.close(linger=0)

@@ -169,9 +169,7 @@ def stream() -> Iterator[Stream]:
 
 
 @contextmanager
-def serving(
-    endpoint: str, token: str | None = None, port: int = 0
-) -> Iterator[tuple[str, Feed]]:
+def serving(endpoint: str, token: str | None = None, port: int = 0) -> Iterator[tuple[str, Feed]]:
     """Serve the viewer; give its host and port, and its feed."""
     with Feed(endpoint) as feed:
         listener = listen("127.0.0.1", port)

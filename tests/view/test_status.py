@@ -37,7 +37,11 @@ STORIES = {
     "connected": ([("link", "connected", 1.0)], 9.0, "idle"),
     "wrong keys": ([("link", "refused", 1.0)], 9.0, "refused"),
     "another schema": ([("link", "connected", 1.0), ("fault", "of 9", 2.0)], 2.1, "foreign"),
-    "ours again": ([("link", "connected", 1.0), ("fault", "?", 2.0), ("run", run(), 3.0)], 3.1, "running"),
+    "ours again": (
+        [("link", "connected", 1.0), ("fault", "?", 2.0), ("run", run(), 3.0)],
+        3.1,
+        "running",
+    ),
     "running": ([("link", "connected", 1.0), ("run", run(), 2.0)], 4.9, "running"),
     "silence": ([("link", "connected", 1.0), ("run", run(), 2.0)], 5.1, "lost"),
     "heard again": (
