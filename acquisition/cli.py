@@ -142,6 +142,13 @@ def run(  # noqa: PLR0917
         str | None,
         typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
     ] = None,
+    on_distrust: Annotated[
+        str | None,
+        typer.Option(
+            help="What is published where a result is not trusted: [b]captured[/b] or "
+            "[b]refocused[/b]."
+        ),
+    ] = None,
     publish: Annotated[
         str | None,
         typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),

@@ -252,6 +252,7 @@ def attach(
             raw=RawZarr(Path(raw)) if isinstance(raw, str | Path) else raw,
             channels=channels,
             region=selection.region,
+            on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
         )
         try:

@@ -27,13 +27,13 @@ from refocus.acquisition.events import LiveEvents
 from refocus.acquisition.frame import CapturedFrame, FrameResult
 from refocus.acquisition.queue import Fate, FrameQueue, Owed, Taken, Task, make_policy
 from refocus.acquisition.rawdata import RawFrames, read_back
-from refocus.acquisition.refocusing import Refocuser, Region
+from refocus.acquisition.refocusing import OnDistrust, Refocused, Refocuser, Region
 from refocus.acquisition.served import Run
 from refocus.acquisition.sink import RunInfo, Sink, Ticking
 from refocus.acquisition.stats import Stats
 from refocus.acquisition.ticker import Ticker, emit
 from refocus.configs import RefocusError
-from refocus.engine.protocol import Engine, EngineInfo
+from refocus.engine.protocol import Engine
 
 __all__ = ["Pipeline", "Run", "RunInfo", "Sink", "Ticking"]
 
@@ -67,6 +67,8 @@ class Pipeline:
         Engines of some channels, instead of ``engine``.
     region
         Refocus only this part of a frame: ``(x, y, width, height)``, pixels.
+    on_distrust
+        What is published where a result is not trusted.
     patience_seconds
         A frame that the engine and the sinks have not dealt with by then is given up, and its
         run with it. The acquisition goes on.
@@ -89,10 +91,11 @@ class Pipeline:
         raw: RawFrames | None = None,
         channels: Mapping[str, Engine] | None = None,
         region: Region | None = None,
+        on_distrust: OnDistrust = "captured",
         patience_seconds: float = 120.0,
     ) -> None:
         self.events = LiveEvents()
-        self._refocuser = Refocuser(engine, channels or {}, region)
+        self._refocuser = Refocuser(engine, channels or {}, region, on_distrust)
         self._sinks = tuple(sinks)
         self._make_queue: Callable[[int], FrameQueue] = lambda most: FrameQueue(
             make_policy(policy), min(capacity, most), throttle, self._ticker.wake
@@ -309,11 +312,10 @@ class Pipeline:
 
     def _publish(self, run: Run, frame: CapturedFrame, task: Task, late: bool = False) -> None:
         begun = time.perf_counter_ns()
-        engine: EngineInfo | None = None
-        pixels = frame.pixels
+        done: Refocused | None = None
         try:
             if task is Task.REFOCUS:
-                pixels, engine = self._refocuser.refocus(frame)
+                done = self._refocuser.refocus(frame)
         except Exception as error:
             run.problem(f"frame not refocused: {_text(error)}")
             if run.queue.settle(Fate.FAILED):
@@ -324,16 +326,18 @@ class Pipeline:
         engine_ms = (time.perf_counter_ns() - begun) / 1e6
         result = FrameResult(
             captured=frame,
-            pixels=pixels,
-            refocused=engine is not None,
+            pixels=done.pixels if done else frame.pixels,
+            refocused=done is not None,
             number=run.number,
             queued_ms=(begun - frame.captured_ns) / 1e6,
-            engine_ms=engine_ms if engine else 0.0,
-            engine=engine,
+            engine_ms=engine_ms if done else 0.0,
+            engine=done.engine if done else None,
+            judgement=done.judgement if done else None,
         )
         run.number += 1
         handed = self._hand(run, "put", result)
-        if engine is not None:
+        if done is not None:
+            run.verdicts[done.judgement.verdict] += handed
             run.first_ns = run.first_ns or frame.captured_ns
             run.last_ns = time.perf_counter_ns()
             run.engine_ms.add(engine_ms)

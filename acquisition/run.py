@@ -158,7 +158,9 @@ def _selection(config: LiveConfig) -> Selection:
     if config.region is not None:
         x, y, width, height = config.region
         region = (x, y, width, height)
-    return Selection(config.refocus_z, config.channels, config.every_nth, region)
+    return Selection(
+        config.refocus_z, config.channels, config.every_nth, region, config.on_distrust
+    )
 
 
 def _queue(config: LiveConfig, source: Source) -> int:

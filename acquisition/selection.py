@@ -17,7 +17,7 @@ from refocus.engine.protocol import Engine
 if TYPE_CHECKING:
     from useq import MDASequence
 
-    from refocus.acquisition.refocusing import Region
+    from refocus.acquisition.refocusing import OnDistrust, Region
 
 NONE = "none"
 """Instead of a model: hand the channel on as it was captured."""
@@ -39,6 +39,8 @@ class Selection:
     region
         Refocus only this part of a frame, ``(x, y, width, height)`` in pixels, and leave the rest
         as it was captured. At least 32 × 32.
+    on_distrust
+        What is published where a result is not trusted: ``"captured"`` or ``"refocused"``.
 
     Raises
     ------
@@ -50,10 +52,15 @@ class Selection:
     channels: Mapping[str, str] | None = None
     every_nth: int = 1
     region: "Region | None" = None
+    on_distrust: "OnDistrust" = "captured"
 
     def __post_init__(self) -> None:
         if self.every_nth < 1:
             raise RefocusError(f"every_nth: {self.every_nth} cannot be; give 1 or more")
+        if self.on_distrust not in ("captured", "refocused"):
+            raise RefocusError(
+                f"on_distrust: {self.on_distrust!r} is not known; allowed: captured, refocused"
+            )
         if self.region is not None and (min(self.region) < 0 or min(self.region[2:]) < 32):
             raise RefocusError(
                 f"region {','.join(map(str, self.region))}: give X,Y,WIDTH,HEIGHT in pixels, "

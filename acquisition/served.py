@@ -33,6 +33,8 @@ class Run:
         Whether it is a live view, where it is all right to miss frames.
     problems
         What went wrong, each kind once, with its count.
+    verdicts
+        How many published frames got which verdict.
     camera_gaps
         Tells how many frames the camera numbered and never delivered.
     place
@@ -56,6 +58,7 @@ class Run:
         self.ready = threading.Event()
         self.over = threading.Event()
         self.number = 0
+        self.verdicts: Counter[str] = Counter()
         self.latency_ms = Durations()
         self.engine_ms = Durations()
         self.callback_us = Durations()
@@ -83,6 +86,7 @@ class Run:
             latency_ms=self.latency_ms.timing(),
             engine_ms=self.engine_ms.timing(),
             callback_us=self.callback_us.timing(),
+            verdicts=dict(self.verdicts),
             **vars(counts),
         )
 

@@ -5,7 +5,8 @@ The invariant of the whole project lives here: a frame that was received is in e
 """
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
 
@@ -49,6 +50,8 @@ class Stats:
         again once it is less than half full.
     alarms_high, alarms_full
         How often it became so.
+    verdicts
+        How many published frames got which verdict.
     camera_gaps
         Frames that the camera numbered and that never reached us; not part of ``received``.
     fps
@@ -75,6 +78,7 @@ class Stats:
     alarm: str = ""
     alarms_high: int = 0
     alarms_full: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
     camera_gaps: int = 0
     fps: float = 0.0
     latency_ms: Timing = Timing()

@@ -63,6 +63,8 @@ class LiveConfig(BaseModel):
     """Refocus one frame of so many, for each channel, position and plane."""
     region: list[int] | None = Field(default=None, min_length=4, max_length=4)
     """Refocus only ``[x, y, width, height]`` of each frame, pixels."""
+    on_distrust: Literal["captured", "refocused"] = "captured"
+    """What is published where a result is not trusted."""
     publish: str | None = Field(default=None, pattern=r"^(tcp|ipc|inproc)://.+$")
     """ZeroMQ endpoint to publish on, such as ``tcp://127.0.0.1:5556``."""
     insecure: bool = False
