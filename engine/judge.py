@@ -63,7 +63,8 @@ class Judge:
         for weights, bias in self._layers[:-1]:
             x = np.maximum(x @ weights + bias, 0)
         weights, bias = self._layers[-1]
-        return np.asarray(1 / (1 + np.exp(-(x @ weights + bias)[..., 0])), dtype=np.float32)
+        logit = np.clip((x @ weights + bias)[..., 0], -30, 30)
+        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
 
     def _verdicts(
         self, distance_um: NDArray[np.floating[Any]], score: NDArray[Any], needed: float

@@ -11,7 +11,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from refocus.engine.evidence import NetworkOutputs
-from refocus.engine.frames import prepare, run_network, warm_up_frame
+from refocus.engine.frames import Prepared, prepare, run_network, warm_up_frame
 from refocus.engine.judge import Judge
 from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.model_file import read_model, read_trust
@@ -116,15 +116,15 @@ class OpenVinoEngine:
             return refocused, UNRATED
         return refocused, self._judge.judge(prepared.seen, NetworkOutputs(*outputs))
 
-    def outputs(self, frame: Frame) -> tuple[NDArray[np.float32], NetworkOutputs]:
-        """Give the frame as the network sees it, and all that it says, for calibration."""
+    def outputs(self, frame: Frame) -> tuple[Prepared, NetworkOutputs]:
+        """Give the frame as the network is shown it, and all that it says, for calibration."""
         if len(self._outputs) < len(NetworkOutputs._fields):
             raise EngineError(
                 f"the model {self._card.name} says nothing but pixels; export it again with "
                 "'refocus-export onnx'"
             )
         prepared = prepare(frame)
-        return prepared.seen, NetworkOutputs(*self._network(prepared.seen))
+        return prepared, NetworkOutputs(*self._network(prepared.seen))
 
     def close(self) -> None:
         """Release the compiled networks."""

@@ -21,7 +21,6 @@ from torch.nn import functional as F
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
 from refocus.engine.evidence import Familiar, NetworkOutputs, gather, halved, pooled_features
-from refocus.engine.frames import prepare
 from refocus.engine.judgement import TILE
 from refocus.engine.model_file import embed_card, embed_trust, read_model
 from refocus.engine.openvino_engine import OpenVinoEngine
@@ -138,9 +137,9 @@ def examine_frames(
     """Refocus frames of one size, and set the evidence beside what came of it."""
     rows = []
     for frame in frames:
-        seen, outputs = engine.outputs(frame.frame)
-        evidence = gather(seen, outputs, reblur, familiar)
-        refocused = engine.refocus(frame.frame)
+        prepared, outputs = engine.outputs(frame.frame)
+        evidence = gather(prepared.seen, outputs, reblur, familiar)
+        refocused = prepared.counts(outputs.refocused)
         rows.append(
             (
                 evidence.frame,
@@ -183,8 +182,7 @@ def _errors(
     engine: OpenVinoEngine, frame: HardFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give the error of each 2 × 2 pixels, and the scale that the network expects of it."""
-    _, outputs = engine.outputs(frame.frame)
-    prepared = prepare(frame.frame)
+    prepared, outputs = engine.outputs(frame.frame)
     truth = prepared.level.apply(frame.truth)
     height, width = (n - n % 2 for n in truth.shape)
     error = halved(np.abs(outputs.refocused[:height, :width] - truth[:height, :width]))
