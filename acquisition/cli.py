@@ -149,6 +149,14 @@ def run(  # noqa: PLR0917
             "[b]refocused[/b]."
         ),
     ] = None,
+    act: Annotated[
+        bool | None,
+        typer.Option("--act", help="Move the focus stage to where focus is judged to be."),
+    ] = None,
+    act_limit_um: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="How far from its plan, with --act (10)."),
+    ] = None,
     publish: Annotated[
         str | None,
         typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),

@@ -107,6 +107,11 @@ def _run(
 
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
+    if config.act:
+        from refocus.acquisition.focus_keeper import keep_in_focus
+
+        source, keeper = keep_in_focus(source, config.act_limit_um)
+        sinks.append(keeper)
     live = attach(
         source.core,
         engine=engine,
