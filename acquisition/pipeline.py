@@ -376,7 +376,7 @@ class Pipeline:
         for text, count in run.problems.items():
             if count > 1:
                 logger.error("run %s: %d times: %s", run.info.run[:8], count, text)
-        emit(self.events.finished, stats)
+        emit(self.events.finished, lambda: stats)
 
     # -- others
 
@@ -400,7 +400,7 @@ class Pipeline:
         if self._hanging() and not self._drained():
             seconds = self._patience_ns / 1e9
             self._give_up(f"the engine or a sink has not returned for {seconds:g} s")
-            emit(self.events.hung, self.stats())
+            emit(self.events.hung, self.stats)
 
 
 def _text(error: Exception) -> str:

@@ -17,6 +17,8 @@ class Fate(Enum):
     DROPPED = "dropped"
     FAILED = "failed"
 
+    __hash__ = object.__hash__  # counted by, for every frame: an Enum's own is a Python function
+
 
 class Task(Enum):
     """What is to be done with a frame; the last two count as skipped, and not as received."""
@@ -36,7 +38,10 @@ class Arrival(Protocol):
         ...
 
     def without_pixels(self) -> "Arrival":
-        """Give the same frame without the memory of its pixels (zeros of the same shape)."""
+        """Give the same frame without the memory of its pixels (zeros of the same shape).
+
+        It is another object: to let go of the memory is for whoever drops this one.
+        """
         ...
 
     def sample(self) -> bytes:
