@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 NOWHERE = (None, None, None)
 
 
+@lru_cache(maxsize=8)
 def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Frame:
     """Give zeros that take no memory, and cannot be written to."""
     return np.broadcast_to(np.zeros((), dtype), shape)
@@ -62,10 +63,18 @@ class Described:
         """Give the frame."""
         return self._frame
 
+    def note(self) -> None:
+        """Do nothing: nothing depends on it."""
+
     def without_pixels(self) -> "Described":
         """Give the frame without the memory of its pixels."""
         pixels = self._frame.pixels
         return Described(replace(self._frame, pixels=blank(pixels.shape, pixels.dtype)))
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
+        return self._frame.pixels.nbytes
 
     def sample(self) -> bytes:
         """Give a few of its pixels."""
@@ -185,10 +194,21 @@ class MDAArrival:
             source=str(source),
         )
 
+    def note(self) -> None:
+        """Read what later frames depend on: the camera's number, and where the stages are."""
+        meta = self._meta
+        self._context.count(meta.get("camera_device") or "", meta.get("camera_metadata") or {})
+        self._context.position(self._event, meta)
+
     def without_pixels(self) -> "MDAArrival":
         """Give the same without the memory of its pixels."""
         empty = blank(self._pixels.shape, self._pixels.dtype)
         return MDAArrival(self._context, self._frame, empty, self._event, self._meta, self._ns)
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
+        return self._pixels.nbytes
 
     def sample(self) -> bytes:
         """Give a few of its pixels."""

@@ -21,6 +21,10 @@ from refocus.configs import RefocusError
 __all__ = ["Alarm", "Counts", "Fate", "FrameQueue", "Owed", "Taken", "Task", "make_policy"]
 
 
+SMALL_BYTES = 1 << 20
+"""A frame up to this size is freed in less time than it takes to leave it to another thread."""
+
+
 class Taken(NamedTuple):
     """What the worker is to deal with next: a frame, or what one that gave way has left."""
 
@@ -163,8 +167,7 @@ class FrameQueue:
         self._waiting_received += entry.task is Task.REFOCUS
         if len(self._waiting) < self.capacity:
             self._waiting.append(entry)
-            if len(self._waiting) > self._peak:
-                self._peak = len(self._waiting)
+            self._peak = max(self._peak, len(self._waiting))
             return False
         victim, fate = self._policy.make_room(self._waiting, entry)
         if victim.task is Task.REFOCUS:
@@ -180,7 +183,11 @@ class FrameQueue:
     def _let_go(self, entry: Entry) -> bool:
         """Part with a frame's pixels; whether there is something to discard."""
         # To free the memory of a large frame takes longer than all the rest of this: it is left
-        # to the worker or, where the worker is far behind, to whoever calls discard().
+        # to the worker or, where the worker is far behind, to whoever calls discard(). A small one
+        # is freed here, so that the next finds its memory in the processor's cache.
+        if entry.arrival.nbytes <= SMALL_BYTES:
+            entry.arrival = entry.arrival.without_pixels()
+            return False
         if self._held < self.capacity:
             entry.held = True
             self._held += 1

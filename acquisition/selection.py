@@ -84,9 +84,7 @@ class Chooser:
         # a channel that is only taken in the middle of the stack is no stack
         self._flat = {c.config for c in sequence.channels if not c.do_stack} if sequence else set()
         self._counts: dict[tuple[object, ...], int] = {}
-        self.everything = (
-            self._channels is None and self._every_nth == 1 and not self._pass_z
-        )
+        self.everything = self._channels is None and self._every_nth == 1 and not self._pass_z
 
     def choose(self, channel: str, index: Mapping[str, int]) -> tuple[Task, str]:
         """Give what is to be done with a frame and, if it is left out, why."""

@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-
 _log = math.log
 
 
@@ -148,8 +147,7 @@ class Durations:
         """Count one duration."""
         place = int(math.log(value) * self._BINS_PER_E - self._FIRST) if value > self._LOWEST else 0
         self._counts[place if place < self._BINS else -1] += 1
-        if value > self._max:
-            self._max = value
+        self._max = max(self._max, value)
 
     def timing(self) -> Timing:
         """Summarise what was added so far."""
