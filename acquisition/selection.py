@@ -77,6 +77,11 @@ class Chooser:
         What was asked for.
     sequence
         What is being acquired; None for live mode.
+
+    Attributes
+    ----------
+    everything
+        Whether every frame is refocused, so that nobody needs to ask.
     """
 
     def __init__(self, selection: Selection, sequence: "MDASequence | None" = None) -> None:
@@ -86,15 +91,11 @@ class Chooser:
         # a channel that is only taken in the middle of the stack is no stack
         self._flat = {c.config for c in sequence.channels if not c.do_stack} if sequence else set()
         self._counts: dict[tuple[object, ...], int] = {}
-        self._everything = (
-            self._channels is None
-            and self._every_nth == 1
-            and (selection.refocus_z or not sequence)
-        )
+        self.everything = self._channels is None and self._every_nth == 1 and not self._pass_z
 
     def choose(self, channel: str, index: Mapping[str, int]) -> tuple[Task, str]:
         """Give what is to be done with a frame and, if it is left out, why."""
-        if self._everything:
+        if self.everything:
             return Task.REFOCUS, ""
         if self._channels is not None and self._channels.get(channel, NONE) == NONE:
             return Task.PASS, ""

@@ -39,6 +39,10 @@ class Run:
         Tells how many frames the camera numbered and never delivered.
     place
         Gives a frame's place in the sequence; None where nobody needs it.
+    sinks
+        Those that have not failed.
+    noting
+        Those of them that are told of frames without result.
     ready
         Set once the engine is warm and the sinks have started.
     over
@@ -65,6 +69,7 @@ class Run:
         self.first_ns = 0
         self.last_ns = 0
         self.sinks: list[Sink] = []
+        self.noting: list[Sink] = []
         self.closing = threading.Lock()
         self.raw_until_ns = 0
         self.raw_patience = 0.0
