@@ -81,6 +81,10 @@ def run_command(
         if status == INTERRUPTED:  # how Typer hands on a Ctrl-C
             raise KeyboardInterrupt
         sys.stdout.flush()  # here, where a closed pipe can still be answered for
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        status = PIPE_CLOSED  # click says 1, which means something else here
     except foreseen as error:
         text, status = _explain(error, name, endings)
         if text:
