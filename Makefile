@@ -5,7 +5,7 @@ EXTRAS ?= test
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak bench check gpu-report clean
+.PHONY: demo test soak bench check docs napari gpu-report clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.plain
@@ -23,6 +23,14 @@ bench: $(VENV)/.plain
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check
 
+docs: $(VENV)/.docs
+	scripts/house
+	$(BIN)/mkdocs build --strict --quiet
+
+# napari brings a hundred packages and a Qt, so its tests have a place of their own.
+napari: $(VENV)/.napari
+	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -m napari tests/view
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -37,6 +45,14 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[test,check]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[train,docs]'
+	touch $@
+
+$(VENV)/.napari: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[test,napari,qt]'
 	touch $@
 
 # On a machine with an NVIDIA GPU: conformance, parity, speed of every engine.
