@@ -27,9 +27,12 @@ docs: $(VENV)/.docs
 	scripts/house
 	$(BIN)/mkdocs build --strict --quiet
 
-# napari brings a hundred packages and a Qt, so its tests have a place of their own.
+# napari brings a hundred packages and needs OpenGL, so its tests have a place of their own: a
+# display, or on Debian apt-get install xvfb libgl1-mesa-dri libegl1 libxcb-cursor0 libxcb-icccm4
+# libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxcb-xinerama0 libxkbcommon-x11-0.
 napari: $(VENV)/.napari
-	QT_QPA_PLATFORM=offscreen $(BIN)/python -m pytest -m napari tests/view
+	$(if $(DISPLAY),,xvfb-run -a) $(BIN)/python -m pytest -m napari tests/view \
+		-o filterwarnings=default --disable-warnings
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,7 +55,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.napari: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[test,napari,qt]'
+	$(PIP) --editable '.[test,napari,qt]' pytest-qt
 	touch $@
 
 # On a machine with an NVIDIA GPU: conformance, parity, speed of every engine.

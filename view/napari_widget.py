@@ -149,15 +149,16 @@ class RefocusWidget(QWidget):
     def _choose_source(self, source: str) -> None:
         for field in (self._engine, self._endpoint, self._keys):
             mine = (field is self._engine) == (source == FROM_CORE)
-            field.setVisible(mine)
-            self._form.labelForField(field).setVisible(mine)
+            for part in (field, self._form.labelForField(field)):
+                if part is not None:
+                    part.setVisible(mine)
 
     def _choose_channel(self, number: int) -> None:
         channels = self._running.handover.channels
         self._running.handover.channel = channels[number - 1] if number > 0 else None
 
     def _place(self, beside: bool) -> None:
-        grid = self._viewer.grid
+        grid = getattr(self._viewer, "canvas", self._viewer).grid  # at the viewer before 0.9
         grid.shape, grid.stride, grid.enabled = (1, -1), -1, beside
 
     def _toggle(self) -> None:

@@ -110,6 +110,7 @@ def test_bad_input_is_said_in_the_widget(viewer, widget, endpoint: str, said: st
 
 def test_side_by_side(viewer, widget) -> None:
     widget._beside.setChecked(True)
-    assert viewer.grid.enabled
+    grid = getattr(viewer, "canvas", viewer).grid
+    assert grid.enabled
     widget._beside.setChecked(False)
-    assert not viewer.grid.enabled
+    assert not grid.enabled
