@@ -25,7 +25,7 @@ check: $(VENV)/.check
 
 docs: $(VENV)/.docs
 	scripts/house
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # napari brings a hundred packages and needs OpenGL, so its tests have a place of their own: a
 # display, or on Debian apt-get install xvfb libgl1-mesa-dri libegl1 libxcb-cursor0 libxcb-icccm4
@@ -51,7 +51,7 @@ $(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[train,docs]'
+	$(PIP) --editable '.[docs]'
 	touch $@
 
 $(VENV)/.napari: pyproject.toml constraints.txt | $(VENV)/bin/python

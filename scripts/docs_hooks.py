@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 OUTSIDE = {"../acquisition/schema/refocus-1.json": "refocus-1.json"}
 """Files that pages link to in the checkout, and their place in the site."""
 HELP = re.compile(r"^<!-- help of (?P<command>[\w-]+) in (?P<module>[\w.]+) -->$", re.MULTILINE)
+EXAMPLE_LINES = re.compile(r"(?:^refocus-.*\n+)+", re.MULTILINE)
 DECISIONS = "<!-- the decisions -->"
 
 
@@ -51,4 +52,7 @@ def _help(command: str, module: str) -> str:
     click_command: Any = typer.main.get_command(import_module(module).app)
     context = click_command.make_context(command, [], resilient_parsing=True)
     text = get_docs_for_click(obj=click_command, ctx=context, name=command)
-    return re.sub(r"^(#+) ", r"#\1 ", text, flags=re.MULTILINE)
+    text = re.sub(r"^(#+) ", r"#\1 ", text, flags=re.MULTILINE)
+    text = re.sub(r"\[b\](.+?)\[/b\]", r"`\1`", text)
+    text = re.sub(r"\[bold\](Examples?)\[/bold\]", r"**\1**:", text)
+    return EXAMPLE_LINES.sub(lambda found: f"```console\n{found[0].strip()}\n```\n", text)

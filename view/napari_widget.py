@@ -67,6 +67,11 @@ class RefocusWidget(QWidget):
         """Whether a feed is running."""
         return self._running.feed is not None
 
+    @property
+    def status(self) -> str:
+        """How the feed stands, or what was wrong, in one line."""
+        return self._status.text()
+
     def connect_to_endpoint(self, endpoint: str, keys: Path | None = None) -> None:
         """Show what a publisher sends; what was shown before is no longer followed.
 
@@ -105,6 +110,10 @@ class RefocusWidget(QWidget):
         self._button.setText("Connect")
         self._source.setEnabled(True)
         self._status.setText("not connected")
+
+    def show_side_by_side(self, beside: bool) -> None:
+        """Show the layers in napari's grid, or one above the other."""
+        self._beside.setChecked(beside)
 
     # -- the controls
 
