@@ -34,7 +34,7 @@ def main() -> None:
     viewer = napari.Viewer(show=True)
     viewer.window.resize(1400, 720)
     _, widget = viewer.window.add_plugin_dock_widget("refocus-live")
-    with SimulatedMicroscope(frame_shape=(384, 384), z_um=9.0, seed=3) as microscope:
+    with SimulatedMicroscope(frame_shape=(320, 320), z_um=8.0, seed=0) as microscope:
         widget.connect_to_core(microscope.core, engine="openvino")
         while not widget.status.startswith("attached"):
             work(0.1)
@@ -43,7 +43,7 @@ def main() -> None:
         while not widget.status.startswith("the run is over"):
             work(0.1)
         widget.show_side_by_side(True)
-        viewer.scale_bar.visible = True
+        viewer.canvas.overlays.scale_bar.visible = True
         viewer.reset_view()
         work(2.0)
         pixels = viewer.screenshot(canvas_only=False, flash=False)

@@ -168,7 +168,7 @@ class RefocusWidget(QWidget):
 
     def _place(self, beside: bool) -> None:
         grid = getattr(self._viewer, "canvas", self._viewer).grid  # at the viewer before 0.9
-        grid.shape, grid.stride, grid.enabled = (1, -1), -1, beside
+        grid.shape, grid.stride, grid.enabled = (1, -1), 1, beside
 
     def _toggle(self) -> None:
         if self.connected:
