@@ -19,26 +19,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from refocus.configs import RefocusError
+from refocus.configs.command import JsonOption, command_app, make_console, run_command
 
-BAD_INPUT, INTERRUPTED = 2, 130
 PARTS = ("hooks", "transports")
 
-app = typer.Typer(
-    name="refocus-bench",
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+app = command_app("refocus-bench")
+err = make_console(stderr=True)
 
 EXAMPLES = """
 [bold]Examples[/bold]
 
 refocus-bench --quick
 
-refocus-bench --json bench.json --plot bench.png
+refocus-bench --report bench.json --plot bench.png
 """
 
 
@@ -47,8 +40,8 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="A minute instead of a quarter of an hour: less sure.")
     ] = False,
-    json_file: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows there, too.")
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the rows as JSON.")
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw them into this PNG file.")
@@ -56,6 +49,7 @@ def bench(
     only: Annotated[
         str | None, typer.Option(metavar="PART", help="[b]hooks[/b] or [b]transports[/b] alone.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure what refocusing costs an acquisition, beside other ways of doing it.
 
@@ -64,7 +58,7 @@ def bench(
     """
     if only is not None and only not in PARTS:
         raise RefocusError(f"--only {only}: not known; choose {' or '.join(PARTS)}")
-    for path in (json_file, plot):
+    for path in (report, plot):
         if path is not None and not path.absolute().parent.is_dir():
             raise RefocusError(f"{path}: there is no such folder; make it first")
     os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")  # overflowing rings are expected here
@@ -81,16 +75,19 @@ def bench(
         if only in (None, "transports"):
             sending = bench_transports.QUICK if quick else bench_transports.Sending()
             transports = bench_transports.measure_transports(sending, progress)
-    if json_file is not None:
-        rows = {
-            "hooks": [bench_rows.as_json(row) for row in hooks],
-            "transports": [bench_rows.as_json(row) for row in transports],
-        }
-        json_file.write_text(json.dumps(rows, indent=1) + "\n")
+    rows = {
+        "hooks": [bench_rows.as_json(row) for row in hooks],
+        "transports": [bench_rows.as_json(row) for row in transports],
+    }
+    if report is not None:
+        report.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if plot is not None:
         from refocus.acquisition.bench_plot import save_plot
 
         save_plot(plot, hooks, transports)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
     out = Console(highlight=False)
     out = out if out.is_terminal else Console(highlight=False, width=140)
     if hooks:
@@ -99,7 +96,7 @@ def bench(
         out.print(bench_figures.transport_table(transports))
     out.print(bench_figures.figure_table(bench_figures.figures(hooks, transports)))
     out.print(f"took {time.monotonic() - begun:.0f} s")
-    for path in filter(None, (json_file, plot)):
+    for path in filter(None, (report, plot)):
         out.print(f"[dim]wrote[/dim]  {path}", soft_wrap=True)
 
 
@@ -109,28 +106,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    try:
-        result = app(standalone_mode=False)
-        if result == INTERRUPTED:  # how Typer hands on a Ctrl-C
-            raise KeyboardInterrupt
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED)
-    except RefocusError as error:
-        return _fail(str(error), BAD_INPUT)
-    except OSError as error:
-        return _fail(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
-    except _UsageError as error:
-        text = getattr(error, "format_message", error.__str__)()
-        return _fail(f"{' '.join(text.split())} See `refocus-bench --help`.", BAD_INPUT)
-
-
-_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
-
-
-def _fail(text: str, status: int) -> int:
-    err.print(f"refocus-bench: {text}", style="red", markup=False)
-    return status
+    return run_command(app, "interrupted")
 
 
 @contextmanager

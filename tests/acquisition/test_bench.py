@@ -231,7 +231,7 @@ def test_the_command_writes_the_rows_and_draws_them(monkeypatch, tmp_path, capsy
     some = {name: bench_transports.TRANSPORTS[name] for name in names}
     monkeypatch.setattr(bench_transports, "TRANSPORTS", some)
     rows, plot = tmp_path / "bench.json", tmp_path / "bench.png"
-    assert command(monkeypatch, "--quick", "--json", rows, "--plot", plot) == 0
+    assert command(monkeypatch, "--quick", "--report", rows, "--plot", plot) == 0
     content = json.loads(rows.read_text())
     assert content.keys() == {"hooks", "transports"}
     assert all(list(row) == HOOK_KEYS for row in content["hooks"])
@@ -248,7 +248,7 @@ def test_the_command_writes_the_rows_and_draws_them(monkeypatch, tmp_path, capsy
     ("args", "says"),
     [
         (["--only", "nothing"], "--only nothing: not known; choose hooks or transports"),
-        (["--json", "no/such/folder/x.json"], "no/such/folder/x.json: there is no such folder"),
+        (["--report", "no/such/folder/x.json"], "no/such/folder/x.json: there is no such folder"),
         (["--slow"], "No such option: --slow"),
     ],
 )
