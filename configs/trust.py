@@ -19,6 +19,8 @@ class Thresholds(BaseModel):
     """A frame of a lower score is not trusted."""
     tile_score: float = Field(ge=0, le=1)
     """A tile of a lower score stays as captured, in a frame that is trusted."""
+    full_score: float = Field(gt=0, le=1)
+    """At this score all of the correction is taken; below, less and less of it."""
     error_factor: float = Field(gt=0)
     """What the network's own scale of its error is multiplied by to be true."""
     calibrated_on: str

@@ -43,7 +43,11 @@ class Judge:
         limits = self._limits
         tiles = self._verdicts(evidence.distance_um, tile_scores, limits.tile_score)
         verdict = str(self._verdicts(np.array(distance), np.array(score), limits.frame_score))
-        taken = (tiles == "refocused") & (verdict == "refocused")
+        # less and less is taken as doubt grows, so that a wrong verdict costs little
+        near = _ramp(evidence.distance_um, limits.in_focus_um, 1.5 * limits.in_focus_um)
+        share = near * _ramp(tile_scores, limits.tile_score, limits.full_score)
+        share *= _ramp(np.array(score), limits.frame_score, limits.full_score)
+        share *= (tiles == "refocused") & (verdict == "refocused")
         return Judgement(
             cast("Verdict", verdict),
             score,
@@ -51,7 +55,7 @@ class Judge:
             sigma,
             evidence.consistency,
             evidence.domain,
-            np.asarray(taken, np.float32),
+            np.asarray(share, np.float32),
             TILE,
             tiles,
             evidence.distance_um,
@@ -73,6 +77,11 @@ class Judge:
         far = distance_um > self._limits.beyond_um
         cases = [near, score >= needed, far]
         return np.select(cases, ["in-focus", "refocused", "beyond"], "unfamiliar")
+
+
+def _ramp(value: NDArray[Any], none: float, full: float) -> NDArray[np.float32]:
+    """Rise from 0 at ``none`` to 1 at ``full``."""
+    return np.asarray(np.clip((value - none) / max(full - none, 1e-6), 0, 1), np.float32)
 
 
 def _frame_distance(evidence: Evidence) -> tuple[float, float]:

@@ -42,7 +42,7 @@ class Judgement:
     domain
         Distance from the training set, 1 at its edge; None where unrated.
     share
-        ``(h, w)`` of 0 and 1: the tiles whose correction is taken.
+        ``(h, w)``, from 0 to 1: how much of each tile's correction is taken.
     tile_px
         Side of a tile, pixels of the frame.
     tile_verdicts
@@ -64,7 +64,7 @@ class Judgement:
 
     @property
     def taken(self) -> float:
-        """The fraction of the tiles whose correction is taken."""
+        """How much of the correction is taken, on average over the tiles."""
         return float(self.share.mean())
 
 
@@ -92,7 +92,7 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
     share = judgement.share
     if not share.any():
         return captured
-    if share.all():
+    if (share == 1).all():
         return refocused
     # a corner of tiles is trusted if all that meet there are
     padded = np.pad(share, 1, mode="edge")

@@ -37,6 +37,9 @@ HIDDEN = (32, 16)
 STEPS = 1500
 FALSE_ALARMS = 0.02
 """Fraction of the frames that the network improves which may be left as captured."""
+FULL = 0.25
+"""Fraction of the frames that the network improves which may lose some of their correction."""
+IMPROVED_DB = 0.1
 COVERAGE = 0.90
 FOLDS = 6
 
@@ -113,12 +116,13 @@ def calibrate(
     finally:
         engine.close()
     statistics = _fitted(examples, familiar)
-    frame_score, tile_score = _thresholds(examples, familiar)
+    frame_score, tile_score, full_score = _thresholds(examples)
     limits = Thresholds(
         in_focus_um=_in_focus_um(examples),
         beyond_um=round(0.8 * card.defocus_um[1], 1),
         frame_score=frame_score,
         tile_score=tile_score,
+        full_score=full_score,
         error_factor=factor,
         calibrated_on=calibrated_on,
         sha256=statistics.digest(),
@@ -251,8 +255,11 @@ def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
     )
 
 
-def _thresholds(examples: Examples, familiar: TrustStatistics) -> tuple[float, float]:
-    """Choose where trust ends: by scores of kinds that the scorer did not learn from."""
+def _thresholds(examples: Examples) -> tuple[float, float, float]:
+    """Choose where trust ends for frames and tiles, and where it is full.
+
+    By the scores of kinds that the scorer did not learn from.
+    """
     rows, gains, kinds = _rows(examples)
     frames = np.arange(len(rows)) < len(examples.frames)
     groups = np.array([k.split(", ")[0] for k in kinds])
@@ -267,11 +274,11 @@ def _thresholds(examples: Examples, familiar: TrustStatistics) -> tuple[float, f
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
             scorer = _learn((rows[~held] - mean) / scale, gains[~held])
             scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
-    found = []
-    for mine in (frames, ~frames):
-        improved = scores[mine & (gains > 0.1)]
-        found.append(round(float(np.quantile(improved, FALSE_ALARMS)), 4))
-    return found[0], found[1]
+    improved = gains > IMPROVED_DB
+    frame_score = np.quantile(scores[frames & improved], FALSE_ALARMS)
+    tile_score = np.quantile(scores[~frames & improved], FALSE_ALARMS)
+    full_score = np.quantile(scores[frames & improved], FULL)
+    return round(float(frame_score), 4), round(float(tile_score), 4), round(float(full_score), 4)
 
 
 def _rows(

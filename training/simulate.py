@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from refocus.configs import Optics
 from refocus.configs.training import SimulationConfig
+from refocus.engine.frames import LIMIT
 from refocus.optics.defocus import convolve
 from refocus.optics.normalise import Brightness, brightness
 from refocus.optics.phase import phase_contrast
@@ -96,7 +97,7 @@ class SimulatedPairs:
     def __getitem__(self, number: int) -> Pair:
         """Make pair ``number``."""
         rng = np.random.default_rng([self.seed, 1, number])
-        if rng.random() < self.config.foreign_fraction:
+        if _happens(rng, self.config.foreign_fraction):
             return self._foreign(rng)
         kernel, distance = self._choose_psf(rng)
         margin = kernel.shape[0] // 2 if rng.random() < 0.8 else 8
@@ -184,21 +185,28 @@ def expose(
         step = max(float(np.ptp(electrons)) / rng.uniform(60, 255), 1e-3)
         frame = np.rint(frame / step) * step
     frame, truth = frame.astype(np.float32), np.asarray(truth, dtype=np.float32)
-    if rng.random() < config.defects_fraction:  # kept by the network: they are not light
+    if _happens(rng, config.defects_fraction):  # kept by the network: they are not light
         count = int(rng.integers(1, 12))
         hot = tuple(rng.integers(0, n, count) for n in frame.shape)
         excess = np.float32(np.ptp(frame) * np.exp(rng.normal(0.5, 0.8)))
         frame[hot] += excess
         truth[hot] += excess
-    if rng.random() < config.defects_fraction:
+    if _happens(rng, config.defects_fraction):
         ceiling = np.percentile(frame, rng.uniform(80, 99.5))
         frame = np.minimum(frame, ceiling)
     return frame, truth
 
 
+def _happens(rng: np.random.Generator, fraction: float) -> bool:
+    """Draw only for what can happen, so that a new kind of flaw leaves old configs as they were."""
+    return fraction > 0 and rng.random() < fraction
+
+
 def finish(frame: Field, target: Field, level: Brightness, distance: float) -> Pair:
     """Put a pair into network units."""
     x, y = level.apply(frame), level.apply(target)
+    over = x - np.clip(x, -LIMIT, LIMIT)  # goes around the network, as in an engine
+    x, y = x - over, y - over
     low, high = np.percentile(y, (0.1, 99.9))
     return Pair(
         np.ascontiguousarray(x[None]),

@@ -37,8 +37,10 @@ class Specimens:
 
     def draw(self, rng: np.random.Generator) -> Field:
         """Take a field by the weights of the groups."""
-        place = int(np.searchsorted(self._edges, rng.random(), side="right"))
-        fields = self._groups[min(place, len(self._groups) - 1)]
+        fields = self._groups[0]
+        if len(self._groups) > 1:
+            place = int(np.searchsorted(self._edges, rng.random(), side="right"))
+            fields = self._groups[min(place, len(self._groups) - 1)]
         return fields[int(rng.integers(len(fields)))]
 
 

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 from refocus.engine.judgement import Judgement, blend
 from refocus.engine.openvino_engine import OpenVinoEngine
 from refocus.optics.metrics import gtn, psnr
-from refocus.training.calibrate import COVERAGE, LARGEST_DB, WORSE_DB, coverage
+from refocus.training.calibrate import COVERAGE, IMPROVED_DB, LARGEST_DB, WORSE_DB, coverage
 from refocus.training.hard_sets import HardFrame
 from refocus.training.sheet import Row, save_sheet
 
 VERDICTS = ("in-focus", "refocused", "beyond", "unfamiliar", "unrated")
-IMPROVED_DB = 0.1
 LEVELS = 21
 """Points of the curve of risk against coverage."""
 

@@ -38,6 +38,7 @@ def judge() -> Judge:
         beyond_um=28.0,
         frame_score=0.5,
         tile_score=0.5,
+        full_score=0.6,
         error_factor=1.0,
         calibrated_on="a test",
         sha256=found.digest(),
