@@ -18,7 +18,7 @@ soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m soak
 
 bench: $(VENV)/.plain
-	$(BIN)/refocus-bench --report bench.json
+	$(BIN)/refocus-bench --json bench.json
 
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check

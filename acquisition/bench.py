@@ -7,6 +7,7 @@ the same engine: calibrated work of the processor that releases the GIL. So are 
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from refocus.configs import RefocusError
-from refocus.configs.command import JsonOption, command_app, make_console, run_command
+from refocus.configs.command import command_app, make_console, run_command
 
 PARTS = ("hooks", "transports")
 
@@ -31,7 +32,7 @@ EXAMPLES = """
 
 refocus-bench --quick
 
-refocus-bench --report bench.json --plot bench.png
+refocus-bench --json bench.json --plot bench.png --markdown bench.md
 """
 
 
@@ -40,16 +41,23 @@ def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="A minute instead of a quarter of an hour: less sure.")
     ] = False,
-    report: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the rows as JSON.")
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Write the rows there, too.")
     ] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw them into this PNG file.")
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the tables there as Markdown; of a page with the lines "
+            "<!-- refocus-bench --> and <!-- /refocus-bench -->, only what is between them.",
+        ),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="PART", help="[b]hooks[/b] or [b]transports[/b] alone.")
     ] = None,
-    as_json: JsonOption = False,
 ) -> None:
     """Measure what refocusing costs an acquisition, beside other ways of doing it.
 
@@ -58,13 +66,15 @@ def bench(
     """
     if only is not None and only not in PARTS:
         raise RefocusError(f"--only {only}: not known; choose {' or '.join(PARTS)}")
-    for path in (report, plot):
+    for path in (json_file, plot, markdown):
         if path is not None and not path.absolute().parent.is_dir():
             raise RefocusError(f"{path}: there is no such folder; make it first")
     os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")  # overflowing rings are expected here
     logging.getLogger("refocus").setLevel(logging.CRITICAL)
-    from refocus.acquisition import bench_figures, bench_rows, bench_transports
+    from refocus.acquisition import bench_figures, bench_markdown, bench_rows, bench_transports
 
+    if markdown is not None:
+        bench_markdown.check_page(markdown)
     begun = time.monotonic()
     hooks: list[bench_rows.HookRow] = []
     transports: list[bench_transports.TransportRow] = []
@@ -79,15 +89,16 @@ def bench(
         "hooks": [bench_rows.as_json(row) for row in hooks],
         "transports": [bench_rows.as_json(row) for row in transports],
     }
-    if report is not None:
-        report.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    if json_file is not None:
+        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if plot is not None:
         from refocus.acquisition.bench_plot import save_plot
 
         save_plot(plot, hooks, transports)
-    if as_json:
-        print(json.dumps(rows, indent=1))
-        return
+    seconds = time.monotonic() - begun
+    if markdown is not None:
+        command = shlex.join(["refocus-bench", *sys.argv[1:]])
+        bench_markdown.write_markdown(markdown, hooks, transports, command=command, seconds=seconds)
     out = Console(highlight=False)
     out = out if out.is_terminal else Console(highlight=False, width=140)
     if hooks:
@@ -95,8 +106,8 @@ def bench(
     if transports:
         out.print(bench_figures.transport_table(transports))
     out.print(bench_figures.figure_table(bench_figures.figures(hooks, transports)))
-    out.print(f"took {time.monotonic() - begun:.0f} s")
-    for path in filter(None, (report, plot)):
+    out.print(f"took {seconds:.0f} s")
+    for path in filter(None, (json_file, plot, markdown)):
         out.print(f"[dim]wrote[/dim]  {path}", soft_wrap=True)
 
 

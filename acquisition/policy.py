@@ -61,14 +61,13 @@ class Arrival(Protocol):
 class Entry:
     """A frame's place in the line, in order of capture; what becomes of it may change there."""
 
-    __slots__ = ("arrival", "deferred", "gap", "held", "sample", "task")
+    __slots__ = ("arrival", "deferred", "gap", "sample", "task")
 
     def __init__(self, arrival: Arrival, task: Task = Task.REFOCUS, gap: str = "") -> None:
         self.arrival = arrival
         self.task = task
         self.gap = gap
         self.deferred = False
-        self.held = False
         self.sample = b""
 
 

@@ -8,9 +8,11 @@ What the acquisition thread does here is kept small: it touches few objects, mak
 only for a worker that sleeps, and leaves the freeing of large frames to others.
 """
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -21,8 +23,12 @@ from refocus.configs import RefocusError
 __all__ = ["Alarm", "Counts", "Fate", "FrameQueue", "Owed", "Taken", "Task", "make_policy"]
 
 
-SMALL_BYTES = 1 << 20
-"""A frame up to this size is freed in less time than it takes to leave it to another thread."""
+SMALL_BYTES = 30 << 20 if sys.platform == "linux" else 1 << 20
+"""A frame up to this size is freed at once.
+
+glibc keeps what it frees below 32 MB, and gives it to the next frame: a microsecond, and warm.
+Elsewhere, and above, it goes back to the system, and that takes longer than the callback may.
+"""
 
 
 class Taken(NamedTuple):
@@ -84,7 +90,7 @@ class FrameQueue:
     policy
         Decides when it is full.
     capacity
-        How many frames may wait, at least 1. Twice as many, that gave way, may still be in memory.
+        How many frames may wait, at least 1. As many again, that gave way, may still be in memory.
     throttle
         ``put`` waits for room instead of asking the policy. It holds the acquisition up, so it
         is for simulated and replayed cameras only.
@@ -114,8 +120,7 @@ class FrameQueue:
         self._line: deque[Entry] = deque()  # every frame that the worker has yet to hear of
         self._waiting: deque[Entry] = deque()  # those of them that are to be handed to it
         self._waiting_received = 0
-        self._held = 0  # frames that gave way and still have their pixels
-        self._discarded: deque[Arrival] = deque()  # likewise, but nobody will ask for them
+        self._discarded: deque[Arrival] = deque()  # they gave way, and are still to be freed
         self._fates = dict.fromkeys(Fate, 0)
         self._received = 0
         self._skipped = 0
@@ -182,25 +187,19 @@ class FrameQueue:
 
     def _let_go(self, entry: Entry) -> bool:
         """Part with a frame's pixels; whether there is something to discard."""
-        # To free the memory of a large frame takes longer than all the rest of this: it is left
-        # to the worker or, where the worker is far behind, to whoever calls discard(). A small one
-        # is freed here, so that the next finds its memory in the processor's cache.
-        if entry.arrival.nbytes <= SMALL_BYTES:
-            entry.arrival = entry.arrival.without_pixels()
-            return False
-        if self._held < self.capacity:
-            entry.held = True
-            self._held += 1
-            return False
-        if len(self._discarded) < self.capacity:
+        # A large one is left to whoever calls discard(). It must not wait for the worker: the next
+        # frame would have to be given fresh memory, which takes longer still.
+        large = entry.arrival.nbytes > SMALL_BYTES and len(self._discarded) < self.capacity
+        if large:
             self._discarded.append(entry.arrival)
         entry.arrival = entry.arrival.without_pixels()
-        return True
+        return large
 
     def discard(self) -> None:
-        """Free the memory of frames that gave way long before the worker comes to them."""
-        while self._discarded:
-            self._discarded.popleft()
+        """Free the memory of the frames that gave way."""
+        with suppress(IndexError):
+            while True:
+                self._discarded.popleft()
 
     def _raise_alarm(self) -> bool:
         waiting, before = len(self._waiting), self._alarm
@@ -252,7 +251,6 @@ class FrameQueue:
 
     def _next(self, entry: Entry) -> Taken:
         if not self._waiting or self._waiting[0] is not entry:
-            self._held -= entry.held
             return Taken(entry.arrival, entry.gap, entry.task, entry.deferred, entry.sample)
         self._waiting.popleft()
         self._waiting_received -= entry.task is Task.REFOCUS
@@ -314,8 +312,7 @@ class FrameQueue:
             for entry in self._line:
                 entry.arrival = entry.arrival.without_pixels()
                 entry.gap = entry.gap or "dropped: the pipeline was closed"
-                entry.deferred = entry.held = False
-            self._held = 0
+                entry.deferred = False
             self._waiting.clear()
             self._waiting_received = 0
             self._in_hand = False

@@ -177,14 +177,13 @@ class Subscription:
     def _receive(self) -> ReceivedFrame | RunHeader | StatsHeader | EndHeader:
         silent_at = time.monotonic() + (self._timeout or 0.0)
         while True:
-            wait_ms = None
             if self._timeout is not None:
                 wait_ms = max(0, int((silent_at - time.monotonic()) * 1000))
-            if not self._socket.poll(wait_ms):
-                raise RefocusError(
-                    f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
-                    "see that an acquisition is running and publishes there"
-                )
+                if not self._socket.poll(wait_ms):
+                    raise RefocusError(
+                        f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
+                        "see that an acquisition is running and publishes there"
+                    )
             parts = self._socket.recv_multipart(copy=False)
             if len(parts) < 2:
                 continue

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from psygnal import EmitLoopError, SignalInstance
 
@@ -54,20 +55,24 @@ class Ticker:
         self._seconds = seconds
         self._run = run
         self._check = check
-        self._woken = threading.Event()
+        self._bell = threading.Lock()  # held, but for the moment between a ring and its hearing
+        self._bell.acquire()
+        self._rung = False
         self._stopping = False
         self._thread = threading.Thread(target=self._tick, name="refocus-ticker", daemon=True)
         self._thread.start()
 
     def wake(self) -> None:
         """Have it look at the queue at once. Cheap, from any thread."""
-        if not self._woken.is_set():
-            self._woken.set()
+        if not self._rung:  # an Event would do, in ten times the time
+            self._rung = True
+            with suppress(RuntimeError):  # another thread has rung it just now
+                self._bell.release()
 
     def stop(self, timeout: float | None = None) -> None:
         """Tell of a last alarm, and end the thread."""
         self._stopping = True
-        self._woken.set()
+        self.wake()
         self._thread.join(timeout)
 
     def _tick(self) -> None:
@@ -76,8 +81,8 @@ class Ticker:
         told: Run | None = None
         before: Counts | None = None
         while True:
-            self._woken.wait(max(0.0, look - time.monotonic()))
-            self._woken.clear()
+            self._bell.acquire(timeout=max(0.0, look - time.monotonic()))
+            self._rung = False
             run, now = self._run(), time.monotonic()
             if run is not None:
                 run.queue.discard()

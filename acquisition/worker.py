@@ -98,11 +98,9 @@ class Worker:
     def _deal_with(self, run: Run, taken: Taken) -> None:
         arrival, nothing = taken.arrival, bool(taken.gap) or taken.deferred
         try:
-            if nothing:
-                arrival = arrival.without_pixels()
-                if not (taken.deferred or run.noting or run.place is not None):
-                    arrival.note()
-                    return
+            if nothing and not (taken.deferred or run.noting or run.place is not None):
+                arrival.note()
+                return
             frame = arrival.describe()
             if run.place is not None:
                 frame = replace(frame, place=run.place(frame))
