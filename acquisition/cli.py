@@ -140,6 +140,21 @@ def run(  # noqa: PLR0917
         str | None,
         typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
     ] = None,
+    on_distrust: Annotated[
+        str | None,
+        typer.Option(
+            help="What is published where a result is not trusted: [b]captured[/b] or "
+            "[b]refocused[/b]."
+        ),
+    ] = None,
+    act: Annotated[
+        bool | None,
+        typer.Option("--act", help="Move the focus stage to where focus is judged to be."),
+    ] = None,
+    act_limit_um: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="How far from its plan, with --act (10)."),
+    ] = None,
     publish: Annotated[
         str | None,
         typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),

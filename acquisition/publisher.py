@@ -21,7 +21,7 @@ import numpy as np
 import zmq
 
 from refocus.acquisition import messages
-from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.frame import FrameResult
 from refocus.acquisition.keys import guard
 from refocus.acquisition.sharedmemory import MAPPED, SHARED, SharedFrames
 from refocus.acquisition.sink import RunInfo
@@ -172,9 +172,6 @@ class Publisher:
             self._send(messages.FRAME, header, pixels, *raw)
             if self._shared is not None:
                 self._share(self._shared, header, pixels, *raw)
-
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Do nothing: a frame without result has no number, and shows in the stats."""
 
     def tick(self, stats: Stats) -> None:
         """Repeat the description of the run, and publish its stats."""

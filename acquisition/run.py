@@ -107,6 +107,11 @@ def _run(
 
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
+    if config.act:
+        from refocus.acquisition.focus_keeper import keep_in_focus
+
+        source, keeper = keep_in_focus(source, config.act_limit_um)
+        sinks.append(keeper)
     live = attach(
         source.core,
         engine=engine,
@@ -158,7 +163,9 @@ def _selection(config: LiveConfig) -> Selection:
     if config.region is not None:
         x, y, width, height = config.region
         region = (x, y, width, height)
-    return Selection(config.refocus_z, config.channels, config.every_nth, region)
+    return Selection(
+        config.refocus_z, config.channels, config.every_nth, region, config.on_distrust
+    )
 
 
 def _queue(config: LiveConfig, source: Source) -> int:

@@ -63,6 +63,12 @@ class LiveConfig(BaseModel):
     """Refocus one frame of so many, for each channel, position and plane."""
     region: list[int] | None = Field(default=None, min_length=4, max_length=4)
     """Refocus only ``[x, y, width, height]`` of each frame, pixels."""
+    on_distrust: Literal["captured", "refocused"] = "captured"
+    """What is published where a result is not trusted."""
+    act: bool = False
+    """Move the focus stage to where the judged distances say that focus is."""
+    act_limit_um: float = Field(default=10.0, gt=0.0, le=100.0)
+    """How far from its plan the stage may be moved, µm."""
     publish: str | None = Field(default=None, pattern=r"^(tcp|ipc|inproc)://.+$")
     """ZeroMQ endpoint to publish on, such as ``tcp://127.0.0.1:5556``."""
     insecure: bool = False
@@ -90,7 +96,7 @@ class LiveConfig(BaseModel):
             (simulated, ("demo",)),
             (("reference",), ("replay",)),
             (("fps",), ("demo", "replay")),
-            (("sequence",), ("demo", "mm_config")),
+            (("sequence", "act"), ("demo", "mm_config")),
         )
         for keys, sources in allowed_with:
             for key in keys:
@@ -99,6 +105,8 @@ class LiveConfig(BaseModel):
                     raise ValueError(f"{_option(key)} needs {needed}; leave it out")
         if self.frames and self.sequence:
             raise ValueError("--frames and --sequence both say how many frames; leave one out")
+        if "act_limit_um" in self.model_fields_set and not self.act:
+            raise ValueError("--act-limit-um needs --act; leave it out")
         if self.wait_subscribers and not self.publish:
             raise ValueError("--wait-subscribers needs --publish ENDPOINT")
         if self.keys and not self.publish:

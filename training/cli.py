@@ -42,6 +42,13 @@ MEASURE_EXAMPLES = """
 
 refocus-train measure --frames out_of_focus/ --reference in_focus/ --near-um 8 --na 0.5
 """
+CALIBRATE_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-train calibrate mine.onnx
+
+refocus-train calibrate mine.onnx --specimens sharp_images/ --frames 1500
+"""
 FETCH_EXAMPLES = """
 [bold]Example[/bold]
 
@@ -104,7 +111,11 @@ def evaluate(  # noqa: PLR0917
     model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint or an .onnx model.")],
     frames: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Frames out of focus; without them, simulated nuclei."),
+        typer.Option(
+            metavar="DIR",
+            help="Frames out of focus; without them, simulated nuclei. With --trust: frames that "
+            "can only be left alone, such as phase contrast.",
+        ),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
@@ -127,9 +138,19 @@ def evaluate(  # noqa: PLR0917
     vgg: Annotated[
         str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
     ] = "random",
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Judge its verdicts instead, over sets of hard frames."),
+    ] = False,
+    per_set: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Hard frames of each set, with --trust.")
+    ] = 24,
     as_json: JsonOption = False,
 ) -> None:
-    """Judge a model against doing nothing and against Richardson-Lucy."""
+    """Judge a model against doing nothing and against Richardson-Lucy, or judge its verdicts."""
+    if trust:
+        _evaluate_trust(model, frames, per_set, output, as_json=as_json)
+        return
     if (frames is None) != (reference is None):
         raise RefocusError("--frames and --reference belong together; give both or neither")
     if vgg not in ("random", "imagenet"):
@@ -170,6 +191,76 @@ def evaluate(  # noqa: PLR0917
     out.print(judge.summary(metrics))
     if output is not None:
         out.print(f"[dim]wrote[/dim]  {output}")
+
+
+def _evaluate_trust(
+    model: Path, phase: Path | None, per_set: int, output: Path | None, *, as_json: bool
+) -> None:
+    from refocus.engine.openvino_engine import OpenVinoEngine
+    from refocus.training.hard_sets import judging_frames
+    from refocus.training.trust_report import judge_all, markdown, trust_metrics, write_trust
+
+    engine = OpenVinoEngine(model, precision="f32")
+    card = engine.info.card
+    if card is None or card.trust is None:
+        raise RefocusError(f"{model}: is not calibrated; run 'refocus-train calibrate {model}'")
+    with _progress() as bar:
+        task = bar.add_task("judging verdicts", total=None)
+        hard = list(judging_frames(card.optics, card.defocus_um[1], per_set, 0, phase))
+        bar.update(task, total=len(hard))
+        judged = judge_all(engine, hard, lambda done: bar.update(task, completed=done))
+        metrics = trust_metrics(engine, judged)
+    if output is not None:
+        write_trust(metrics, judged, output)
+    if as_json:
+        print(json.dumps(metrics, indent=2))
+        return
+    out.print(markdown(metrics), end="")
+    if output is not None:
+        out.print(f"[dim]wrote[/dim]  {output}")
+
+
+@app.command(epilog=CALIBRATE_EXAMPLES)
+def calibrate(
+    model: Annotated[Path, typer.Argument(help="An .onnx model of 'refocus-export onnx'.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here, not into the model itself.")
+    ] = None,
+    specimens: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Sharp images to use as specimens, too."),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option(metavar="N", min=60, help="How many frames to calibrate on.")
+    ] = 1500,
+    seed: Annotated[int, typer.Option(metavar="N", min=0)] = 0,
+) -> None:
+    """Find out when a model can be trusted, and write that into its file."""
+    from refocus.configs.training import SpecimensConfig
+    from refocus.engine.model_file import read_model
+    from refocus.training.calibrate import calibrate as run_calibrate
+    from refocus.training.hard_sets import calibration_frames
+    from refocus.training.specimens import load_specimens
+
+    _, card = read_model(model)
+    pictures = load_specimens(SpecimensConfig(folder=specimens)) if specimens else []
+    named = f" and {len(pictures)} sharp images of {specimens.name}" if specimens else ""
+    with _progress() as bar:
+        task = bar.add_task("drawing frames", total=frames)
+        drawn = []
+        for frame in calibration_frames(card.optics, card.defocus_um[1], frames, seed, pictures):
+            drawn.append(frame)
+            bar.update(task, advance=1)
+        told = f"{frames} simulated frames, seed {seed}, of synthetic specimens{named}"
+        bar.update(task, description="calibrating", total=None)
+        limits = run_calibrate(model, output or model, drawn, told, seed).trust
+    assert limits is not None
+    out.print(
+        f"in focus below {limits.in_focus_um:g} µm; trusted from a score of "
+        f"{limits.frame_score:.3f} (tiles {limits.tile_score:.3f}); expected error × "
+        f"{limits.error_factor:.2f}"
+    )
+    out.print(f"[dim]wrote[/dim]  {output or model}")
 
 
 @app.command(epilog=MEASURE_EXAMPLES)

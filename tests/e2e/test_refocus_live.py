@@ -52,9 +52,9 @@ def free_endpoint() -> str:
 def read_report(path: Path, quality: bool) -> dict[str, Any]:
     """Read a report, and check its keys and that every frame is accounted for."""
     report: dict[str, Any] = json.loads(path.read_text())
-    expected = {"fps", *REPORT_KEYS} - (set() if quality else {"quality"})
+    expected = {"fps", "verdicts", *REPORT_KEYS} - (set() if quality else {"quality"})
     assert set(report) == expected
-    for key in expected - {"fps"}:
+    for key in expected - {"fps", "verdicts"}:
         assert list(report[key]) == REPORT_KEYS[key]
     frames = report["frames"]
     # after the end nothing is in flight
