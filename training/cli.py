@@ -221,7 +221,7 @@ def _evaluate_trust(
 
 
 @app.command(epilog=CALIBRATE_EXAMPLES)
-def calibrate(
+def calibrate(  # noqa: PLR0917
     model: Annotated[Path, typer.Argument(help="An .onnx model of 'refocus-export onnx'.")],
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write here, not into the model itself.")
@@ -233,7 +233,8 @@ def calibrate(
     frames: Annotated[
         int, typer.Option(metavar="N", min=60, help="How many frames to calibrate on.")
     ] = 1500,
-    seed: Annotated[int, typer.Option(metavar="N", min=0)] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Of the frames.")] = 0,
+    as_json: JsonOption = False,
 ) -> None:
     """Find out when a model can be trusted, and write that into its file."""
     from refocus.configs.training import SpecimensConfig
@@ -255,6 +256,9 @@ def calibrate(
         bar.update(task, description="calibrating", total=None)
         limits = run_calibrate(model, output or model, drawn, told, seed).trust
     assert limits is not None
+    if as_json:
+        print(json.dumps({**limits.model_dump(mode="json"), "output": str(output or model)}))
+        return
     out.print(
         f"in focus below {limits.in_focus_um:g} µm; trusted from a score of "
         f"{limits.frame_score:.3f} (tiles {limits.tile_score:.3f}); expected error × "
