@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from refocus.configs import Optics
 from refocus.engine import Engine, open_engine
+from refocus.engine.examine import examine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.metrics import gtn, psnr, ssim
@@ -96,17 +97,19 @@ def main() -> None:
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     engine = open_engine(options.model)
-    print("| case | captured | refocused |\n|---|---|---|")
+    print("| case | captured | refocused | verdict |\n|---|---|---|---|")
     for name in [options.only] if options.only else CASES:
-        frames = image(CASES[name], engine)
+        *frames, verdict = image(CASES[name], engine)
         notes = figures(*frames)
-        draw(frames, notes).save(options.folder / f"{name}.jpg", quality=88)
-        print(f"| {name} | {notes[0]} | {notes[1]} |", flush=True)
+        told = f"refocused ({verdict})" if verdict != "unrated" else "refocused"
+        titles = ["captured", told, "in focus"]
+        draw(frames, titles, notes).save(options.folder / f"{name}.jpg", quality=88)
+        print(f"| {name} | {notes[0]} | {notes[1]} | {verdict} |", flush=True)
     engine.close()
 
 
-def image(case: Case, engine: Engine) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Give the frame as captured, as refocused, and as it would have been in focus."""
+def image(case: Case, engine: Engine) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], str]:
+    """Give the frame as captured, refocused, and as it would have been in focus; the verdict."""
     rng = np.random.default_rng([SEED, 0])
     layers = [case.specimen(rng) for _ in case.defocus_um]
     blurred = sum(
@@ -115,7 +118,8 @@ def image(case: Case, engine: Engine) -> tuple[NDArray[Any], NDArray[Any], NDArr
     )
     captured = expose(case, np.asarray(blurred), rng)
     ideal = np.clip(sum(layers) * case.electrons, 0, None) + case.background
-    return captured, engine.refocus(captured), CAMERA.digitise(ideal)
+    refocused, judgement = examine(engine, captured)
+    return captured, refocused, CAMERA.digitise(ideal), judgement.verdict
 
 
 def expose(case: Case, light: Light, rng: np.random.Generator) -> NDArray[Any]:
@@ -130,13 +134,12 @@ def figures(captured: NDArray[Any], refocused: NDArray[Any], ideal: NDArray[Any]
     return [f"{psnr(truth, x):.1f} dB, {ssim(truth, x):.2f}" for x in others] + [""]
 
 
-def draw(frames: tuple[NDArray[Any], ...], notes: list[str]) -> Image.Image:
+def draw(frames: list[NDArray[Any]], titles: list[str], notes: list[str]) -> Image.Image:
     """Draw three frames side by side, at the contrast of the last."""
     low, high = np.percentile(frames[-1], (0.1, 99.9))
     size = (3 * (PANEL + MARGIN) + MARGIN, HEADER + PANEL + MARGIN)
     canvas = Image.new("RGB", size, BACKGROUND)
     pen = ImageDraw.Draw(canvas)
-    titles = ("captured", "refocused", "in focus")
     for number, (frame, title, note) in enumerate(zip(frames, titles, notes, strict=True)):
         left = MARGIN + number * (PANEL + MARGIN)
         scaled = np.clip((frame.astype(np.float64) - low) / max(high - low, 1.0), 0, 1)

@@ -70,7 +70,7 @@ class RefocusWidget(QWidget):
     @property
     def status(self) -> str:
         """How the feed stands, or what was wrong, in one line."""
-        return self._status.text()
+        return str(self._status.text())
 
     def connect_to_endpoint(self, endpoint: str, keys: Path | None = None) -> None:
         """Show what a publisher sends; what was shown before is no longer followed.

@@ -1,6 +1,5 @@
 """What brings pictures to the napari widget; no Qt in here."""
 
-import threading
 import time
 from collections.abc import Callable
 
@@ -177,4 +176,3 @@ def test_a_core_whose_engine_cannot_be_opened_says_so(microscope: SimulatedMicro
     feed.start()
     until(lambda: "none.onnx: no such model" in feed.status)
     until(lambda: not feed._thread.is_alive())
-    assert "refocus-napari" not in {thread.name for thread in threading.enumerate()}
