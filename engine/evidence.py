@@ -189,20 +189,20 @@ class Familiar:
 
 def pooled_features(features: NDArray[np.float32], tiles: tuple[int, int]) -> NDArray[np.float32]:
     """Bring ``(C, h', w')`` features to a number per tile, ``(h, w, C)``."""
-    pooled = np.stack([over_tiles(f, tiles) for f in features], -1)
+    pooled = np.moveaxis(over_tiles(features, tiles), 0, -1)
     return np.log1p(np.maximum(pooled, 0))
 
 
 def over_tiles(part: NDArray[np.float32], tiles: tuple[int, int]) -> NDArray[np.float32]:
-    """Average ``(H', W')`` over tiles, the last ones being smaller, to ``(h, w)``."""
+    """Average ``(..., H', W')`` over tiles, the last ones being smaller, to ``(..., h, w)``."""
     sums: NDArray[Any] = part
-    counts: Any = 1.0
-    for axis, number in enumerate(tiles):
-        step = _step(part.shape[axis], number)
-        starts = np.arange(0, part.shape[axis], step)
+    counts: Any = np.float32(1.0)
+    for axis, number in zip((-2, -1), tiles, strict=True):
+        length = part.shape[axis]
+        starts = np.arange(0, length, _step(length, number))
         sums = np.add.reduceat(sums, starts, axis=axis)
-        counted = np.diff(np.append(starts, part.shape[axis])).astype(np.float32)
-        counts = counts * (counted[:, None] if axis == 0 else counted)
+        counted = np.diff(np.append(starts, length)).astype(np.float32)
+        counts = counts * (counted[:, None] if axis == -2 else counted)
     return np.asarray(sums / counts, dtype=np.float32)
 
 
