@@ -154,6 +154,12 @@ def run(  # noqa: PLR0917
         Path | None,
         typer.Option(metavar="DIR", help="The publisher's keys: only readers with one can read."),
     ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-memory", help="Offer readers on this host the pixels in shared memory, too."
+        ),
+    ] = None,
     wait_subscribers: Annotated[
         int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
     ] = None,
@@ -232,12 +238,20 @@ def watch(
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The reader's folder of keys.")
     ] = None,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            "--shared-memory", help="Take the pixels from memory that a run on this host shares."
+        ),
+    ] = False,
 ) -> None:
     """Print the frames that a run publishes, and the gaps between them."""
     from refocus.acquisition.subscriber import subscribe
     from refocus.acquisition.terminal import describe
 
-    with subscribe(endpoint, timeout, runs=runs or None, keys=keys) as subscription:
+    with subscribe(
+        endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
+    ) as subscription:
         if err.is_terminal:
             err.print(f"[dim]listening on {endpoint}[/dim]")
         announced = ""

@@ -113,6 +113,7 @@ def _run(
         publish=config.publish,
         insecure=config.insecure,
         keys=config.keys,
+        shared_memory=config.shared_memory,
         sinks=sinks,
         policy=config.policy,
         raw=config.save / RAW if config.save else None,

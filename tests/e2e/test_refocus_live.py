@@ -206,15 +206,16 @@ def test_a_subscriber_in_another_process_gets_every_frame_as_it_was_saved(
         np.testing.assert_array_equal(pixels, np.invert(raw[frame]))
 
 
+@pytest.mark.parametrize("over", [[], ["--shared-memory"]], ids=["tcp", "shared memory"])
 def test_watch_prints_what_a_run_publishes(
-    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]], over: list[str]
 ) -> None:
     endpoint = free_endpoint()
-    watcher = running("watch", endpoint, "--timeout", PATIENCE)
+    watcher = running("watch", endpoint, "--timeout", PATIENCE, *over)
     frames = write_images(tmp_path / "frames")
     run = refocus_live(
         "run", "--replay", frames, "--engine", "fake", "--publish", endpoint,
-        "--wait-subscribers", 1,
+        "--wait-subscribers", 1, *over,
     )  # fmt: skip
     assert run.returncode == 0
     printed, _ = watcher.communicate(timeout=PATIENCE)
@@ -439,7 +440,7 @@ BAD_INPUT: list[Bad] = [
     ("misspelt sequence", a_misspelt_sequence, "s.yaml: unknown key 'chanels'"),
     ("impossible sequence", an_impossible_sequence, "nothing-like-it"),
     ("no hardware file", lambda f: ["run", "--mm-config", f / "no.cfg", "--engine", "fake"],
-     "no.cfg: cannot be loaded"),
+     "no.cfg: cannot be loaded: no such file; give the path of a configuration"),
     ("broken hardware", broken_hardware, "mm.cfg: cannot be loaded"),
     ("no endpoint", lambda _: ["run", "--demo", "--publish", "5556"], "--publish: "),
     ("open to the world", lambda _: ["run", "--demo", "--engine", "fake", "--publish",
