@@ -160,6 +160,10 @@ def run(  # noqa: PLR0917
             "--shared-memory", help="Offer readers on this host the pixels in shared memory, too."
         ),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let Prometheus read the counts there."),
+    ] = None,
     wait_subscribers: Annotated[
         int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
     ] = None,

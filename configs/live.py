@@ -71,6 +71,8 @@ class LiveConfig(BaseModel):
     """The publisher's folder of keys (``refocus-live keys``): only their readers can read."""
     shared_memory: bool = False
     """Offer readers on this host the pixels in shared memory, too: faster than tcp."""
+    metrics: str | None = None
+    """``HOST:PORT`` on which Prometheus may read the counts, such as ``127.0.0.1:9464``."""
     wait_subscribers: int = Field(default=0, ge=0)
     """Start once this many subscribers have joined."""
     save: Path | None = None

@@ -445,6 +445,8 @@ BAD_INPUT: list[Bad] = [
     ("no endpoint", lambda _: ["run", "--demo", "--publish", "5556"], "--publish: "),
     ("open to the world", lambda _: ["run", "--demo", "--engine", "fake", "--publish",
      "tcp://0.0.0.0:5999"], "other hosts could read"),
+    ("metrics for the world", lambda _: ["run", "--demo", "--engine", "fake", "--metrics",
+     "0.0.0.0:9464"], "metrics on 0.0.0.0:9464: other hosts could read them"),
     ("watch nothing", lambda _: ["watch", "nonsense"], "endpoint nonsense"),
     ("watch silence", lambda _: ["watch", free_endpoint(), "--timeout", 0.3], "nothing heard"),
     ("process nothing", lambda f: ["process", f / "no", f / "out", "--engine", "fake"],
