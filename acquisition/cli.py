@@ -167,6 +167,16 @@ def run(  # noqa: PLR0917
         Path | None,
         typer.Option(metavar="DIR", help="The publisher's keys: only readers with one can read."),
     ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-memory", help="Offer readers on this host the pixels in shared memory, too."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let Prometheus read the counts there."),
+    ] = None,
     wait_subscribers: Annotated[
         int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
     ] = None,
@@ -239,7 +249,7 @@ def keys(
 
 
 @app.command(epilog=WATCH_EXAMPLES)
-def watch(
+def watch(  # noqa: PLR0917
     endpoint: Annotated[str, typer.Argument(help="Where frames are published.")],
     runs: Annotated[
         int, typer.Option(metavar="N", min=0, help="Stop after N runs; 0 never stops.")
@@ -253,12 +263,20 @@ def watch(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print every header, a line of JSON each, for scripts.")
     ] = False,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            "--shared-memory", help="Take the pixels from memory that a run on this host shares."
+        ),
+    ] = False,
 ) -> None:
     """Print the frames that a run publishes, and the gaps between them."""
     from refocus.acquisition.subscriber import subscribe
     from refocus.acquisition.terminal import describe, describe_json
 
-    with subscribe(endpoint, timeout, runs=runs or None, keys=keys) as subscription:
+    with subscribe(
+        endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
+    ) as subscription:
         if err.is_terminal:
             err.print(f"[dim]listening on {endpoint}[/dim]")
         announced = ""

@@ -75,6 +75,10 @@ class LiveConfig(BaseModel):
     """Allow an endpoint that other hosts can reach: they could read every frame."""
     keys: Path | None = None
     """The publisher's folder of keys (``refocus-live keys``): only their readers can read."""
+    shared_memory: bool = False
+    """Offer readers on this host the pixels in shared memory, too: faster than tcp."""
+    metrics: str | None = None
+    """``HOST:PORT`` on which Prometheus may read the counts, such as ``127.0.0.1:9464``."""
     wait_subscribers: int = Field(default=0, ge=0)
     """Start once this many subscribers have joined."""
     save: Path | None = None
@@ -111,6 +115,8 @@ class LiveConfig(BaseModel):
             raise ValueError("--wait-subscribers needs --publish ENDPOINT")
         if self.keys and not self.publish:
             raise ValueError("--keys needs --publish ENDPOINT")
+        if self.shared_memory and not self.publish:
+            raise ValueError("--shared-memory needs --publish ENDPOINT, which tells its readers")
         if self.policy == "every" and not self.save:
             raise ValueError("--policy every needs --save DIR: it reads deferred frames from there")
         return self
