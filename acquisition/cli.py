@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -27,6 +27,7 @@ from refocus.configs.command import (
 
 if TYPE_CHECKING:
     from refocus.acquisition.process import Processed
+    from refocus.acquisition.refocusing import OnDistrust
 
 app = command_app(
     "refocus-live", "Refocus microscope frames live, as they are captured.", no_args_is_help=True
@@ -62,6 +63,13 @@ refocus-live process images/ refocused/
 EngineOption = Annotated[
     str | None,
     typer.Option(help="[b]auto[/b], [b]openvino[/b], or the path of an ONNX model."),
+]
+
+OnDistrustOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What is published where a result is not trusted: [b]captured[/b] or [b]refocused[/b]."
+    ),
 ]
 
 
@@ -140,13 +148,7 @@ def run(  # noqa: PLR0917
         str | None,
         typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
     ] = None,
-    on_distrust: Annotated[
-        str | None,
-        typer.Option(
-            help="What is published where a result is not trusted: [b]captured[/b] or "
-            "[b]refocused[/b]."
-        ),
-    ] = None,
+    on_distrust: OnDistrustOption = None,
     act: Annotated[
         bool | None,
         typer.Option("--act", help="Move the focus stage to where focus is judged to be."),
@@ -294,6 +296,7 @@ def process(
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
     engine: EngineOption = None,
+    on_distrust: OnDistrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Refocus data that already exist: same format, axes, metadata and names."""
@@ -301,6 +304,9 @@ def process(
     from refocus.acquisition.process import process as process_data
     from refocus.engine import open_engine
 
+    distrust = on_distrust or "captured"
+    if distrust not in ("captured", "refocused"):
+        raise RefocusError(f"--on-distrust {distrust}: allowed are captured and refocused")
     total = count_planes(source)
     opened = open_engine(engine or "auto")
     begun = time.monotonic()
@@ -315,15 +321,23 @@ def process(
                 figures = f"{rate:.1f} planes/s{failed}"
                 bar.update(task, completed=done.refocused + done.failed, figures=figures)
 
-            done = process_data(source, target, opened, on_plane=show)
+            done = process_data(
+                source, target, opened, on_plane=show, on_distrust=cast("OnDistrust", distrust)
+            )
     finally:
         opened.close()
     seconds = time.monotonic() - begun
     if as_json:
-        facts = {"refocused": done.refocused, "failed": done.failed, "seconds": round(seconds, 3)}
+        facts = {
+            "refocused": done.refocused,
+            "failed": done.failed,
+            "verdicts": dict(done.verdicts),
+            "seconds": round(seconds, 3),
+        }
         print(json.dumps({**facts, "engine": opened.info.describe(), "output": str(target)}))
     else:
         out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
+        out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
         out.print(f"[dim]wrote[/dim]  {target}")
     if done.failed:
         raise RefocusError(

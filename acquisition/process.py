@@ -11,6 +11,7 @@ complete: what is there is whole, and a run that was stopped is in nobody's way.
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 from refocus.acquisition.planes import Plane, Refocus
 from refocus.acquisition.process_tiff import count_tiff_planes, process_tiff
 from refocus.acquisition.process_zarr import ZARR_METADATA, count_zarr_planes, process_zarr
+from refocus.acquisition.refocusing import OnDistrust, Refocuser
 from refocus.configs import RefocusError
 from refocus.engine.protocol import Engine, EngineError
 from refocus.optics.images import list_images, read_image
@@ -35,15 +37,21 @@ Write = Callable[[Path, Path, str, Refocus], None]
 
 @dataclass
 class Processed:
-    """What became of a data set: planes refocused and failed, and the engine's time for each."""
+    """What became of a data set: planes refocused and failed, their verdicts and engine times."""
 
     refocused: int = 0
     failed: int = 0
     engine_ms: list[float] = field(default_factory=list)
+    verdicts: Counter[str] = field(default_factory=Counter)
 
 
 def process(
-    source: Path, target: Path, engine: Engine, *, on_plane: Callable[[Processed], None]
+    source: Path,
+    target: Path,
+    engine: Engine,
+    *,
+    on_plane: Callable[[Processed], None],
+    on_distrust: OnDistrust = "captured",
 ) -> Processed:
     """Refocus every plane of a data set into a new one.
 
@@ -57,6 +65,8 @@ def process(
         Refocuses a plane. One that it fails on is logged and left out (zero in a Zarr or TIFF).
     on_plane
         Called after each plane.
+    on_distrust
+        What is written where a result is not trusted.
 
     Raises
     ------
@@ -72,6 +82,7 @@ def process(
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
     done = Processed()
     shapes: set[tuple[int, ...]] = set()
+    refocuser = Refocuser(engine, {}, on_distrust=on_distrust)
 
     def refocus(plane: Plane, name: str) -> Plane | None:
         if plane.shape not in shapes:
@@ -79,13 +90,14 @@ def process(
             engine.warm_up((plane.shape[0], plane.shape[1]), plane.dtype)
         started = time.perf_counter()
         try:
-            result = engine.refocus(plane)
+            result, judgement = refocuser.trusted(engine, plane)
         except EngineError as error:
             log.warning("%s: left out: %s", name, error)
             done.failed += 1
             result = None
         else:
             done.refocused += 1
+            done.verdicts[judgement.verdict] += 1
             done.engine_ms.append((time.perf_counter() - started) * 1000)
         on_plane(done)
         return result

@@ -111,19 +111,25 @@ class Refocuser:
             )
         engine = self._match(self._channels.get(frame.channel, self._engine), frame.pixel_size_um)
         if self._region is None:
-            published, judgement = self._trusted(engine, pixels)
+            published, judgement = self.trusted(engine, pixels)
             return Refocused(published, engine.info, judgement)
         x, y, width, height = self._region
         rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
-        refocused, judgement = self._trusted(engine, np.ascontiguousarray(pixels[rows, columns]))
+        refocused, judgement = self.trusted(engine, np.ascontiguousarray(pixels[rows, columns]))
         whole = pixels.copy()
         whole[y : y + height, x : x + width] = refocused[
             y - rows.start : y - rows.start + height, x - columns.start : x - columns.start + width
         ]
         return Refocused(whole, engine.info, judgement)
 
-    def _trusted(self, engine: Engine, pixels: Frame) -> tuple[Frame, Judgement]:
-        """Refocus pixels, and take what is trusted of the result."""
+    def trusted(self, engine: Engine, pixels: Frame) -> tuple[Frame, Judgement]:
+        """Refocus pixels, and take what is trusted of the result.
+
+        Raises
+        ------
+        EngineError
+            The engine failed or gave nonsense.
+        """
         refocused, judgement = examine(engine, pixels)
         if refocused.shape != pixels.shape or refocused.dtype != pixels.dtype:
             raise EngineError(
