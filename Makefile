@@ -5,7 +5,7 @@ EXTRAS ?= test
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak bench check gpu-report clean
+.PHONY: demo test soak bench check docs napari gpu-report clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.plain
@@ -23,6 +23,17 @@ bench: $(VENV)/.plain
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check
 
+docs: $(VENV)/.docs
+	scripts/house
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# napari brings a hundred packages and needs OpenGL, so its tests have a place of their own: a
+# display, or on Debian apt-get install xvfb libgl1-mesa-dri libegl1 libxcb-cursor0 libxcb-icccm4
+# libxcb-keysyms1 libxcb-image0 libxcb-render-util0 libxcb-xinerama0 libxkbcommon-x11-0.
+napari: $(VENV)/.napari
+	$(if $(DISPLAY),,xvfb-run -a) $(BIN)/python -m pytest -m napari tests/view \
+		-o filterwarnings=default --disable-warnings
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
@@ -37,6 +48,14 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.check: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(PIP) --editable '.[test,check]'
+	touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[docs]'
+	touch $@
+
+$(VENV)/.napari: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP) --editable '.[test,napari,qt]' pytest-qt
 	touch $@
 
 # On a machine with an NVIDIA GPU: conformance, parity, speed of every engine.

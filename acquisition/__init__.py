@@ -1,6 +1,6 @@
 """The live half: hook, bounded pipeline, ZeroMQ, recorder, simulated and replayed microscopes.
 
-Follow a frame by opening ``hook``, ``arrival``, ``queue``, ``pipeline`` and ``publisher`` in that
+Follow a frame by opening ``hook``, ``arrival``, ``queue``, ``worker`` and ``publisher`` in that
 order. Names are imported when they are first used, so that a subscriber needs no microscope.
 """
 

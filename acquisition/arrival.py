@@ -1,7 +1,7 @@
 """What the acquisition thread leaves in the queue, and how it becomes a ``CapturedFrame``.
 
-The acquisition thread only makes an ``MDAArrival``: references and two clock readings. All
-reading of metadata waits for the worker, in ``RunContext``.
+The acquisition thread only makes an ``MDAArrival``: references and a clock reading. All reading
+of metadata waits for the worker, in ``RunContext``.
 """
 
 import re
@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from useq import MDAEvent
 
 
+NOWHERE = (None, None, None)
+
+
+@lru_cache(maxsize=8)
 def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Frame:
     """Give zeros that take no memory, and cannot be written to."""
     return np.broadcast_to(np.zeros((), dtype), shape)
@@ -29,6 +34,21 @@ def sample(pixels: Frame) -> bytes:
     """Give some 64 pixels spread over a frame, by which it is known again."""
     rows, columns = (max(1, length // 8) for length in pixels.shape[:2])
     return pixels[::rows, ::columns].tobytes()
+
+
+def utc_of(captured_ns: int) -> str:
+    """Give the time of day of a reading of ``perf_counter_ns``: ISO 8601, microseconds, UTC.
+
+    By what both clocks read now, so that one reading is enough for the acquisition thread.
+    """
+    ns = time.time_ns() - (time.perf_counter_ns() - captured_ns)
+    seconds, rest_ns = divmod(ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest_ns // 1000:06d}+00:00"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 class Described:
@@ -43,10 +63,18 @@ class Described:
         """Give the frame."""
         return self._frame
 
+    def note(self) -> None:
+        """Do nothing: nothing depends on it."""
+
     def without_pixels(self) -> "Described":
         """Give the frame without the memory of its pixels."""
         pixels = self._frame.pixels
         return Described(replace(self._frame, pixels=blank(pixels.shape, pixels.dtype)))
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
+        return self._frame.pixels.nbytes
 
     def sample(self) -> bytes:
         """Give a few of its pixels."""
@@ -67,6 +95,7 @@ class RunContext:
         self._infos = tuple(summary.get("image_infos") or ())
         self._position = _axes(summary.get("position"))
         self._numbers: dict[str, int] = {}
+        self._bits: dict[tuple[str, np.dtype[Any]], int] = {}
 
     def camera(self) -> dict[str, Any]:
         """Describe the current camera, for ``RunInfo.camera``; empty where nothing is known."""
@@ -87,6 +116,12 @@ class RunContext:
 
     def bit_depth(self, camera: str, dtype: np.dtype[Any]) -> int:
         """Give the significant bits of a camera, at most those of its pixels."""
+        key = camera, dtype
+        if key not in self._bits:
+            self._bits[key] = self._bits_of(camera, dtype)
+        return self._bits[key]
+
+    def _bits_of(self, camera: str, dtype: np.dtype[Any]) -> int:
         bits = dtype.itemsize * 8
         named = [info for info in self._infos if info["camera_label"] == camera]
         for info in (named or self._infos)[:1]:
@@ -107,51 +142,49 @@ class RunContext:
 
     def position(self, event: "MDAEvent", meta: Mapping[str, Any]) -> dict[str, float]:
         """Say where the stages are: as measured, else as ordered, else where they were last."""
-        ordered = {"x": event.x_pos, "y": event.y_pos, "z": event.z_pos}
-        self._position |= {axis: um for axis, um in ordered.items() if um is not None}
-        self._position |= _axes(meta.get("position"))
-        return dict(self._position)
+        ordered = event.x_pos, event.y_pos, event.z_pos
+        measured = meta.get("position")
+        if measured or ordered != NOWHERE:
+            said = {axis: um for axis, um in zip("xyz", ordered, strict=True) if um is not None}
+            self._position = self._position | said | _axes(measured)  # earlier frames keep theirs
+        return self._position
 
 
 class MDAArrival:
-    """One ``frameReady``, with the clocks read; cheap to make and cheap to drop."""
+    """One ``frameReady``, with the clock read; cheap to make and cheap to drop."""
 
-    __slots__ = ("_blank", "_context", "_event", "_frame", "_meta", "_ns", "_pixels", "_utc_ns")
+    __slots__ = ("_context", "_event", "_frame", "_meta", "_ns", "_pixels")
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         context: RunContext,
         frame: int,
         pixels: Frame,
         event: "MDAEvent",
-        *,
         meta: Mapping[str, Any],
         captured_ns: int,
     ) -> None:
         self._context = context
         self._frame = frame
-        self._pixels: Frame | None = pixels
-        self._blank = (pixels.shape, pixels.dtype)
+        self._pixels = pixels
         self._event = event
         self._meta = meta
         self._ns = captured_ns
-        self._utc_ns = time.time_ns()
 
     def describe(self) -> CapturedFrame:
         """Read the metadata. Called on the worker, in order of capture."""
-        event, meta = self._event, self._meta
-        pixels = blank(*self._blank) if self._pixels is None else self._pixels
+        event, meta, pixels = self._event, self._meta, self._pixels
         camera = meta.get("camera_device") or ""
         of_camera = meta.get("camera_metadata") or {}
         self._context.count(camera, of_camera)
         source = of_camera.get("source") or event.metadata.get("source") or ""
-        utc = datetime.fromtimestamp(self._utc_ns / 1e9, UTC)
+        index = event.index
         return CapturedFrame(
             pixels=pixels,
             frame=self._frame,
-            captured_utc=utc.isoformat(timespec="microseconds"),
+            captured_utc=utc_of(self._ns),
             captured_ns=self._ns,
-            index={str(axis): place for axis, place in event.index.items()},
+            index={str(axis): index[axis] for axis in index},
             channel=event.channel.config if event.channel else "",
             position_um=self._context.position(event, meta),
             pixel_size_um=meta.get("pixel_size_um", 0.0),
@@ -161,14 +194,25 @@ class MDAArrival:
             source=str(source),
         )
 
+    def note(self) -> None:
+        """Read what later frames depend on: the camera's number, and where the stages are."""
+        meta = self._meta
+        self._context.count(meta.get("camera_device") or "", meta.get("camera_metadata") or {})
+        self._context.position(self._event, meta)
+
     def without_pixels(self) -> "MDAArrival":
-        """Let go of the pixels."""
-        self._pixels = None
-        return self
+        """Give the same without the memory of its pixels."""
+        empty = blank(self._pixels.shape, self._pixels.dtype)
+        return MDAArrival(self._context, self._frame, empty, self._event, self._meta, self._ns)
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
+        return self._pixels.nbytes
 
     def sample(self) -> bytes:
-        """Give a few of its pixels; nothing once they are gone."""
-        return b"" if self._pixels is None else sample(self._pixels)
+        """Give a few of its pixels."""
+        return sample(self._pixels)
 
 
 def _axes(position: Mapping[str, Any] | None) -> dict[str, float]:

@@ -7,6 +7,7 @@ the same engine: calibrated work of the processor that releases the GIL. So are 
 import json
 import logging
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -19,26 +20,19 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from refocus.configs import RefocusError
+from refocus.configs.command import command_app, make_console, run_command
 
-BAD_INPUT, INTERRUPTED = 2, 130
 PARTS = ("hooks", "transports")
 
-app = typer.Typer(
-    name="refocus-bench",
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+app = command_app("refocus-bench")
+err = make_console(stderr=True)
 
 EXAMPLES = """
 [bold]Examples[/bold]
 
 refocus-bench --quick
 
-refocus-bench --json bench.json --plot bench.png
+refocus-bench --json bench.json --plot bench.png --markdown bench.md
 """
 
 
@@ -53,6 +47,14 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw them into this PNG file.")
     ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the tables there as Markdown; of a page with the lines "
+            "<!-- refocus-bench --> and <!-- /refocus-bench -->, only what is between them.",
+        ),
+    ] = None,
     only: Annotated[
         str | None, typer.Option(metavar="PART", help="[b]hooks[/b] or [b]transports[/b] alone.")
     ] = None,
@@ -64,13 +66,15 @@ def bench(
     """
     if only is not None and only not in PARTS:
         raise RefocusError(f"--only {only}: not known; choose {' or '.join(PARTS)}")
-    for path in (json_file, plot):
+    for path in (json_file, plot, markdown):
         if path is not None and not path.absolute().parent.is_dir():
             raise RefocusError(f"{path}: there is no such folder; make it first")
     os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")  # overflowing rings are expected here
     logging.getLogger("refocus").setLevel(logging.CRITICAL)
-    from refocus.acquisition import bench_figures, bench_rows, bench_transports
+    from refocus.acquisition import bench_figures, bench_markdown, bench_rows, bench_transports
 
+    if markdown is not None:
+        bench_markdown.check_page(markdown)
     begun = time.monotonic()
     hooks: list[bench_rows.HookRow] = []
     transports: list[bench_transports.TransportRow] = []
@@ -81,16 +85,20 @@ def bench(
         if only in (None, "transports"):
             sending = bench_transports.QUICK if quick else bench_transports.Sending()
             transports = bench_transports.measure_transports(sending, progress)
+    rows = {
+        "hooks": [bench_rows.as_json(row) for row in hooks],
+        "transports": [bench_rows.as_json(row) for row in transports],
+    }
     if json_file is not None:
-        rows = {
-            "hooks": [bench_rows.as_json(row) for row in hooks],
-            "transports": [bench_rows.as_json(row) for row in transports],
-        }
-        json_file.write_text(json.dumps(rows, indent=1) + "\n")
+        json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     if plot is not None:
         from refocus.acquisition.bench_plot import save_plot
 
         save_plot(plot, hooks, transports)
+    seconds = time.monotonic() - begun
+    if markdown is not None:
+        command = shlex.join(["refocus-bench", *sys.argv[1:]])
+        bench_markdown.write_markdown(markdown, hooks, transports, command=command, seconds=seconds)
     out = Console(highlight=False)
     out = out if out.is_terminal else Console(highlight=False, width=140)
     if hooks:
@@ -98,8 +106,8 @@ def bench(
     if transports:
         out.print(bench_figures.transport_table(transports))
     out.print(bench_figures.figure_table(bench_figures.figures(hooks, transports)))
-    out.print(f"took {time.monotonic() - begun:.0f} s")
-    for path in filter(None, (json_file, plot)):
+    out.print(f"took {seconds:.0f} s")
+    for path in filter(None, (json_file, plot, markdown)):
         out.print(f"[dim]wrote[/dim]  {path}", soft_wrap=True)
 
 
@@ -109,28 +117,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    try:
-        result = app(standalone_mode=False)
-        if result == INTERRUPTED:  # how Typer hands on a Ctrl-C
-            raise KeyboardInterrupt
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted", INTERRUPTED)
-    except RefocusError as error:
-        return _fail(str(error), BAD_INPUT)
-    except OSError as error:
-        return _fail(f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT)
-    except _UsageError as error:
-        text = getattr(error, "format_message", error.__str__)()
-        return _fail(f"{' '.join(text.split())} See `refocus-bench --help`.", BAD_INPUT)
-
-
-_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
-
-
-def _fail(text: str, status: int) -> int:
-    err.print(f"refocus-bench: {text}", style="red", markup=False)
-    return status
+    return run_command(app, "interrupted")
 
 
 @contextmanager

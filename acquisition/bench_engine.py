@@ -54,11 +54,12 @@ class CalibratedEngine:
         self.seconds = seconds
         self._rounds = round(seconds * speed)
         self._grey: Frame = np.zeros((0, 0), np.uint8)
+        self._info = EngineInfo(name="calibrated", device="cpu", precision="exact", card=None)
 
     @property
     def info(self) -> EngineInfo:
         """Which engine runs which model."""
-        return EngineInfo(name="calibrated", device="cpu", precision="exact", card=None)
+        return self._info
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Make the frame that is given back."""

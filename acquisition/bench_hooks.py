@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from refocus.acquisition.bench_engine import CalibratedEngine, PeakMemory, Unattached
 from refocus.acquisition.field import SpecimenField
-from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.frame import FrameResult
 from refocus.acquisition.hook import attach
 from refocus.acquisition.scene import Moment, Truth
 from refocus.acquisition.signals import FIRST
@@ -160,9 +160,6 @@ class _Noted:
         """Note the time."""
         self.attached.done.append((result.captured.frame, time.perf_counter_ns()))
         self.attached.took_ms.append(result.engine_ms)
-
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Do nothing: a frame without result has no time."""
 
     def close(self, stats: Stats) -> None:
         """See that every frame is accounted for."""

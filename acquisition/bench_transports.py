@@ -360,8 +360,5 @@ class _Ours:
         """Note how long the engine took."""
         self.took_ms[result.captured.frame] = result.engine_ms
 
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Do nothing."""
-
     def close(self, stats: Stats) -> None:
         """Do nothing."""

@@ -1,5 +1,6 @@
 """The command ``refocus-live``: reading options, showing progress, printing results."""
 
+import json
 import logging
 import os
 import signal
@@ -9,31 +10,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from refocus.configs import RefocusError
+from refocus.configs.command import (
+    TERMINATED,
+    JsonOption,
+    command_app,
+    examples,
+    make_console,
+    run_command,
+)
 
 if TYPE_CHECKING:
     from refocus.acquisition.process import Processed
+    from refocus.acquisition.refocusing import OnDistrust
 
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
-
-app = typer.Typer(
-    name="refocus-live",
-    help="Refocus microscope frames live, as they are captured.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = command_app(
+    "refocus-live", "Refocus microscope frames live, as they are captured.", no_args_is_help=True
 )
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out, err = make_console(), make_console(stderr=True)
 
 RUN_EXAMPLES = """
 [bold]Examples[/bold]
@@ -46,11 +45,11 @@ refocus-live run --mm-config MMConfig.cfg --sequence timelapse.yaml --save run1/
 
 refocus-live run --demo --frames 1000 --fps 20 --publish tcp://127.0.0.1:5556 --wait-subscribers 1
 """
-WATCH_EXAMPLES = """
-[bold]Example[/bold]
-
-refocus-live watch tcp://127.0.0.1:5556
-"""
+KEYS_EXAMPLES = examples("refocus-live keys keys/", "refocus-live keys keys/ --reader tablet")
+WATCH_EXAMPLES = examples(
+    "refocus-live watch tcp://127.0.0.1:5556",
+    "refocus-live watch tcp://127.0.0.1:5556 --runs 0 --json",
+)
 PROCESS_EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -64,6 +63,13 @@ refocus-live process images/ refocused/
 EngineOption = Annotated[
     str | None,
     typer.Option(help="[b]auto[/b], [b]openvino[/b], or the path of an ONNX model."),
+]
+
+OnDistrustOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What is published where a result is not trusted: [b]captured[/b] or [b]refocused[/b]."
+    ),
 ]
 
 
@@ -142,6 +148,15 @@ def run(  # noqa: PLR0917
         str | None,
         typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
     ] = None,
+    on_distrust: OnDistrustOption = None,
+    act: Annotated[
+        bool | None,
+        typer.Option("--act", help="Move the focus stage to where focus is judged to be."),
+    ] = None,
+    act_limit_um: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="How far from its plan, with --act (10)."),
+    ] = None,
     publish: Annotated[
         str | None,
         typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),
@@ -158,6 +173,16 @@ def run(  # noqa: PLR0917
         Path | None,
         typer.Option(metavar="DIR", help="The publisher's keys: only readers with one can read."),
     ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-memory", help="Offer readers on this host the pixels in shared memory, too."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let Prometheus read the counts there."),
+    ] = None,
     wait_subscribers: Annotated[
         int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
     ] = None,
@@ -173,10 +198,12 @@ def run(  # noqa: PLR0917
         Path | None,
         typer.Option(metavar="FILE", help="YAML file of these options; those given here win."),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Acquire, and refocus every frame as it is captured."""
     options = {key: value for key, value in locals().items() if value is not None}
     options.pop("config", None)
+    options.pop("as_json")
     options |= _selection(options)
     from refocus.configs.live import load_live_config
 
@@ -187,6 +214,9 @@ def run(  # noqa: PLR0917
 
     with _progress() as bar:
         outcome = run_live(settings, Terminal(bar, err))
+    if as_json:
+        print(json.dumps(outcome.report, indent=2))
+        return
     out.print(report_table(outcome.report))
     for path in outcome.files:
         out.print(f"[dim]wrote[/dim]  {path}")
@@ -209,7 +239,7 @@ def _selection(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-@app.command()
+@app.command(epilog=KEYS_EXAMPLES)
 def keys(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put them.")],
     reader: Annotated[
@@ -225,7 +255,7 @@ def keys(
 
 
 @app.command(epilog=WATCH_EXAMPLES)
-def watch(
+def watch(  # noqa: PLR0917
     endpoint: Annotated[str, typer.Argument(help="Where frames are published.")],
     runs: Annotated[
         int, typer.Option(metavar="N", min=0, help="Stop after N runs; 0 never stops.")
@@ -236,17 +266,28 @@ def watch(
     keys: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The reader's folder of keys.")
     ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every header, a line of JSON each, for scripts.")
+    ] = False,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            "--shared-memory", help="Take the pixels from memory that a run on this host shares."
+        ),
+    ] = False,
 ) -> None:
     """Print the frames that a run publishes, and the gaps between them."""
     from refocus.acquisition.subscriber import subscribe
-    from refocus.acquisition.terminal import describe
+    from refocus.acquisition.terminal import describe, describe_json
 
-    with subscribe(endpoint, timeout, runs=runs or None, keys=keys) as subscription:
+    with subscribe(
+        endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
+    ) as subscription:
         if err.is_terminal:
             err.print(f"[dim]listening on {endpoint}[/dim]")
         announced = ""
         for message in subscription.messages():
-            line = describe(message)
+            line = describe_json(message) if as_json else describe(message)
             if line and line != announced:  # runs are announced again and again
                 print(line, flush=True)
             announced = line if line.startswith("run") else announced
@@ -259,12 +300,17 @@ def process(
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
     engine: EngineOption = None,
+    on_distrust: OnDistrustOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Refocus data that already exist: same format, axes, metadata and names."""
     from refocus.acquisition.process import count_planes
     from refocus.acquisition.process import process as process_data
     from refocus.engine import open_engine
 
+    distrust = on_distrust or "captured"
+    if distrust not in ("captured", "refocused"):
+        raise RefocusError(f"--on-distrust {distrust}: allowed are captured and refocused")
     total = count_planes(source)
     opened = open_engine(engine or "auto")
     begun = time.monotonic()
@@ -279,12 +325,24 @@ def process(
                 figures = f"{rate:.1f} planes/s{failed}"
                 bar.update(task, completed=done.refocused + done.failed, figures=figures)
 
-            done = process_data(source, target, opened, on_plane=show)
+            done = process_data(
+                source, target, opened, on_plane=show, on_distrust=cast("OnDistrust", distrust)
+            )
     finally:
         opened.close()
     seconds = time.monotonic() - begun
-    out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
-    out.print(f"[dim]wrote[/dim]  {target}")
+    if as_json:
+        facts = {
+            "refocused": done.refocused,
+            "failed": done.failed,
+            "verdicts": dict(done.verdicts),
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps({**facts, "engine": opened.info.describe(), "output": str(target)}))
+    else:
+        out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
+        out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+        out.print(f"[dim]wrote[/dim]  {target}")
     if done.failed:
         raise RefocusError(
             f"{target}: {done.failed} planes are missing, because the engine failed on them; "
@@ -293,10 +351,7 @@ def process(
 
 
 def main() -> None:
-    """Run the command, and turn what goes wrong into one line and an exit status.
-
-    Bad input is 2, Ctrl-C 130, SIGTERM 143.
-    """
+    """Run the command, and turn what goes wrong into one line and an exit status."""
     sys.exit(_main())
 
 
@@ -306,31 +361,10 @@ def _main() -> int:
     _configure_logging()
     signal.signal(signal.SIGTERM, _on_sigterm)
     signal.signal(signal.SIGINT, _on_sigint)
-    try:
-        result = app(standalone_mode=False)
-        if result == INTERRUPTED:  # how Typer hands on a Ctrl-C
-            raise KeyboardInterrupt
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; what was captured is kept", INTERRUPTED)
-    except Stopped:
-        return _fail("terminated; what was captured is kept", TERMINATED)
-    except RefocusError as error:
-        return _fail(str(error), BAD_INPUT)
-    except _UsageError as error:
-        hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-live")
-        text = getattr(error, "format_message", error.__str__)()
-        if not text:  # no command given: the help has been printed
-            return BAD_INPUT
-        return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
-
-
-_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
-
-
-def _fail(text: str, status: int) -> int:
-    err.print(f"refocus-live: {text}", style="red", markup=False)
-    return status
+    kept = "what was captured is kept"
+    return run_command(
+        app, f"interrupted; {kept}", endings={Stopped: (f"terminated; {kept}", TERMINATED)}
+    )
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -307,6 +307,25 @@ class Ring:
         return capacity, free, core.getRemainingImageCount()
 
 
+class SteadyCore(UniMMCore):
+    """A core that can be asked from any thread whether a sequence is running.
+
+    The core itself takes a sequence that is just being started for one that has ended, if another
+    thread (a preview, a status bar) asks at that moment, and forgets it: its frames are lost.
+    """
+
+    def isSequenceRunning(self, cameraLabel: str | None = None) -> bool:
+        """Whether the camera's sequence is running, or about to."""
+        thread = self._acquisition_thread
+        if thread is None:
+            return super().isSequenceRunning(*([cameraLabel] if cameraLabel else []))
+        try:
+            thread.join(0)
+        except RuntimeError:  # not started yet; or it is this thread
+            return True
+        return thread.is_alive()
+
+
 class TaggingEngine(MDAEngine):
     """The usual acquisition engine, which also keeps the camera's tags of software frames.
 
@@ -343,7 +362,7 @@ def build_core(
     Every channel is a preset of the group ``Channel`` that changes nothing.
     """
     # a path keeps the core from looking for C++ adapters, and from complaining that it has none
-    core = UniMMCore(mm_path=os.path.dirname(__file__))
+    core = SteadyCore(mm_path=os.path.dirname(__file__))
     for label, device in (
         ("Camera", camera),
         ("Z", focus),

@@ -3,11 +3,15 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refocus.engine.protocol import EngineInfo
+
+if TYPE_CHECKING:
+    from refocus.engine.judgement import Judgement
 
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -73,7 +77,7 @@ class FrameResult:
         The frame it came from.
     pixels
         ``(H, W)``, same dtype: the refocused pixels, or the captured ones where the frame was
-        passed through on purpose.
+        passed through on purpose, or is not trusted.
     refocused
         False for a frame passed through.
     number
@@ -82,6 +86,8 @@ class FrameResult:
         Time spent waiting for the engine, and in it, ms.
     engine
         What refocused it; None for a frame passed through.
+    judgement
+        How far it can be trusted, and how much of it is refocused; None for a frame passed through.
     """
 
     captured: CapturedFrame
@@ -91,3 +97,4 @@ class FrameResult:
     queued_ms: float
     engine_ms: float
     engine: EngineInfo | None = None
+    judgement: "Judgement | None" = None

@@ -26,6 +26,7 @@ from refocus.acquisition.arrival import MDAArrival, RunContext
 from refocus.acquisition.live import Live
 from refocus.acquisition.live_mode import LiveMode
 from refocus.acquisition.pipeline import Pipeline, Run
+from refocus.acquisition.queue import Task
 from refocus.acquisition.rawdata import RawFrames, RawZarr
 from refocus.acquisition.refocusing import describe_engine
 from refocus.acquisition.selection import Chooser, Selection, open_models
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 __all__ = ["FIRST", "Hook", "Live", "attach"]
 
 logger = logging.getLogger("refocus.acquisition")
+
+Choose = Callable[[str, Mapping[str, int]], tuple[Task, str]]
 
 RUNNING = (RunState.PREPARING, RunState.WAITING, RunState.ACQUIRING, RunState.PAUSED)
 
@@ -72,7 +75,7 @@ class Hook:
         self._pipeline = pipeline
         self._engine = engine
         self._selection = selection or Selection()
-        self._choose = Chooser(self._selection).choose
+        self._choose: Choose | None = None  # all frames are refocused
         self._run: Run | None = None
         self._context = RunContext({})
         self._frame = 0
@@ -126,9 +129,12 @@ class Hook:
             run = self._run or self._begin(event.sequence, {})
             frame = self._frame
             self._frame = frame + 1
-            arrival = MDAArrival(self._context, frame, pixels, event, meta=meta, captured_ns=now)
-            channel = event.channel.config if event.channel else ""
-            run.queue.put(arrival, *self._choose(channel, event.index))
+            arrival = MDAArrival(self._context, frame, pixels, event, meta, now)
+            if self._choose is None:
+                run.queue.put(arrival)
+            else:
+                channel = event.channel.config if event.channel else ""
+                run.queue.put(arrival, *self._choose(channel, event.index))
             run.callback_us.add((time.perf_counter_ns() - now) / 1e3)
         except Exception:
             logger.exception("a frame was not refocused")
@@ -140,7 +146,8 @@ class Hook:
     def _begin(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> Run:
         context = self._context = RunContext(summary)
         self._frame = 0
-        self._choose = Chooser(self._selection, sequence).choose
+        chooser = Chooser(self._selection, sequence)
+        self._choose = None if chooser.everything else chooser.choose
         self._run = self._pipeline.start(
             RunInfo(
                 run=str(uuid.uuid4()),
@@ -252,6 +259,7 @@ def attach(
             raw=RawZarr(Path(raw)) if isinstance(raw, str | Path) else raw,
             channels=channels,
             region=selection.region,
+            on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
         )
         try:

@@ -6,7 +6,7 @@ that a reader does not know are ignored; a change of meaning changes the number 
 """
 
 import json
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -14,6 +14,9 @@ from refocus.acquisition.frame import FrameResult
 from refocus.acquisition.sink import RunInfo
 from refocus.acquisition.stats import Stats
 from refocus.configs import RefocusError
+
+if TYPE_CHECKING:
+    from refocus.engine.judgement import Judgement
 
 SCHEMA: Literal["refocus/1"] = "refocus/1"
 
@@ -123,6 +126,8 @@ class Trust(BaseModel):
     verdict: Verdict
     """``in-focus``: left alone. ``refocused``: better than captured. ``beyond``: too far from
     focus to restore. ``unfamiliar``: likely to be made worse. ``unrated``: not judged."""
+    share: Annotated[float, Field(ge=0, le=1)]
+    """How much of the frame the engine would publish refocused: 0 as captured, 1 all of it."""
     score: Annotated[float, Field(ge=0, le=1)] | None = None
     """Probability that the network's result is not worse than the captured frame."""
     consistency: float | None = None
@@ -232,7 +237,27 @@ def frame_header(run: str, result: FrameResult, published_ms: float) -> FrameHea
             engine=round(result.engine_ms, 3),
             published=round(published_ms, 3),
         ),
+        focus=focus_of(result.judgement),
+        trust=trust_of(result.judgement),
     )
+
+
+def focus_of(judgement: "Judgement | None") -> Focus | None:
+    """Say how far from focus a frame was taken to be; None where nobody knows."""
+    if judgement is None or judgement.distance_um is None:
+        return None
+    return Focus(
+        distance_um=round(judgement.distance_um, 2), sigma_um=round(judgement.sigma_um or 0.0, 2)
+    )
+
+
+def trust_of(judgement: "Judgement | None") -> Trust | None:
+    """Say how far a result can be trusted; None for a frame passed through."""
+    if judgement is None:
+        return None
+    numbers = {name: getattr(judgement, name) for name in ("score", "consistency", "domain")}
+    rounded = {name: None if v is None else round(v, 3) for name, v in numbers.items()}
+    return Trust(verdict=judgement.verdict, share=round(judgement.taken, 3), **rounded)
 
 
 def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
@@ -244,6 +269,7 @@ def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
         "capacity": stats.capacity,
         "peak": stats.peak,
         "alarm": stats.alarm,
+        "verdicts": dict(stats.verdicts),
         "camera_gaps": stats.camera_gaps,
         **stats.report(),
     }

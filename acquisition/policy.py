@@ -17,6 +17,8 @@ class Fate(Enum):
     DROPPED = "dropped"
     FAILED = "failed"
 
+    __hash__ = object.__hash__  # counted by, for every frame: an Enum's own is a Python function
+
 
 class Task(Enum):
     """What is to be done with a frame; the last two count as skipped, and not as received."""
@@ -35,8 +37,20 @@ class Arrival(Protocol):
         """Give the frame with all that is known about it."""
         ...
 
+    def note(self) -> None:
+        """Take note of a frame that nobody wants to be described."""
+        ...
+
     def without_pixels(self) -> "Arrival":
-        """Give the same frame without the memory of its pixels (zeros of the same shape)."""
+        """Give the same frame without the memory of its pixels (zeros of the same shape).
+
+        It is another object: to let go of the memory is for whoever drops this one.
+        """
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
         ...
 
     def sample(self) -> bytes:
@@ -47,14 +61,13 @@ class Arrival(Protocol):
 class Entry:
     """A frame's place in the line, in order of capture; what becomes of it may change there."""
 
-    __slots__ = ("arrival", "deferred", "gap", "held", "sample", "task")
+    __slots__ = ("arrival", "deferred", "gap", "sample", "task")
 
     def __init__(self, arrival: Arrival, task: Task = Task.REFOCUS, gap: str = "") -> None:
         self.arrival = arrival
         self.task = task
         self.gap = gap
         self.deferred = False
-        self.held = False
         self.sample = b""
 
 

@@ -3,7 +3,7 @@
 The socket is guarded by one lock. The worker sends frames itself, because a further thread would
 cost each frame a switch; the ticker sends the messages of every second; whoever waits for readers
 counts them. Sending never blocks: for a reader that does not keep up, ZeroMQ drops messages at
-its high-water mark, and the reader sees a gap in the numbers.
+its high-water mark, and the reader sees a gap in the numbers. What nobody reads is not made.
 """
 
 import errno
@@ -23,7 +23,7 @@ import numpy as np
 import zmq
 
 from refocus.acquisition import messages
-from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.frame import FrameResult
 from refocus.acquisition.keys import guard
 from refocus.acquisition.sharedmemory import MAPPED, SHARED, SharedFrames
 from refocus.acquisition.sink import RunInfo
@@ -86,7 +86,8 @@ class Publisher:
         if not insecure and keys is None:
             _refuse_beyond_host(endpoint)
         if high_water is None:
-            per_frame = (frame_bytes or 8_000_000) * (1 + raw)
+            # never fewer than the slots of shared memory, whose readers get notes through here, too
+            per_frame = frame_bytes * (1 + raw) or 8_000_000
             high_water = min(1000, max(16, BACKLOG_BYTES // per_frame))
         self._raw = raw
         self._linger_seconds = linger_seconds
@@ -146,11 +147,10 @@ class Publisher:
         """Count the readers there are now."""
         with self._lock:
             self._read_subscriptions()
-            return sum(
-                readers
-                for topic, readers in self._readers.items()
-                if messages.READERS.startswith(topic)
-            )
+            return self._count(messages.READERS)
+
+    def _count(self, topic: bytes) -> int:
+        return sum(count for asked, count in self._readers.items() if topic.startswith(asked))
 
     # -- as a sink
 
@@ -172,15 +172,19 @@ class Publisher:
                 return
             if result.engine is not None:
                 self._follow_engine(self._run, result.engine)
+            self._next_number = result.number + 1
+            self._read_subscriptions()
+            on_wire, shared = self._count(messages.FRAME) > 0, self._shared
+            if shared is not None and self._readers[SHARED] <= 0:
+                shared = None
+            if not on_wire and shared is None:
+                return
             age_ms = (time.perf_counter_ns() - result.captured.captured_ns) / 1e6
             header = messages.frame_header(self._run.run, result, age_ms)
-            self._next_number = result.number + 1
-            self._send(messages.FRAME, header, pixels, *raw)
-            if self._shared is not None:
-                self._share(self._shared, header, pixels, *raw)
-
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Do nothing: a frame without result has no number, and shows in the stats."""
+            if on_wire:
+                self._send(messages.FRAME, header, pixels, *raw)
+            if shared is not None:
+                self._share(shared, header, pixels, *raw)
 
     def tick(self, stats: Stats) -> None:
         """Repeat the description of the run, and publish its stats."""
@@ -250,9 +254,8 @@ class Publisher:
         self._send(messages.RUN, header)
 
     def _share(self, shared: SharedFrames, header: messages.Header, *pixels: Frame) -> None:
-        """Leave a frame in shared memory, if anyone reads it there, and say where."""
-        self._read_subscriptions()
-        if self._socket.closed or self._readers[SHARED] <= 0:
+        """Leave a frame in shared memory, and say where."""
+        if self._socket.closed:
             return
         try:
             place = shared.write(*pixels)
@@ -313,7 +316,7 @@ class Publisher:
             return bool(self._trackers)
 
     def _read_subscriptions(self) -> None:
-        while not self._socket.closed and self._socket.poll(0):
+        while not self._socket.closed and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             message = self._socket.recv()
             if message[:1] in (b"\0", b"\1"):
                 topic = message[1:]

@@ -3,11 +3,16 @@
 One queue serves one run. It holds every frame that is waiting, decides by its policy what happens
 when it is full, and is the only place where a frame changes its state, under one lock that is
 never held for more than a few microseconds.
+
+What the acquisition thread does here is kept small: it touches few objects, makes a system call
+only for a worker that sleeps, and leaves the freeing of large frames to others.
 """
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
@@ -16,6 +21,14 @@ from refocus.acquisition.policy import Arrival, Entry, Fate, Policy, Task, make_
 from refocus.configs import RefocusError
 
 __all__ = ["Alarm", "Counts", "Fate", "FrameQueue", "Owed", "Taken", "Task", "make_policy"]
+
+
+SMALL_BYTES = 30 << 20 if sys.platform == "linux" else 1 << 20
+"""A frame up to this size is freed at once.
+
+glibc keeps what it frees below 32 MB, and gives it to the next frame: a microsecond, and warm.
+Elsewhere, and above, it goes back to the system, and that takes longer than the callback may.
+"""
 
 
 class Taken(NamedTuple):
@@ -82,8 +95,8 @@ class FrameQueue:
         ``put`` waits for room instead of asking the policy. It holds the acquisition up, so it
         is for simulated and replayed cameras only.
     on_alarm
-        Called on the acquisition thread when the alarm rises; not with ``throttle``, which keeps
-        the queue full on purpose.
+        Called on the acquisition thread when the alarm rises, which it does not with ``throttle``,
+        which keeps the queue full on purpose; and when there is something to ``discard``.
     """
 
     def __init__(
@@ -100,12 +113,14 @@ class FrameQueue:
         self._throttle = throttle
         self._on_alarm = on_alarm
         self._lock = threading.Lock()
-        self._arrived = threading.Condition(self._lock)
         self._room = threading.Condition(self._lock)
+        self._bell = threading.Lock()  # held, but for the moment between a ring and its hearing
+        self._bell.acquire()
+        self._asleep = False  # the worker listens for the bell, and nobody has rung it
         self._line: deque[Entry] = deque()  # every frame that the worker has yet to hear of
         self._waiting: deque[Entry] = deque()  # those of them that are to be handed to it
         self._waiting_received = 0
-        self._held = 0  # frames that gave way and still have their pixels
+        self._discarded: deque[Arrival] = deque()  # they gave way, and are still to be freed
         self._fates = dict.fromkeys(Fate, 0)
         self._received = 0
         self._skipped = 0
@@ -116,6 +131,7 @@ class FrameQueue:
         self._peak = 0
         self._alarm = Alarm.NONE
         self._alarms = dict.fromkeys(Alarm, 0)
+        self._alarm_from = -(-3 * capacity // 4)
 
     def put(self, arrival: Arrival, task: Task = Task.REFOCUS, why: str = "") -> None:
         """Leave a frame for the worker. Never blocks, unless throttled.
@@ -142,21 +158,22 @@ class FrameQueue:
                 self._fates[Fate.DROPPED] += task is Task.REFOCUS
                 return
             self._line.append(entry)
-            if task is Task.LEAVE:
-                self._let_go(entry)
-            else:
-                self._admit(entry)
-            rising = not self._throttle and self._raise_alarm()
-            self._arrived.notify()
-        if rising:
+            told = self._let_go(entry) if task is Task.LEAVE else self._admit(entry)
+            if len(self._waiting) >= self._alarm_from and not self._throttle:
+                told = self._raise_alarm() or told
+            asleep, self._asleep = self._asleep, False
+        if asleep:
+            self._bell.release()
+        if told:
             self._on_alarm()
 
-    def _admit(self, entry: Entry) -> None:
+    def _admit(self, entry: Entry) -> bool:
+        """Have a frame wait; whether there is something to discard."""
         self._waiting_received += entry.task is Task.REFOCUS
         if len(self._waiting) < self.capacity:
             self._waiting.append(entry)
             self._peak = max(self._peak, len(self._waiting))
-            return
+            return False
         victim, fate = self._policy.make_room(self._waiting, entry)
         if victim.task is Task.REFOCUS:
             self._waiting_received -= 1
@@ -166,16 +183,23 @@ class FrameQueue:
             victim.sample = victim.arrival.sample()
         else:
             victim.gap = "dropped: the queue was full"
-        self._let_go(victim)
+        return self._let_go(victim)
 
-    def _let_go(self, entry: Entry) -> None:
-        # To free the memory of a large frame takes longer than all the rest of this: it is left
-        # to the worker, unless the worker is far behind.
-        if self._held >= self.capacity:
-            entry.arrival = entry.arrival.without_pixels()
-        else:
-            entry.held = True
-            self._held += 1
+    def _let_go(self, entry: Entry) -> bool:
+        """Part with a frame's pixels; whether there is something to discard."""
+        # A large one is left to whoever calls discard(). It must not wait for the worker: the next
+        # frame would have to be given fresh memory, which takes longer still.
+        large = entry.arrival.nbytes > SMALL_BYTES and len(self._discarded) < self.capacity
+        if large:
+            self._discarded.append(entry.arrival)
+        entry.arrival = entry.arrival.without_pixels()
+        return large
+
+    def discard(self) -> None:
+        """Free the memory of the frames that gave way."""
+        with suppress(IndexError):
+            while True:
+                self._discarded.popleft()
 
     def _raise_alarm(self) -> bool:
         waiting, before = len(self._waiting), self._alarm
@@ -198,30 +222,43 @@ class FrameQueue:
         patience
             How many seconds to wait nevertheless.
         """
-        with self._lock:
-            while True:
+        while True:
+            with self._lock:
                 if self._line:
                     return self._next(self._line.popleft())
                 if owing and not self._given_up:
                     if patience <= 0.0:
                         return Owed.TIME
-                    self._arrived.wait(patience)
-                    patience = 0.0
                 elif self._over:
                     return None
-                else:
-                    self._arrived.wait()
+                self._asleep = True
+            self._sleep(patience if patience > 0.0 else -1.0)
+            patience = 0.0
+
+    def _sleep(self, seconds: float) -> None:
+        """Wait for the bell, which is rung once for each time that the worker is asleep."""
+        if self._bell.acquire(timeout=seconds):
+            return
+        with self._lock:
+            if not self._asleep:  # rung at the last moment: hear it, or it would ring next time
+                self._bell.acquire()
+            self._asleep = False
+
+    def _wake(self) -> None:
+        if self._asleep:
+            self._asleep = False
+            self._bell.release()
 
     def _next(self, entry: Entry) -> Taken:
         if not self._waiting or self._waiting[0] is not entry:
-            self._held -= entry.held
             return Taken(entry.arrival, entry.gap, entry.task, entry.deferred, entry.sample)
         self._waiting.popleft()
         self._waiting_received -= entry.task is Task.REFOCUS
         self._in_hand, self._passing = True, entry.task is Task.PASS
         if 2 * len(self._waiting) < self.capacity:
             self._alarm = Alarm.NONE
-        self._room.notify()
+        if self._throttle:
+            self._room.notify()
         return Taken(entry.arrival, task=entry.task)
 
     def redeem(self, task: Task) -> bool:
@@ -246,7 +283,7 @@ class FrameQueue:
         """Say that no more frames will come; those waiting are still to be taken."""
         with self._lock:
             self._over = True
-            self._arrived.notify_all()
+            self._wake()
             self._room.notify_all()
 
     @property
@@ -275,11 +312,11 @@ class FrameQueue:
             for entry in self._line:
                 entry.arrival = entry.arrival.without_pixels()
                 entry.gap = entry.gap or "dropped: the pipeline was closed"
-                entry.deferred = entry.held = False
-            self._held = 0
+                entry.deferred = False
             self._waiting.clear()
             self._waiting_received = 0
             self._in_hand = False
+            self._discarded.clear()
             return dropped + in_hand
 
     def counts(self) -> Counts:

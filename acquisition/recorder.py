@@ -228,6 +228,7 @@ class Recorder:
             "engine": engine.get("name", ""),
             "precision": engine.get("precision", ""),
             "model_sha256": engine.get("sha256", ""),
+            **_judged(result),
             **({"source": frame.source} if frame.source else {}),
         }
 
@@ -238,6 +239,14 @@ class Recorder:
             "policy": self._run.policy,
             "gaps": {"count": self._gap_count, "listed": self._gaps},
         }
+
+
+def _judged(result: FrameResult) -> dict[str, Any]:
+    """Give focus and trust as on the wire; nothing for a frame that was passed through."""
+    from refocus.acquisition.messages import focus_of, trust_of
+
+    parts = {"focus": focus_of(result.judgement), "trust": trust_of(result.judgement)}
+    return {name: part.model_dump() for name, part in parts.items() if part is not None}
 
 
 def _pending(stream: "OMEStream") -> list[Any]:

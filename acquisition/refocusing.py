@@ -1,12 +1,15 @@
-"""Which engine refocuses a frame, and which part of it."""
+"""Which engine refocuses a frame, which part of it, and how much of the result is published."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
 from refocus.acquisition.frame import CapturedFrame
-from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame
+from refocus.engine.examine import examine
+from refocus.engine.judgement import UNRATED, Judgement, blend
+from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
@@ -15,6 +18,29 @@ Region = tuple[int, int, int, int]
 
 CONTEXT = 32
 """Pixels around a region that the engine is shown and that are not replaced."""
+
+
+OnDistrust = Literal["captured", "refocused"]
+"""What is published where a result is not trusted."""
+
+
+@dataclass(frozen=True, eq=False)
+class Refocused:
+    """What became of a frame.
+
+    Attributes
+    ----------
+    pixels
+        To be published: refocused where it is trusted.
+    engine
+        What refocused it.
+    judgement
+        How far it can be trusted.
+    """
+
+    pixels: Frame
+    engine: EngineInfo
+    judgement: Judgement
 
 
 class Refocuser:
@@ -28,14 +54,22 @@ class Refocuser:
         Engines of some channels.
     region
         Refocus only this part; the rest stays as captured.
+    on_distrust
+        What is published where a result is not trusted.
     """
 
     def __init__(
-        self, engine: Engine, channels: Mapping[str, Engine], region: Region | None = None
+        self,
+        engine: Engine,
+        channels: Mapping[str, Engine],
+        region: Region | None = None,
+        on_distrust: OnDistrust = "captured",
     ) -> None:
         self._engine = engine
         self._channels = dict(channels)
         self._region = region
+        self._on_distrust = on_distrust
+        self._unrated: set[str] = set()
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, float], Engine] = {}
 
@@ -61,8 +95,8 @@ class Refocuser:
                 matched.warm_up((shape[0], shape[1]), dtype)
                 self._warm.add(key)
 
-    def refocus(self, frame: CapturedFrame) -> tuple[Frame, EngineInfo]:
-        """Refocus a frame, and say by what.
+    def refocus(self, frame: CapturedFrame) -> Refocused:
+        """Refocus a frame, judge the result, and put together what is published.
 
         Raises
         ------
@@ -77,15 +111,48 @@ class Refocuser:
             )
         engine = self._match(self._channels.get(frame.channel, self._engine), frame.pixel_size_um)
         if self._region is None:
-            return _checked(engine, pixels), engine.info
+            published, judgement = self.trusted(engine, pixels)
+            return Refocused(published, engine.info, judgement)
         x, y, width, height = self._region
         rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
-        refocused = _checked(engine, np.ascontiguousarray(pixels[rows, columns]))
+        refocused, judgement = self.trusted(engine, np.ascontiguousarray(pixels[rows, columns]))
         whole = pixels.copy()
         whole[y : y + height, x : x + width] = refocused[
             y - rows.start : y - rows.start + height, x - columns.start : x - columns.start + width
         ]
-        return whole, engine.info
+        return Refocused(whole, engine.info, judgement)
+
+    def trusted(self, engine: Engine, pixels: Frame) -> tuple[Frame, Judgement]:
+        """Refocus pixels, and take what is trusted of the result.
+
+        Raises
+        ------
+        EngineError
+            The engine failed or gave nonsense.
+        """
+        refocused, judgement = examine(engine, pixels)
+        if refocused.shape != pixels.shape or refocused.dtype != pixels.dtype:
+            raise EngineError(
+                f"the engine returned {refocused.shape} {refocused.dtype} "
+                f"for {pixels.shape} {pixels.dtype}: use another model"
+            )
+        if judgement is UNRATED:
+            self._warn_unrated(engine.info)
+        if self._on_distrust == "refocused":
+            return refocused, judgement
+        return blend(pixels, refocused, judgement), judgement
+
+    def _warn_unrated(self, info: EngineInfo) -> None:
+        model = info.card.name if info.card else "none"
+        if info.card is None or f"{info.name} {model}" in self._unrated:
+            return
+        self._unrated.add(f"{info.name} {model}")
+        missing = (
+            "was not calibrated ('refocus-train calibrate' does that)"
+            if info.card.trust is None
+            else f"is run by the engine {info.name}, which gives no verdicts (openvino does)"
+        )
+        log.warning("results are unrated: the model %s %s", model, missing)
 
     def _shown(self, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the region and of what is around it."""
@@ -117,13 +184,3 @@ def describe_engine(engine: Engine) -> dict[str, Any]:
     """Give what a run is told of its engine: what it is, and its model's whole card."""
     card = engine.info.card
     return {**engine.info.describe(), "card": card.model_dump(mode="json") if card else None}
-
-
-def _checked(engine: Engine, pixels: Frame) -> Frame:
-    refocused = engine.refocus(pixels)
-    if refocused.shape != pixels.shape or refocused.dtype != pixels.dtype:
-        raise EngineError(
-            f"the engine returned {refocused.shape} {refocused.dtype} "
-            f"for {pixels.shape} {pixels.dtype}: use another model"
-        )
-    return refocused

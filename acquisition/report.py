@@ -169,6 +169,8 @@ def build_report(
         "engine_ms": _rounded(stats.engine_ms, "p50", "p99"),
         "engine": {key: engine[key] for key in ("name", "model", "sha256", "precision")},
     }
+    if stats.verdicts:
+        report["verdicts"] = dict(stats.verdicts)
     if stats.skipped:
         report["frames"]["skipped"] = stats.skipped
     if quality is not None:
@@ -204,6 +206,9 @@ def report_table(report: Mapping[str, Any]) -> Table:
     if frames.get("skipped"):
         counts.append(f"{frames['skipped']} skipped on purpose")
     table.add_row("frames", ", ".join(counts))
+    if verdicts := report.get("verdicts"):
+        told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
+        table.add_row("verdicts", told)
     table.add_row("rate", f"{report['fps']:.1f} frames/s")
     table.add_row(
         "capture to publish",
@@ -246,22 +251,38 @@ def picture_run(
     else:
         chosen = refocused[len(refocused) // 2]
     captured = chosen.captured
-    panels = [Panel(captured.pixels, "captured"), Panel(chosen.pixels, "refocused")]
+    panels = [Panel(captured.pixels, "captured"), Panel(chosen.pixels, _published(chosen))]
     truth, quality = witness(captured.frame), judged.get(captured.frame)
     if quality and truth and truth.in_focus is not None:
         panels = [
             Panel(captured.pixels, "captured", _note(quality.psnr_before, quality.ssim_before)),
-            Panel(chosen.pixels, "refocused", _note(quality.psnr_after, quality.ssim_after)),
+            Panel(chosen.pixels, _published(chosen), _note(quality.psnr_after, quality.ssim_after)),
             Panel(truth.in_focus, "reference", "in focus"),
         ]
     facts = [captured.source or f"frame {captured.frame}"]
     if truth and truth.z_um is not None:
         facts.append(f"{abs(truth.z_um):.1f} µm from focus")
+    verdict = chosen.judgement
+    if verdict and verdict.distance_um is not None:
+        told = f"{verdict.distance_um:.1f} ± {verdict.sigma_um:.1f} µm"
+        facts.append(f"judged {verdict.verdict}, {told}")
     facts += [f"{chosen.engine_ms:.0f} ms in the engine", "one contrast for all"]
     path.parent.mkdir(parents=True, exist_ok=True)
     caption = " · ".join(facts)
     save_picture(path, panels, pixel_size_um=captured.pixel_size_um, caption=caption)
     return True
+
+
+def _published(result: FrameResult) -> str:
+    """Name what is shown: refocused, or not, and why."""
+    judged = result.judgement
+    if judged is None or judged.verdict in ("refocused", "unrated"):
+        return "refocused"
+    return (
+        f"{judged.verdict}: as captured"
+        if result.pixels is result.captured.pixels
+        else (f"refocused, though {judged.verdict}")
+    )
 
 
 def _note(psnr_db: float, similarity: float) -> str:

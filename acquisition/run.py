@@ -5,8 +5,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -89,24 +89,38 @@ def run(config: LiveConfig, watcher: Watcher) -> Outcome:
 
     report_path = config.report or (config.save / "report.json" if config.save else None)
     _check_outputs(config.save, report_path)
-    engine = open_engine(config.engine)
-    try:
-        with open_source(config) as source:
-            return _run(config, source, engine, watcher, report_path)
-    finally:
-        engine.close()
+    with ExitStack() as stack:
+        also: list[Sink] = []
+        if config.metrics:
+            from refocus.acquisition.metrics import Metrics
+
+            also.append(stack.enter_context(Metrics(config.metrics, insecure=config.insecure)))
+        engine = open_engine(config.engine)
+        stack.callback(engine.close)
+        source = stack.enter_context(open_source(config))
+        return _run(config, source, engine, watcher, report_path, also)
 
 
-def _run(
-    config: LiveConfig, source: Source, engine: Engine, watcher: Watcher, report_path: Path | None
+def _run(  # noqa: PLR0917
+    config: LiveConfig,
+    source: Source,
+    engine: Engine,
+    watcher: Watcher,
+    report_path: Path | None,
+    also: Sequence["Sink"],
 ) -> Outcome:
     album = Album()
-    sinks: list[Sink] = [album]
+    sinks: list[Sink] = [album, *also]
     if config.save:
         from refocus.acquisition.recorder import Recorder
 
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
+    if config.act:
+        from refocus.acquisition.focus_keeper import keep_in_focus
+
+        source, keeper = keep_in_focus(source, config.act_limit_um)
+        sinks.append(keeper)
     live = attach(
         source.core,
         engine=engine,
@@ -114,6 +128,7 @@ def _run(
         publish_raw=config.publish_raw,
         insecure=config.insecure,
         keys=config.keys,
+        shared_memory=config.shared_memory,
         sinks=sinks,
         policy=config.policy,
         raw=config.save / RAW if config.save else None,
@@ -159,7 +174,9 @@ def _selection(config: LiveConfig) -> Selection:
     if config.region is not None:
         x, y, width, height = config.region
         region = (x, y, width, height)
-    return Selection(config.refocus_z, config.channels, config.every_nth, region)
+    return Selection(
+        config.refocus_z, config.channels, config.every_nth, region, config.on_distrust
+    )
 
 
 def _queue(config: LiveConfig, source: Source) -> int:

@@ -17,7 +17,7 @@ from refocus.engine.protocol import Engine
 if TYPE_CHECKING:
     from useq import MDASequence
 
-    from refocus.acquisition.refocusing import Region
+    from refocus.acquisition.refocusing import OnDistrust, Region
 
 NONE = "none"
 """Instead of a model: hand the channel on as it was captured."""
@@ -39,6 +39,8 @@ class Selection:
     region
         Refocus only this part of a frame, ``(x, y, width, height)`` in pixels, and leave the rest
         as it was captured. At least 32 × 32.
+    on_distrust
+        What is published where a result is not trusted: ``"captured"`` or ``"refocused"``.
 
     Raises
     ------
@@ -50,10 +52,15 @@ class Selection:
     channels: Mapping[str, str] | None = None
     every_nth: int = 1
     region: "Region | None" = None
+    on_distrust: "OnDistrust" = "captured"
 
     def __post_init__(self) -> None:
         if self.every_nth < 1:
             raise RefocusError(f"every_nth: {self.every_nth} cannot be; give 1 or more")
+        if self.on_distrust not in ("captured", "refocused"):
+            raise RefocusError(
+                f"on_distrust: {self.on_distrust!r} is not known; allowed: captured, refocused"
+            )
         if self.region is not None and (min(self.region) < 0 or min(self.region[2:]) < 32):
             raise RefocusError(
                 f"region {','.join(map(str, self.region))}: give X,Y,WIDTH,HEIGHT in pixels, "
@@ -70,6 +77,11 @@ class Chooser:
         What was asked for.
     sequence
         What is being acquired; None for live mode.
+
+    Attributes
+    ----------
+    everything
+        Whether every frame is refocused, so that nobody needs to ask.
     """
 
     def __init__(self, selection: Selection, sequence: "MDASequence | None" = None) -> None:
@@ -79,15 +91,11 @@ class Chooser:
         # a channel that is only taken in the middle of the stack is no stack
         self._flat = {c.config for c in sequence.channels if not c.do_stack} if sequence else set()
         self._counts: dict[tuple[object, ...], int] = {}
-        self._everything = (
-            self._channels is None
-            and self._every_nth == 1
-            and (selection.refocus_z or not sequence)
-        )
+        self.everything = self._channels is None and self._every_nth == 1 and not self._pass_z
 
     def choose(self, channel: str, index: Mapping[str, int]) -> tuple[Task, str]:
         """Give what is to be done with a frame and, if it is left out, why."""
-        if self._everything:
+        if self.everything:
             return Task.REFOCUS, ""
         if self._channels is not None and self._channels.get(channel, NONE) == NONE:
             return Task.PASS, ""

@@ -33,10 +33,16 @@ class Run:
         Whether it is a live view, where it is all right to miss frames.
     problems
         What went wrong, each kind once, with its count.
+    verdicts
+        How many published frames got which verdict.
     camera_gaps
         Tells how many frames the camera numbered and never delivered.
     place
         Gives a frame's place in the sequence; None where nobody needs it.
+    sinks
+        Those that have not failed.
+    noting
+        Those of them that are told of frames without result.
     ready
         Set once the engine is warm and the sinks have started.
     over
@@ -56,12 +62,14 @@ class Run:
         self.ready = threading.Event()
         self.over = threading.Event()
         self.number = 0
+        self.verdicts: Counter[str] = Counter()
         self.latency_ms = Durations()
         self.engine_ms = Durations()
         self.callback_us = Durations()
         self.first_ns = 0
         self.last_ns = 0
         self.sinks: list[Sink] = []
+        self.noting: list[Sink] = []
         self.closing = threading.Lock()
         self.raw_until_ns = 0
         self.raw_patience = 0.0
@@ -83,6 +91,7 @@ class Run:
             latency_ms=self.latency_ms.timing(),
             engine_ms=self.engine_ms.timing(),
             callback_us=self.callback_us.timing(),
+            verdicts=dict(self.verdicts),
             **vars(counts),
         )
 

@@ -43,10 +43,10 @@ class RunInfo:
 class Sink(Protocol):
     """Receives what became of every frame of a run.
 
-    All calls of a run come from one thread, in the order of capture: ``start``, then ``put`` or
-    ``skip`` per frame, then ``close``. A sink may be given several runs, one after another. One
-    that raises gets no more frames in that run, and those it misses count as ``failed``; it is
-    still closed, so that what it has written stays readable.
+    All calls of a run come from one thread, in the order of capture: ``start``, then ``put`` per
+    frame (or ``skip``, for a sink that is :class:`Noting`), then ``close``. A sink may be given
+    several runs, one after another. One that raises gets no more frames in that run, and those it
+    misses count as ``failed``; it is still closed, so that what it has written stays readable.
     """
 
     def start(self, run: RunInfo) -> None:
@@ -57,12 +57,17 @@ class Sink(Protocol):
         """Take one result. Its pixels are shared: read them, never write."""
         ...
 
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Take note of a frame without result. Its pixels are zeros without memory."""
-        ...
-
     def close(self, stats: Stats) -> None:
         """Finish the run, with its final counts."""
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A sink that is also told of each frame that has no result; others see it in the stats."""
+
+    def skip(self, frame: CapturedFrame, reason: str) -> None:
+        """Take note of a frame without result. Its pixels are zeros without memory."""
         ...
 
 

@@ -188,6 +188,11 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
     try:
         try:
             core.loadSystemConfiguration(str(config.mm_config))
+        except FileNotFoundError as error:
+            raise RefocusError(
+                f"{config.mm_config}: cannot be loaded: no such file; give the path of a "
+                "configuration as Micro-Manager saves it (.cfg)"
+            ) from error
         except (OSError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())
             raise RefocusError(f"{config.mm_config}: cannot be loaded: {reason}") from error

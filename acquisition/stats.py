@@ -5,8 +5,15 @@ The invariant of the whole project lives here: a frame that was received is in e
 """
 
 import math
-from dataclasses import asdict, dataclass
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+_log = math.log
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,8 @@ class Stats:
         again once it is less than half full.
     alarms_high, alarms_full
         How often it became so.
+    verdicts
+        How many published frames got which verdict.
     camera_gaps
         Frames that the camera numbered and that never reached us; not part of ``received``.
     fps
@@ -75,6 +84,7 @@ class Stats:
     alarm: str = ""
     alarms_high: int = 0
     alarms_full: int = 0
+    verdicts: Mapping[str, int] = field(default_factory=dict)
     camera_gaps: int = 0
     fps: float = 0.0
     latency_ms: Timing = Timing()
@@ -130,29 +140,29 @@ class Durations:
 
     _LOWEST = 1e-3
     _BINS_PER_E = 1.0 / math.log(1.01)
+    _FIRST = math.log(_LOWEST) * _BINS_PER_E
     _BINS = int(math.log(1e10) * _BINS_PER_E) + 1
 
     def __init__(self) -> None:
-        self._counts = [0] * self._BINS
+        self._counts = array("q", bytes(8 * self._BINS))
         self._max = 0.0
 
     def add(self, value: float) -> None:
         """Count one duration."""
-        place = int(math.log(value / self._LOWEST) * self._BINS_PER_E) if value > 1e-3 else 0
-        self._counts[min(place, self._BINS - 1)] += 1
+        place = int(math.log(value) * self._BINS_PER_E - self._FIRST) if value > self._LOWEST else 0
+        self._counts[place if place < self._BINS else -1] += 1
         self._max = max(self._max, value)
 
     def timing(self) -> Timing:
         """Summarise what was added so far."""
-        counts = self._counts.copy()  # one step under the GIL: a consistent picture
-        return Timing(self._percentile(counts, 0.5), self._percentile(counts, 0.99), self._max)
+        copied = self._counts.tobytes()  # one step under the GIL: a consistent picture
+        seen = np.cumsum(np.frombuffer(copied, np.int64))
+        return Timing(self._percentile(seen, 0.5), self._percentile(seen, 0.99), self._max)
 
-    def _percentile(self, counts: list[int], fraction: float) -> float:
-        rank = max(1, math.ceil(fraction * sum(counts)))
-        seen = 0
-        for place, count in enumerate(counts):
-            seen += count
-            if seen >= rank:
-                middle = self._LOWEST * math.exp((place + 0.5) / self._BINS_PER_E)
-                return min(middle, self._max)
-        return 0.0
+    def _percentile(self, seen: NDArray[np.int64], fraction: float) -> float:
+        if not seen[-1]:
+            return 0.0
+        rank = max(1, math.ceil(fraction * int(seen[-1])))
+        place = int(np.searchsorted(seen, rank))
+        middle = self._LOWEST * math.exp((place + 0.5) / self._BINS_PER_E)
+        return min(middle, self._max)

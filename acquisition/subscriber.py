@@ -217,11 +217,10 @@ class Subscription:
         """
         silent_at = time.monotonic() + (timeout or 0.0)
         while True:
-            wait_ms = None
             if timeout is not None:
                 wait_ms = max(0, int((silent_at - time.monotonic()) * 1000))
-            if not self._socket.poll(wait_ms):
-                return None
+                if not self._socket.poll(wait_ms):
+                    return None
             parts = self._socket.recv_multipart(copy=False)
             if len(parts) < 2:
                 continue

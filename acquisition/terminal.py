@@ -1,5 +1,6 @@
 """What ``refocus-live`` shows of a run: a progress bar for its own, a line each for another's."""
 
+import json
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -86,3 +87,17 @@ def describe(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader") -> 
     if message.lost:
         parts.insert(0, f"LOST {message.lost} before")
     return "  ".join(part for part in parts if part)
+
+
+def describe_json(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader") -> str:
+    """Give a message's header as a line of JSON, with its topic, and what was lost before it."""
+    from refocus.acquisition.messages import END, FRAME, RUN, STATS, EndHeader, RunHeader
+    from refocus.acquisition.subscriber import ReceivedFrame
+
+    if isinstance(message, ReceivedFrame):
+        topic, content = FRAME, message.header.model_dump(mode="json", by_alias=True)
+        content["lost"] = message.lost
+    else:
+        known = {RunHeader: RUN, EndHeader: END}
+        topic, content = known.get(type(message), STATS), message.model_dump(by_alias=True)
+    return json.dumps({"topic": topic.decode(), **content}, ensure_ascii=False)

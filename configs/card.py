@@ -3,6 +3,7 @@
 from pydantic import BaseModel, ConfigDict, Field
 
 from refocus.configs.optics import Optics
+from refocus.configs.trust import Thresholds
 
 
 class ModelCard(BaseModel):
@@ -23,4 +24,6 @@ class ModelCard(BaseModel):
     licence: str
     recipe: str = ""
     """The command that reproduces it."""
+    trust: Thresholds | None = None
+    """Where its verdicts begin; None for a model that was not calibrated."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")

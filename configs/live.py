@@ -63,6 +63,12 @@ class LiveConfig(BaseModel):
     """Refocus one frame of so many, for each channel, position and plane."""
     region: list[int] | None = Field(default=None, min_length=4, max_length=4)
     """Refocus only ``[x, y, width, height]`` of each frame, pixels."""
+    on_distrust: Literal["captured", "refocused"] = "captured"
+    """What is published where a result is not trusted."""
+    act: bool = False
+    """Move the focus stage to where the judged distances say that focus is."""
+    act_limit_um: float = Field(default=10.0, gt=0.0, le=100.0)
+    """How far from its plan the stage may be moved, µm."""
     publish: str | None = Field(default=None, pattern=r"^(tcp|ipc|inproc)://.+$")
     """ZeroMQ endpoint to publish on, such as ``tcp://127.0.0.1:5556``."""
     publish_raw: bool = False
@@ -71,6 +77,10 @@ class LiveConfig(BaseModel):
     """Allow an endpoint that other hosts can reach: they could read every frame."""
     keys: Path | None = None
     """The publisher's folder of keys (``refocus-live keys``): only their readers can read."""
+    shared_memory: bool = False
+    """Offer readers on this host the pixels in shared memory, too: faster than tcp."""
+    metrics: str | None = None
+    """``HOST:PORT`` on which Prometheus may read the counts, such as ``127.0.0.1:9464``."""
     wait_subscribers: int = Field(default=0, ge=0)
     """Start once this many subscribers have joined."""
     save: Path | None = None
@@ -92,7 +102,7 @@ class LiveConfig(BaseModel):
             (simulated, ("demo",)),
             (("reference",), ("replay",)),
             (("fps",), ("demo", "replay")),
-            (("sequence",), ("demo", "mm_config")),
+            (("sequence", "act"), ("demo", "mm_config")),
         )
         for keys, sources in allowed_with:
             for key in keys:
@@ -101,12 +111,16 @@ class LiveConfig(BaseModel):
                     raise ValueError(f"{_option(key)} needs {needed}; leave it out")
         if self.frames and self.sequence:
             raise ValueError("--frames and --sequence both say how many frames; leave one out")
+        if "act_limit_um" in self.model_fields_set and not self.act:
+            raise ValueError("--act-limit-um needs --act; leave it out")
         if self.wait_subscribers and not self.publish:
             raise ValueError("--wait-subscribers needs --publish ENDPOINT")
         if self.publish_raw and not self.publish:
             raise ValueError("--publish-raw needs --publish ENDPOINT")
         if self.keys and not self.publish:
             raise ValueError("--keys needs --publish ENDPOINT")
+        if self.shared_memory and not self.publish:
+            raise ValueError("--shared-memory needs --publish ENDPOINT, which tells its readers")
         if self.policy == "every" and not self.save:
             raise ValueError("--policy every needs --save DIR: it reads deferred frames from there")
         return self

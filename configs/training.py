@@ -12,13 +12,27 @@ class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class SpecimensConfig(_Strict):
+    """A folder of sharp images, searched below, that simulated light paths look at."""
+
+    folder: Path
+    sharpest: float = Field(default=0.7, gt=0, le=1)
+    """Fraction of the images that is kept, the sharpest first."""
+    weight: float = Field(default=1.0, gt=0)
+    """How often one of them is drawn, against ``synthetic_weight`` and other folders."""
+    folds: int = Field(default=4, ge=2)
+    """The wells of the images' names are dealt into so many folds."""
+    held_out: int | None = Field(default=None, ge=0)
+    """The fold that is not a specimen; None to use all of them."""
+
+
 class SimulationConfig(_Strict):
     """Simulated pairs: which specimens, through which optics, at which distances."""
 
-    specimens: Path | None = None
-    """Folder of sharp images, searched below; None for synthetic fields alone."""
-    sharpest: float = Field(default=0.7, gt=0, le=1)
-    """Fraction of those images that is kept, the sharpest first."""
+    specimens: list[SpecimensConfig] = []
+    """Folders of sharp images; none for synthetic fields alone."""
+    synthetic_weight: float = Field(default=1.0, ge=0)
+    """How often a specimen is synthetic, against the weights of the folders."""
     synthetic: int = Field(default=600, ge=0)
     """How many synthetic fields are drawn."""
     synthetic_size: int = Field(default=320, ge=64)
@@ -50,6 +64,10 @@ class SimulationConfig(_Strict):
     tilt_fraction: float = Field(default=0.1, ge=0, le=1)
     inverted_fraction: float = Field(default=0.04, ge=0, le=1)
     eight_bit_fraction: float = Field(default=0.4, ge=0, le=1)
+    foreign_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of pairs of phase contrast, which no PSF describes: to be left alone."""
+    defects_fraction: float = Field(default=0.0, ge=0, le=1)
+    """Fraction of pairs with hot pixels, and as many that are saturated."""
     zoom: tuple[float, float] = (0.6, 1.9)
     peak_electrons: tuple[float, float] = (150.0, 20000.0)
     psfs: int = Field(default=700, ge=1)
@@ -140,7 +158,7 @@ class TrainConfig(_Strict):
     learning_rate: float = Field(default=1.5e-3, gt=0)
     freeze_steps: int = Field(default=0, ge=0)
     """Steps for which the encoder is left alone (transfer learning)."""
-    loss: Literal["l1", "l1+ssim", "psnr+ssim", "feature", "feature+ssim"] = "l1+ssim"
+    loss: Literal["l1", "l1+ssim", "rms+ssim", "psnr+ssim", "feature", "feature+ssim"] = "l1+ssim"
     vgg: Literal["imagenet", "random"] = "random"
     """Weights of the VGG-16 of the feature loss."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"

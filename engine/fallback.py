@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from refocus.engine.examine import examine
+from refocus.engine.judgement import Judgement
 from refocus.engine.protocol import DeviceError, Engine, EngineError, EngineInfo, Frame, log
 
 
@@ -46,6 +48,11 @@ class FallbackEngine:
     def refocus(self, frame: Frame) -> Frame:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
         result: Frame = self._with_fallback(lambda engine: engine.refocus(frame))
+        return result
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
+        result: tuple[Frame, Judgement] = self._with_fallback(lambda engine: examine(engine, frame))
         return result
 
     def close(self) -> None:

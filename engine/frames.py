@@ -1,13 +1,13 @@
 """What every engine does around its network: check, normalise, pad, and back."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refocus.engine.protocol import EngineError, Frame, NotFiniteError
-from refocus.optics.normalise import brightness
+from refocus.optics.normalise import Brightness, brightness
 
 SMALLEST = 32
 STRIDE = 32
@@ -49,6 +49,63 @@ def padded_shape(shape: tuple[int, ...]) -> tuple[int, int]:
     return height, width
 
 
+class Prepared(NamedTuple):
+    """A frame as a network is shown it, and the way back.
+
+    Attributes
+    ----------
+    seen
+        ``(H, W)`` network units, height and width multiples of :data:`STRIDE`.
+    over
+        What lies beyond :data:`LIMIT`, ``(h, w)`` of the frame, or None.
+    level
+        The frame's brightness.
+    shape, dtype
+        The frame's.
+    """
+
+    seen: NDArray[np.float32]
+    over: NDArray[np.float32] | None
+    level: Brightness
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def counts(self, refocused: NDArray[np.float32]) -> Frame:
+        """Bring what a network made of ``seen`` back to counts.
+
+        Raises
+        ------
+        NotFiniteError
+            The network gave NaN or infinity.
+        """
+        refocused = refocused[: self.shape[0], : self.shape[1]]
+        if self.over is not None:
+            refocused = refocused + self.over
+        if not np.isfinite(refocused.sum(dtype=np.float64)):
+            raise NotFiniteError()
+        return self.level.undo(refocused, self.dtype)
+
+
+def prepare(frame: Frame) -> Prepared:
+    """Normalise and pad a frame.
+
+    Raises
+    ------
+    EngineError
+        The frame is not one (:func:`check_frame`).
+    """
+    check_frame(frame)
+    level = brightness(frame)
+    height, width = frame.shape
+    tall, wide = padded_shape(frame.shape)
+    pixels = level.apply(frame)
+    over = _over_limit(pixels)
+    seen = pixels if over is None else pixels - over
+    if (tall, wide) != (height, width):
+        seen = np.pad(seen, ((0, tall - height), (0, wide - width)), mode="reflect")
+    return Prepared(seen, over, level, frame.shape, frame.dtype)
+
+
 def run_network(frame: Frame, network: Network) -> Frame:
     """Refocus a frame with a network that knows nothing of counts.
 
@@ -71,21 +128,8 @@ def run_network(frame: Frame, network: Network) -> Frame:
     NotFiniteError
         The network gave NaN or infinity.
     """
-    check_frame(frame)
-    level = brightness(frame)
-    height, width = frame.shape
-    tall, wide = padded_shape(frame.shape)
-    pixels = level.apply(frame)
-    over = _over_limit(pixels)
-    seen = pixels if over is None else pixels - over
-    if (tall, wide) != (height, width):
-        seen = np.pad(seen, ((0, tall - height), (0, wide - width)), mode="reflect")
-    refocused = network(seen)[:height, :width]
-    if over is not None:
-        refocused = refocused + over
-    if not np.isfinite(refocused.sum(dtype=np.float64)):
-        raise NotFiniteError()
-    return level.undo(refocused, frame.dtype)
+    prepared = prepare(frame)
+    return prepared.counts(network(prepared.seen))
 
 
 def _over_limit(pixels: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -84,6 +84,7 @@ class _Conversion:
                 converted.output[i] = name + "_half"
                 self._nodes.append(helper.make_node("Cast", [name + "_half"], [name], to=FLOAT))
                 self._types[name] = FLOAT
+                self._cast[name, HALF] = name + "_half"  # for those that go on from an output
 
     def _kind(self, node: onnx.NodeProto, floats: list[str]) -> int:
         if node.op_type in MATRIX:

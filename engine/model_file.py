@@ -8,9 +8,11 @@ import onnx
 from pydantic import ValidationError
 
 from refocus.configs import ModelCard
+from refocus.configs.trust import TrustStatistics
 from refocus.engine.protocol import EngineError
 
 CARD_KEY = "refocus"
+TRUST_KEY = "refocus-trust"
 DEFAULT_MODEL = "refocus-compact.onnx"
 
 
@@ -36,6 +38,40 @@ def embed_card(model: onnx.ModelProto, card: ModelCard) -> ModelCard:
     entry = model.metadata_props.add()
     entry.key, entry.value = CARD_KEY, signed.model_dump_json()
     return signed
+
+
+def embed_trust(model: onnx.ModelProto, statistics: TrustStatistics) -> None:
+    """Write into a model's metadata what its verdicts are computed with."""
+    for stale in [p for p in model.metadata_props if p.key == TRUST_KEY]:
+        model.metadata_props.remove(stale)
+    entry = model.metadata_props.add()
+    entry.key, entry.value = TRUST_KEY, statistics.model_dump_json()
+
+
+def read_trust(model: onnx.ModelProto, card: ModelCard, where: str) -> TrustStatistics | None:
+    """Read what a model's verdicts are computed with; None where it was not calibrated.
+
+    Raises
+    ------
+    EngineError
+        The card promises it, and it is missing, not valid, or has another checksum.
+    """
+    if card.trust is None:
+        return None
+    stored = [p.value for p in model.metadata_props if p.key == TRUST_KEY]
+    try:
+        statistics = TrustStatistics.model_validate_json(stored[0])
+    except (IndexError, ValidationError) as error:
+        raise EngineError(
+            f"{where}: what its verdicts need is missing or not valid; calibrate it again with "
+            "'refocus-train calibrate'"
+        ) from error
+    if statistics.digest() != card.trust.sha256:
+        raise EngineError(
+            f"{where}: what its verdicts need does not match the checksum of its card; it is "
+            "damaged or was altered: calibrate it again with 'refocus-train calibrate'"
+        )
+    return statistics
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:

@@ -10,11 +10,14 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
-from refocus.engine.frames import check_frame, run_network, warm_up_frame
-from refocus.engine.model_file import read_model
+from refocus.engine.evidence import NetworkOutputs
+from refocus.engine.frames import Prepared, prepare, run_network, warm_up_frame
+from refocus.engine.judge import Judge
+from refocus.engine.judgement import UNRATED, Judgement
+from refocus.engine.model_file import read_model, read_trust
 from refocus.engine.parity import adversarial_frames, difference
 from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame, NotFiniteError, log
-from refocus.engine.tiling import tiled
+from refocus.engine.tiling import tiled_outputs
 
 LARGEST = 2560 * 2560
 """Pixels of a frame that is still run whole; its activations take about 2 GB."""
@@ -71,11 +74,15 @@ class OpenVinoEngine:
             graph = self._core.read_model(proto.SerializeToString())
         except RuntimeError as error:
             raise EngineError(f"{model}: OpenVINO cannot read it ({_line(error)})") from error
-        # the outputs that nobody asked for are not computed
-        self._graph = ov.Model([graph.output("refocused")], graph.get_parameters())
+        statistics = read_trust(proto, self._card, str(model))
+        self._judge = Judge(self._card, statistics) if statistics else None
+        there = {name for output in graph.outputs for name in output.get_names()}
+        telling = there.issuperset(NetworkOutputs._fields)
+        self._outputs = NetworkOutputs._fields if telling else ("refocused",)
+        self._graph = ov.Model([graph.output(n) for n in self._outputs], graph.get_parameters())
         self._compiled: OrderedDict[tuple[int, ...], ov.InferRequest] = OrderedDict()
         self._lock = threading.Lock()
-        self._network = tiled(self._infer, LARGEST)
+        self._network = tiled_outputs(self._infer, LARGEST)
         self._closed = False
         self._precision = "f32" if precision == "auto" else precision
         if precision == "auto":
@@ -96,8 +103,28 @@ class OpenVinoEngine:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
         if self._closed:
             raise EngineError("the engine is closed; open it again")
-        check_frame(frame)
-        return run_network(frame, self._network)
+        return run_network(frame, lambda pixels: self._network(pixels)[0])
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
+        if self._closed:
+            raise EngineError("the engine is closed; open it again")
+        prepared = prepare(frame)
+        outputs = self._network(prepared.seen)
+        refocused = prepared.counts(outputs[0])
+        if self._judge is None:
+            return refocused, UNRATED
+        return refocused, self._judge.judge(prepared.seen, NetworkOutputs(*outputs))
+
+    def outputs(self, frame: Frame) -> tuple[Prepared, NetworkOutputs]:
+        """Give the frame as the network is shown it, and all that it says, for calibration."""
+        if len(self._outputs) < len(NetworkOutputs._fields):
+            raise EngineError(
+                f"the model {self._card.name} says nothing but pixels; export it again with "
+                "'refocus-export onnx'"
+            )
+        prepared = prepare(frame)
+        return prepared, NetworkOutputs(*self._network(prepared.seen))
 
     def close(self) -> None:
         """Release the compiled networks."""
@@ -105,7 +132,7 @@ class OpenVinoEngine:
             self._closed = True
             self._compiled.clear()
 
-    def _infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         # one frame at a time: it already uses every thread it is allowed
         with self._lock:
             request = self._request(pixels.shape)
@@ -113,7 +140,10 @@ class OpenVinoEngine:
                 request.infer({0: np.ascontiguousarray(pixels)[None, None]}, share_inputs=True)
             except RuntimeError as error:
                 raise DeviceError(f"OpenVINO failed on {self._device}: {_line(error)}") from error
-            return np.array(request.get_output_tensor(0).data[0, 0])
+            pixels, *told = (
+                request.get_output_tensor(i).data[0] for i in range(len(self._outputs))
+            )
+            return np.array(pixels[0]), *(np.array(part) for part in told)
 
     def _request(self, shape: tuple[int, ...]) -> ov.InferRequest:
         if self._closed:

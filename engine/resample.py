@@ -5,13 +5,16 @@ brought back and added to the captured frame. What resampling loses was then nev
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from refocus.engine.examine import examine
 from refocus.engine.frames import SMALLEST, check_frame, warm_up_frame
+from refocus.engine.judgement import Judgement
 from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
 
 TOLERANCE = 0.10
@@ -90,18 +93,33 @@ class ResamplingEngine:
 
     def refocus(self, frame: Frame) -> Frame:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+        seen, gain = self._seen(frame)
+        return self._restored(frame, seen, self._engine.refocus(seen), gain)
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
+        seen, gain = self._seen(frame)
+        refocused, judgement = examine(self._engine, seen)
+        tile_px = judgement.tile_px / self._factor
+        return self._restored(frame, seen, refocused, gain), replace(judgement, tile_px=tile_px)
+
+    def _seen(self, frame: Frame) -> tuple[Frame, float]:
+        """Bring a frame to the model's pixel size, in sixteen bits whatever the camera's.
+
+        So rounding costs an 8-bit frame nothing; the gain that this takes comes with it.
+        """
         check_frame(frame)
-        height, width = frame.shape
-        shape = (self._length(height), self._length(width))
-        top = 0xFF if frame.dtype == np.uint8 else 0xFFFF
-        # in sixteen bits whatever the camera's, so that rounding costs an 8-bit frame nothing
         gain = 256.0 if frame.dtype == np.uint8 else 1.0
-        captured = frame.astype(np.float32)
-        seen = np.rint(np.clip(_resized(captured, shape), 0, top) * gain).astype(np.uint16)
-        refocused = self._engine.refocus(seen)
+        shape = (self._length(frame.shape[0]), self._length(frame.shape[1]))
+        resized = np.clip(_resized(frame.astype(np.float32), shape), 0, _top(frame))
+        return np.rint(resized * gain).astype(np.uint16), gain
+
+    def _restored(self, frame: Frame, seen: Frame, refocused: Frame, gain: float) -> Frame:
+        """Add what the engine changed to the captured frame."""
         correction = (refocused.astype(np.float32) - seen.astype(np.float32)) / gain
-        restored = captured + _resized(correction, (height, width))
-        counts: Frame = np.clip(np.rint(restored), 0, top).astype(frame.dtype)
+        height, width = frame.shape
+        restored = frame.astype(np.float32) + _resized(correction, (height, width))
+        counts: Frame = np.clip(np.rint(restored), 0, _top(frame)).astype(frame.dtype)
         return counts
 
     def close(self) -> None:
@@ -110,6 +128,10 @@ class ResamplingEngine:
 
     def _length(self, pixels: int) -> int:
         return max(SMALLEST, round(pixels * self._factor))
+
+
+def _top(frame: Frame) -> int:
+    return 0xFF if frame.dtype == np.uint8 else 0xFFFF
 
 
 def _resized(image: NDArray[np.float32], shape: tuple[int, int]) -> NDArray[np.float32]:

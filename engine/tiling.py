@@ -1,12 +1,15 @@
 """Frames too large for one pass, cut into overlapping tiles."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from refocus.engine.frames import STRIDE, Network
+
+Outputs = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], ...]]
+"""``(H, W)`` network units in; ``(..., H/s, W/s)`` out, each ``s`` a divisor of the stride."""
 
 HALO = 128
 """Pixels of context around a tile: further than the widest blur a model undoes."""
@@ -42,13 +45,33 @@ def tiled(network: Network, largest: int, side: int = 1024) -> Network:
 
     Normalisation comes before and is of the whole frame, so tiles agree in brightness.
     """
+    several = tiled_outputs(lambda pixels: (network(pixels),), largest, side)
+    return lambda pixels: several(pixels)[0]
 
-    def run(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+
+def tiled_outputs(network: Outputs, largest: int, side: int = 1024) -> Outputs:
+    """Do the same for a network of several outputs, of its input's size or a fraction of it."""
+
+    def run(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         if pixels.size <= largest:
             return network(pixels)
-        whole = np.empty_like(pixels)
+        wholes: tuple[NDArray[np.float32], ...] = ()
         for tile in tiles((pixels.shape[0], pixels.shape[1]), side):
-            whole[tile.write] = network(np.ascontiguousarray(pixels[tile.read]))[tile.kept]
-        return whole
+            seen = np.ascontiguousarray(pixels[tile.read])
+            parts = network(seen)
+            scales = [seen.shape[0] // part.shape[-2] for part in parts]
+            if not wholes:
+                wholes = tuple(
+                    np.empty((*p.shape[:-2], *(n // s for n in pixels.shape)), np.float32)
+                    for p, s in zip(parts, scales, strict=True)
+                )
+            for whole, part, scale in zip(wholes, parts, scales, strict=True):
+                whole[..., *_scaled(tile.write, scale)] = part[..., *_scaled(tile.kept, scale)]
+        return wholes
 
     return run
+
+
+def _scaled(window: tuple[slice, slice], scale: int) -> tuple[slice, slice]:
+    rows, columns = (slice(s.start // scale, s.stop // scale) for s in window)
+    return rows, columns

@@ -12,29 +12,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from refocus.configs import RefocusError
+from refocus.configs.command import (
+    OVER_BOUND,
+    JsonOption,
+    command_app,
+    make_console,
+    run_command,
+)
 
 if TYPE_CHECKING:
     from refocus.engine.parity import Difference
 
-OVER_BOUND, BAD_INPUT, INTERRUPTED = 1, 2, 130
-
-app = typer.Typer(
-    name="refocus-export",
-    help="Make ONNX models and TensorRT engines, and verify each against the one before.",
+app = command_app(
+    "refocus-export",
+    "Make ONNX models and TensorRT engines, and verify each against the one before.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out, err = make_console(), make_console(stderr=True)
 
 ONNX_EXAMPLES = """
 [bold]Examples[/bold]
@@ -81,9 +80,6 @@ def _frame(text: str, option: str) -> tuple[int, int]:
     if not found or min(map(int, found.groups())) < 32:
         raise RefocusError(f"{option} {text}: give HEIGHTxWIDTH, 32 or more each, as 2048x2048")
     return int(found[1]), int(found[2])
-
-
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 
 @app.command("onnx", epilog=ONNX_EXAMPLES)
@@ -238,25 +234,7 @@ def _main() -> int:
         format="%(message)s",
         handlers=[RichHandler(console=err, show_time=False, show_path=False)],
     )
-    try:
-        result = app(standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; nothing half-written is left", INTERRUPTED)
-    except RefocusError as error:
-        return _fail(str(error), BAD_INPUT)
-    except _UsageError as error:
-        hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-export")
-        text = getattr(error, "format_message", error.__str__)()
-        return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
-
-
-_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
-
-
-def _fail(text: str, status: int) -> int:
-    err.print(f"refocus-export: {text}", style="red", markup=False)
-    return status
+    return run_command(app, "interrupted; nothing half-written is left")
 
 
 def _print_facts(facts: dict[str, Any], as_json: bool) -> None:

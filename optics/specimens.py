@@ -6,13 +6,19 @@ see, so that a network trained on them learns to undo blur rather than to draw o
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
+import skimage.data
 from numpy.typing import NDArray
 from scipy import ndimage
+from skimage.transform import resize
 
 Field = NDArray[np.float32]
 Shape = tuple[int, int]
+
+PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "coins", "gravel", "rocket")
+"""Of ``skimage.data``, those that come with the package; the others are left for judging."""
 
 
 def texture(shape: Shape, rng: np.random.Generator, scale: float) -> Field:
@@ -177,6 +183,25 @@ def tissue(shape: Shape, rng: np.random.Generator) -> Field:
     return _unit(np.clip(field - low, 0, high - low))
 
 
+def photographs(shape: Shape, rng: np.random.Generator) -> Field:
+    """Cut a window from a photograph that ships with scikit-image: texture of every other kind."""
+    image = _photograph(PHOTOGRAPHS[int(rng.integers(len(PHOTOGRAPHS)))])
+    side = int(min(*image.shape, max(shape) * rng.uniform(1.0, 2.0)))
+    top, left = (int(rng.integers(0, n - side + 1)) for n in image.shape)
+    window = image[top : top + side, left : left + side]
+    field = resize(window, shape, order=1, mode="reflect", anti_aliasing=True)
+    if rng.random() < 0.5:
+        field = field.max() - field
+    field = np.clip(field - np.percentile(field, 1), 0, None)
+    return _unit(field ** rng.uniform(1.0, 2.0))
+
+
+@lru_cache
+def _photograph(name: str) -> Field:
+    image = np.asarray(getattr(skimage.data, name)(), dtype=np.float32)
+    return image.mean(axis=2) if image.ndim == 3 else image
+
+
 def empty(shape: Shape, rng: np.random.Generator) -> Field:
     """Draw a field without a specimen: an uneven background at most."""
     return np.asarray(
@@ -190,6 +215,7 @@ GENERATORS: dict[str, Callable[[Shape, np.random.Generator], Field]] = {
     "membranes": membranes,
     "beads": beads,
     "tissue": tissue,
+    "photographs": photographs,
     "empty": empty,
 }
 """Every kind of specimen by its name."""

@@ -33,10 +33,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--specimens", type=Path, help="folder of sharp images, every sixth used")
+    parser.add_argument("--fields", type=int, default=FIELDS, help="of each kind")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the synthetic ones, pixels")
     options = parser.parse_args()
-    kinds = {name: grown(name) for name in KINDS}
+    kinds = {name: grown(name, options.fields, options.side) for name in KINDS}
     if options.specimens:
-        kinds = {options.specimens.name: pictured(options.specimens), **kinds}
+        sharp = pictured(options.specimens, options.fields)
+        kinds = {options.specimens.name: sharp, **kinds}
     engine = open_engine(options.model)
     print("| specimen | " + " | ".join(f"{z:+g} µm" for z in DISTANCES_UM) + " |")
     print("|---" * (len(DISTANCES_UM) + 1) + "|")
@@ -46,16 +49,16 @@ def main() -> None:
     engine.close()
 
 
-def grown(kind: str) -> list[NDArray[Any]]:
+def grown(kind: str, fields: int, side: int) -> list[NDArray[Any]]:
     """Draw fields of one kind, from seeds that no training uses."""
-    rngs = (np.random.default_rng([99, i]) for i in range(FIELDS))
-    return [GENERATORS[kind]((SIDE, SIDE), rng) for rng in rngs]
+    rngs = (np.random.default_rng([99, i]) for i in range(fields))
+    return [GENERATORS[kind]((side, side), rng) for rng in rngs]
 
 
-def pictured(folder: Path) -> list[NDArray[Any]]:
+def pictured(folder: Path, count: int) -> list[NDArray[Any]]:
     """Take sharp images as specimens, background 0 and brightest 1."""
     fields = []
-    for file in list_images(folder)[::6][:FIELDS]:
+    for file in list_images(folder)[::6][:count]:
         pixels = read_image(file).astype(np.float32)
         low, high = np.percentile(pixels, (1, 99.9))
         fields.append((pixels - low) / max(high - low, 1.0))

@@ -23,7 +23,8 @@ import requests
 
 from refocus.configs import RefocusError
 from refocus.configs.training import BBBC006Config
-from refocus.training.measured import MeasuredField, fold_of, read_pair
+from refocus.training.measured import MeasuredField, read_pair
+from refocus.training.wells import fold_of
 
 SITE = "https://data.broadinstitute.org/bbbc/BBBC006/"
 PLANES = range(34)

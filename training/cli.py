@@ -1,5 +1,6 @@
 """The command ``refocus-train``: fetching data, training, and judging what came out."""
 
+import json
 import logging
 import os
 import sys
@@ -12,21 +13,14 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from refocus.configs import RefocusError
+from refocus.configs.command import JsonOption, command_app, examples, make_console, run_command
 
-BAD_INPUT, INTERRUPTED = 2, 130
-
-app = typer.Typer(
-    name="refocus-train",
-    help="Train networks that refocus, on measured and simulated pairs, and judge them.",
+app = command_app(
+    "refocus-train",
+    "Train networks that refocus, on measured and simulated pairs, and judge them.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out, err = make_console(), make_console(stderr=True)
 
 FIT_EXAMPLES = """
 [bold]Examples[/bold]
@@ -35,6 +29,7 @@ refocus-train fit --config simulated-nuclei-compact --max-steps 50
 
 refocus-train fit --config mine.yaml --output runs/mine --resume
 """
+SHOW_EXAMPLES = examples("refocus-train show", "refocus-train show own-stack > mine.yaml")
 EVALUATE_EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -46,6 +41,13 @@ MEASURE_EXAMPLES = """
 [bold]Example[/bold]
 
 refocus-train measure --frames out_of_focus/ --reference in_focus/ --near-um 8 --na 0.5
+"""
+CALIBRATE_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-train calibrate mine.onnx
+
+refocus-train calibrate mine.onnx --specimens sharp_images/ --frames 1500
 """
 FETCH_EXAMPLES = """
 [bold]Example[/bold]
@@ -75,6 +77,7 @@ def fit(  # noqa: PLR0917
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Instead of the config's workers.")
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Train a network."""
     from refocus.configs.presets import load_train_config
@@ -87,10 +90,13 @@ def fit(  # noqa: PLR0917
     _quieten()  # again: Lightning raises its voice when it is imported
     folder = output or Path("runs") / settings.name
     model = run_fit(settings, folder, resume=resume, quiet=not err.is_terminal)
-    out.print(f"[dim]wrote[/dim]  {model}")
+    if as_json:
+        print(json.dumps({"output": str(model)}))
+    else:
+        out.print(f"[dim]wrote[/dim]  {model}")
 
 
-@app.command()
+@app.command(epilog=SHOW_EXAMPLES)
 def show(
     name: Annotated[str, typer.Argument(help="A preset; without one, all are named.")] = "",
 ) -> None:
@@ -105,7 +111,11 @@ def evaluate(  # noqa: PLR0917
     model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint or an .onnx model.")],
     frames: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Frames out of focus; without them, simulated nuclei."),
+        typer.Option(
+            metavar="DIR",
+            help="Frames out of focus; without them, simulated nuclei. With --trust: frames that "
+            "can only be left alone, such as phase contrast.",
+        ),
     ] = None,
     reference: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
@@ -128,8 +138,19 @@ def evaluate(  # noqa: PLR0917
     vgg: Annotated[
         str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
     ] = "random",
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Judge its verdicts instead, over sets of hard frames."),
+    ] = False,
+    per_set: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Hard frames of each set, with --trust.")
+    ] = 24,
+    as_json: JsonOption = False,
 ) -> None:
-    """Judge a model against doing nothing and against Richardson-Lucy."""
+    """Judge a model against doing nothing and against Richardson-Lucy, or judge its verdicts."""
+    if trust:
+        _evaluate_trust(model, frames, per_set, output, as_json=as_json)
+        return
     if (frames is None) != (reference is None):
         raise RefocusError("--frames and --reference belong together; give both or neither")
     if vgg not in ("random", "imagenet"):
@@ -154,6 +175,12 @@ def evaluate(  # noqa: PLR0917
             sheets=output,
             told=lambda plane, done, _: bar.update(task, completed=done, description=plane),
         )
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        judge.write_metrics(metrics, output)
+    if as_json:
+        print(json.dumps(metrics, indent=2))
+        return
     table = Table(title=f"{judged.card.name} {judged.card.version}", title_justify="left")
     for title in ("plane", "channel", "frames", "method", *(t for _, t, _ in judge.COLUMNS)):
         left = title in ("channel", "method")
@@ -163,9 +190,81 @@ def evaluate(  # noqa: PLR0917
     Console(width=max(out.width, 150), highlight=False).print(table)
     out.print(judge.summary(metrics))
     if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        judge.write_metrics(metrics, output)
         out.print(f"[dim]wrote[/dim]  {output}")
+
+
+def _evaluate_trust(
+    model: Path, phase: Path | None, per_set: int, output: Path | None, *, as_json: bool
+) -> None:
+    from refocus.engine.openvino_engine import OpenVinoEngine
+    from refocus.training.hard_sets import judging_frames
+    from refocus.training.trust_report import judge_all, markdown, trust_metrics, write_trust
+
+    engine = OpenVinoEngine(model, precision="f32")
+    card = engine.info.card
+    if card is None or card.trust is None:
+        raise RefocusError(f"{model}: is not calibrated; run 'refocus-train calibrate {model}'")
+    with _progress() as bar:
+        task = bar.add_task("judging verdicts", total=None)
+        hard = list(judging_frames(card.optics, card.defocus_um[1], per_set, 0, phase))
+        bar.update(task, total=len(hard))
+        judged = judge_all(engine, hard, lambda done: bar.update(task, completed=done))
+        metrics = trust_metrics(engine, judged)
+    if output is not None:
+        write_trust(metrics, judged, output)
+    if as_json:
+        print(json.dumps(metrics, indent=2))
+        return
+    out.print(markdown(metrics), end="")
+    if output is not None:
+        out.print(f"[dim]wrote[/dim]  {output}")
+
+
+@app.command(epilog=CALIBRATE_EXAMPLES)
+def calibrate(  # noqa: PLR0917
+    model: Annotated[Path, typer.Argument(help="An .onnx model of 'refocus-export onnx'.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write here, not into the model itself.")
+    ] = None,
+    specimens: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Sharp images to use as specimens, too."),
+    ] = None,
+    frames: Annotated[
+        int, typer.Option(metavar="N", min=60, help="How many frames to calibrate on.")
+    ] = 1500,
+    seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws the frames.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Find out when a model can be trusted, and write that into its file."""
+    from refocus.configs.training import SpecimensConfig
+    from refocus.engine.model_file import read_model
+    from refocus.training.calibrate import calibrate as run_calibrate
+    from refocus.training.hard_sets import calibration_frames
+    from refocus.training.specimens import load_specimens
+
+    _, card = read_model(model)
+    pictures = load_specimens(SpecimensConfig(folder=specimens)) if specimens else []
+    named = f" and {len(pictures)} sharp images of {specimens.name}" if specimens else ""
+    with _progress() as bar:
+        task = bar.add_task("drawing frames", total=frames)
+        drawn = []
+        for frame in calibration_frames(card.optics, card.defocus_um[1], frames, seed, pictures):
+            drawn.append(frame)
+            bar.update(task, advance=1)
+        told = f"{frames} simulated frames, seed {seed}, of synthetic specimens{named}"
+        bar.update(task, description="calibrating", total=None)
+        limits = run_calibrate(model, output or model, drawn, told, seed).trust
+    assert limits is not None
+    if as_json:
+        print(json.dumps({"written": str(output or model), **limits.model_dump()}, indent=2))
+        return
+    out.print(
+        f"in focus below {limits.in_focus_um:g} µm; trusted from a score of "
+        f"{limits.frame_score:.3f} (tiles {limits.tile_score:.3f}); expected error × "
+        f"{limits.error_factor:.2f}"
+    )
+    out.print(f"[dim]wrote[/dim]  {output or model}")
 
 
 @app.command(epilog=MEASURE_EXAMPLES)
@@ -176,8 +275,13 @@ def measure(  # noqa: PLR0917
     ],
     near_um: Annotated[float, typer.Option(metavar="UM", help="About how far out of focus.")],
     na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.5,
-    pixel_size_um: Annotated[float, typer.Option(metavar="UM")] = 0.656,
-    emission_um: Annotated[float, typer.Option(metavar="UM")] = 0.461,
+    pixel_size_um: Annotated[
+        float, typer.Option(metavar="UM", help="Of the camera, at the specimen.")
+    ] = 0.656,
+    emission_um: Annotated[
+        float, typer.Option(metavar="UM", help="Wavelength of the light.")
+    ] = 0.461,
+    as_json: JsonOption = False,
 ) -> None:
     """Measure the distance and the spherical aberration that pairs were taken with."""
     from refocus.configs import Optics
@@ -190,16 +294,21 @@ def measure(  # noqa: PLR0917
     for title in ("frame", "distance, µm", "spherical, waves", "residual", "without aberration"):
         table.add_column(title, justify="left" if title == "frame" else "right")
     files = list_images(frames)
+    rows = []
     with _progress() as bar:
         task = bar.add_task("measuring", total=len(files))
         for file in files:
             frame, sharp = read_pair(file, reference / file.name)
             found = measure_optics(sharp, frame, optics, near_um)
+            rows.append({"frame": file.name, **found._asdict()})
             table.add_row(
                 file.name, *(f"{n:.{d}f}" for n, d in zip(found, (1, 2, 3, 3), strict=True))
             )
             bar.update(task, advance=1)
-    out.print(table)
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    else:
+        out.print(table)
 
 
 @app.command(epilog=FETCH_EXAMPLES)
@@ -233,34 +342,13 @@ def fetch(
 
 
 def main() -> None:
-    """Run the command, and turn what goes wrong into one line and an exit status.
-
-    Bad input is 2, Ctrl-C 130.
-    """
+    """Run the command, and turn what goes wrong into one line and an exit status."""
     sys.exit(_main())
 
 
 def _main() -> int:
     _quieten()
-    try:
-        result = app(standalone_mode=False)
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("interrupted; add --resume to go on from the last checkpoint", INTERRUPTED)
-    except RefocusError as error:
-        return _fail(str(error), BAD_INPUT)
-    except _UsageError as error:
-        hint = getattr(getattr(error, "ctx", None), "command_path", "refocus-train")
-        text = getattr(error, "format_message", error.__str__)()
-        return _fail(f"{' '.join(text.split())} See `{hint} --help`.", BAD_INPUT)
-
-
-_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
-
-
-def _fail(text: str, status: int) -> int:
-    err.print(f"refocus-train: {text}", style="red", markup=False)
-    return status
+    return run_command(app, "interrupted; add --resume to go on from the last checkpoint")
 
 
 def _progress() -> Progress:

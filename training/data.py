@@ -11,8 +11,10 @@ from refocus.configs import RefocusError
 from refocus.configs.training import MeasuredConfig, TrainConfig
 from refocus.optics.images import list_images
 from refocus.training import bbbc006, stacks
-from refocus.training.measured import MeasuredField, MeasuredPairs, fold_of, read_pair, well
-from refocus.training.simulate import SimulatedPairs, grow_specimens, load_specimens
+from refocus.training.measured import MeasuredField, MeasuredPairs, read_pair
+from refocus.training.simulate import SimulatedPairs
+from refocus.training.specimens import open_specimens
+from refocus.training.wells import fold_of, well
 
 Source = MeasuredPairs | SimulatedPairs
 
@@ -60,12 +62,9 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
         self._weights: list[float] = []
         self._add_measured(config)
         if config.simulation is not None:
-            s = config.simulation
-            fields = load_specimens(s.specimens, s.sharpest) if s.specimens else []
-            fields += grow_specimens(s.kinds, s.synthetic, s.synthetic_size, config.seed)
-            if not fields:
-                raise RefocusError(f"{s.specimens}: holds no image that could be a specimen")
-            self._sources.append(SimulatedPairs(fields, s, config.size, config.seed))
+            specimens = open_specimens(config.simulation, config.seed)
+            pairs = SimulatedPairs(specimens, config.simulation, config.size, config.seed)
+            self._sources.append(pairs)
             self._weights.append(max(0.0, 1.0 - sum(self._weights)))
         self._final, self._final_from = self._sources, self._length
         if config.final_size is not None:

@@ -43,11 +43,9 @@ class Refocusing(L.LightningModule):
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         # no run averages over more than its last fifth, or a short one would keep its beginning
         decay = max(0.0, min(config.average, 1 - 5 / config.steps))
-        self.average = AveragedModel(
-            self.network,
-            multi_avg_fn=get_ema_multi_avg_fn(decay),
-            use_buffers=True,
-        )
+        # not of batch norm's statistics, which one strange batch spoils for thousands of steps, and
+        # which are frozen by the time that counts
+        self.average = AveragedModel(self.network, multi_avg_fn=get_ema_multi_avg_fn(decay))
         self.average.requires_grad_(False)
         self.loss = ImageLoss(config.loss, config.vgg)
 

@@ -38,9 +38,10 @@ class ImageLoss(nn.Module):
     Parameters
     ----------
     kind
-        ``l1``, ``l1+ssim``, ``psnr+ssim``, ``feature`` or ``feature+ssim``. ``psnr`` adds the
-        logarithm of each pair's mean squared error, so that a decibel gained on a frame near
-        focus counts as much as one on a frame far from it.
+        ``l1``, ``l1+ssim``, ``rms+ssim``, ``psnr+ssim``, ``feature`` or ``feature+ssim``. ``rms``
+        is each pair's root mean squared error instead of its mean absolute one. ``psnr`` adds the
+        logarithm of the mean squared error, so that a decibel gained on a frame near focus counts
+        as much as one on a frame far from it.
     vgg
         ``imagenet`` or ``random``, the weights of the VGG-16 of ``feature``.
     """
@@ -48,6 +49,7 @@ class ImageLoss(nn.Module):
     def __init__(self, kind: str, vgg: str = "random") -> None:
         super().__init__()
         self.with_psnr = kind.startswith("psnr")
+        self.with_rms = kind.startswith("rms")
         self.with_ssim = kind.endswith("+ssim")
         self.features = VGG16Features(vgg) if kind.startswith("feature") else None
 
@@ -55,9 +57,9 @@ class ImageLoss(nn.Module):
         """Compare ``(N, 1, H, W)`` with its target; ``span`` ``(N,)`` is the target's range."""
         scale = 1.0 / span.view(-1, 1, 1, 1)
         a, b = pixels * scale, target * scale
-        loss = F.l1_loss(a, b)
+        squared = ((a - b) ** 2).mean((1, 2, 3))
+        loss = (squared + 1e-8).sqrt().mean() if self.with_rms else F.l1_loss(a, b)
         if self.with_psnr:
-            squared = ((a - b) ** 2).mean((1, 2, 3))
             loss = loss + 0.1 * torch.log10(squared + 1e-5).mean()
         if self.with_ssim:
             loss = loss + 0.05 * (1 - structural_similarity(a.clamp(0, 1), b.clamp(0, 1)))

@@ -16,7 +16,8 @@ from refocus.optics.defocus import defocus
 from refocus.optics.images import list_images
 from refocus.optics.specimens import nuclei
 from refocus.training.bbbc006 import IN_FOCUS, NAME, STEP_UM
-from refocus.training.measured import fold_of, read_pair, well
+from refocus.training.measured import read_pair
+from refocus.training.wells import fold_of, well
 
 SIMULATED_UM = (-8.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 FIELDS, SIDE = 4, 256

@@ -6,8 +6,6 @@ number of the pair, so pairs do not depend on workers or on the order they are m
 """
 
 import math
-from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -16,12 +14,13 @@ from scipy import ndimage
 
 from refocus.configs import Optics
 from refocus.configs.training import SimulationConfig
+from refocus.engine.frames import LIMIT
 from refocus.optics.defocus import convolve
-from refocus.optics.focus import tenengrad
-from refocus.optics.images import list_images, read_image
 from refocus.optics.normalise import Brightness, brightness
+from refocus.optics.phase import phase_contrast
 from refocus.optics.psf import psf
-from refocus.optics.specimens import GENERATORS, texture
+from refocus.optics.specimens import texture
+from refocus.training.specimens import Specimens
 
 Field = NDArray[np.float32]
 
@@ -46,41 +45,6 @@ class Pair(NamedTuple):
     span: np.float32
 
 
-def load_specimens(folder: Path, sharpest: float = 0.7) -> list[Field]:
-    """Read every sharp image below a folder as a specimen, background 0 and brightest 1.
-
-    Parameters
-    ----------
-    folder
-        Holds images, or folders of images.
-    sharpest
-        Fraction kept, by :func:`~refocus.optics.focus.tenengrad`.
-    """
-    folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
-    files = [f for d in folders if any(p.is_file() for p in d.iterdir()) for f in list_images(d)]
-    fields, sharpness = [], []
-    for file in files:
-        pixels = read_image(file).astype(np.float32)
-        low, high = np.percentile(pixels, (1, 99.9))
-        if high > low:
-            sharpness.append(tenengrad(pixels))
-            fields.append(np.asarray((pixels - low) / (high - low), dtype=np.float32))
-    threshold = np.quantile(sharpness, 1 - sharpest) if fields else 0.0
-    return [f for f, s in zip(fields, sharpness, strict=True) if s >= threshold]
-
-
-def grow_specimens(kinds: dict[str, float], count: int, size: int, seed: int) -> list[Field]:
-    """Draw ``count`` synthetic fields of ``(size, size)``, by the weights of their kinds."""
-    names = list(kinds)
-    weights = np.array([kinds[n] for n in names])
-    fields = []
-    for i in range(count):
-        rng = np.random.default_rng([seed, i])
-        name = names[rng.choice(len(names), p=weights / weights.sum())]
-        fields.append(GENERATORS[name]((size, size), rng))
-    return fields
-
-
 def equivalent_um(optics: Optics, defocus_um: float, reference: Optics) -> float:
     """Distance at the reference aperture whose cone of light is as wide as this one's."""
 
@@ -97,7 +61,7 @@ class SimulatedPairs:
     Parameters
     ----------
     specimens
-        ``(h, w)`` fields in focus, background 0 and brightest 1.
+        What the light paths look at.
     config
         Depths, optics, cameras.
     size
@@ -107,7 +71,7 @@ class SimulatedPairs:
     """
 
     def __init__(
-        self, specimens: Sequence[Field], config: SimulationConfig, size: int, seed: int
+        self, specimens: Specimens, config: SimulationConfig, size: int, seed: int
     ) -> None:
         self.config, self.size, self.seed = config, size, seed
         self._specimens = specimens
@@ -133,6 +97,8 @@ class SimulatedPairs:
     def __getitem__(self, number: int) -> Pair:
         """Make pair ``number``."""
         rng = np.random.default_rng([self.seed, 1, number])
+        if _happens(rng, self.config.foreign_fraction):
+            return self._foreign(rng)
         kernel, distance = self._choose_psf(rng)
         margin = kernel.shape[0] // 2 if rng.random() < 0.8 else 8
         specimen = self._place_specimen(rng, self.size + 2 * min(margin, 48))
@@ -149,6 +115,13 @@ class SimulatedPairs:
         window = slice(inner, inner + self.size)
         return finish(frame[window, window], target[window, window], level, distance)
 
+    def _foreign(self, rng: np.random.Generator) -> Pair:
+        """Make a frame of phase contrast, at any distance from focus, to be left alone."""
+        distance = rng.uniform(*self.config.defocus_um) * rng.choice([-1.0, 1.0])
+        light = phase_contrast((self.size, self.size), rng, self.config.optics, distance)
+        frame, _ = expose(rng, light, light, self.config)
+        return finish(frame, frame, brightness(frame), np.nan)
+
     def _choose_psf(self, rng: np.random.Generator) -> tuple[Field, float]:
         if rng.random() < self.config.in_focus_fraction:
             return np.ones((1, 1), np.float32), 0.0
@@ -156,7 +129,7 @@ class SimulatedPairs:
 
     def _place_specimen(self, rng: np.random.Generator, side: int) -> Field:
         """Cut a specimen to ``(side, side)``: scaled, turned, mirrored, now and then inverted."""
-        field = self._specimens[int(rng.integers(len(self._specimens)))]
+        field = self._specimens.draw(rng)
         zoom = float(np.exp(rng.uniform(*np.log(self.config.zoom)))) if rng.random() < 0.5 else 1.0
         if zoom != 1.0:
             need = math.ceil(side / zoom) + 2
@@ -211,12 +184,29 @@ def expose(
     if rng.random() < config.eight_bit_fraction:  # as coarse as an 8-bit export
         step = max(float(np.ptp(electrons)) / rng.uniform(60, 255), 1e-3)
         frame = np.rint(frame / step) * step
-    return frame.astype(np.float32), np.asarray(truth, dtype=np.float32)
+    frame, truth = frame.astype(np.float32), np.asarray(truth, dtype=np.float32)
+    if _happens(rng, config.defects_fraction):  # kept by the network: they are not light
+        count = int(rng.integers(1, 12))
+        hot = tuple(rng.integers(0, n, count) for n in frame.shape)
+        excess = np.float32(np.ptp(frame) * np.exp(rng.normal(0.5, 0.8)))
+        frame[hot] += excess
+        truth[hot] += excess
+    if _happens(rng, config.defects_fraction):
+        ceiling = np.percentile(frame, rng.uniform(80, 99.5))
+        frame = np.minimum(frame, ceiling)
+    return frame, truth
+
+
+def _happens(rng: np.random.Generator, fraction: float) -> bool:
+    """Draw only for what can happen, so that a new kind of flaw leaves old configs as they were."""
+    return fraction > 0 and rng.random() < fraction
 
 
 def finish(frame: Field, target: Field, level: Brightness, distance: float) -> Pair:
     """Put a pair into network units."""
     x, y = level.apply(frame), level.apply(target)
+    over = x - np.clip(x, -LIMIT, LIMIT)  # goes around the network, as in an engine
+    x, y = x - over, y - over
     low, high = np.percentile(y, (0.1, 99.9))
     return Pair(
         np.ascontiguousarray(x[None]),

@@ -14,7 +14,8 @@ from scipy import fft, ndimage
 from refocus.configs import RefocusError
 from refocus.configs.training import StacksConfig
 from refocus.optics.focus import tenengrad
-from refocus.training.measured import MeasuredField, fold_of
+from refocus.training.measured import MeasuredField
+from refocus.training.wells import fold_of
 
 FEWEST = 3
 """Planes below which there is no telling where focus is."""

@@ -30,11 +30,14 @@ class Refocused(NamedTuple):
         deviation.
     error
         ``(N, 1, H/2, W/2)``: scale (Laplace) of the error expected of the pixels.
+    features
+        ``(N, C, H/s, W/s)``: what the encoder makes of each tile, to tell the familiar by.
     """
 
     pixels: Tensor
     distance_um: Tensor
     error: Tensor
+    features: Tensor
 
 
 class UNet(Protocol):
@@ -112,7 +115,7 @@ class DistanceHead(nn.Module):
 
     def forward(self, x: Tensor, known_um: Tensor | None) -> tuple[Tensor, Tensor]:
         """Give the bumps ``(N, 12, H, W)``, and the estimate ``(N, 2, H, W)`` in µm."""
-        raw = self.estimate(F.relu(self.hidden(x)))
+        raw = self.estimate(F.relu(self.hidden(x))).float()  # bf16 has two digits
         distance = MAX_DISTANCE_UM * torch.sigmoid(raw[:, :1] - 1.5)
         sigma = 0.2 + 10 * torch.sigmoid(raw[:, 1:] - 1.5)
         told = distance.detach()
@@ -156,7 +159,7 @@ class OutputHead(nn.Module):
         """Give the refocused pixels and the scale of their error."""
         pixels = frames + F.pixel_shuffle(self.correction(features), 2)
         # detached: learning how wrong it is must not change what it draws
-        error = torch.exp(self.error(features.detach()).clamp(-6.0, 3.0))
+        error = torch.exp(self.error(features.detach()).float().clamp(-6.0, 3.0))
         return pixels, error
 
 
@@ -192,15 +195,15 @@ class CompactUNet(nn.Module):
             x = encode(x)
             across.append(x)
             x = F.relu(down(x))
-        x = self.bottom(x)
-        bumps, distance = self.distance(x, distance_um)
-        x = self.told(x, bumps)
+        features = self.bottom(x)
+        bumps, distance = self.distance(features, distance_um)
+        x = self.told(features, bumps)
         for up, merge, tell, decode in zip(
             self.up, self.merge, self.tell, self.decode, strict=True
         ):
             x = decode(F.relu(tell(merge(torch.cat([up(x), across.pop()], 1)), bumps)))
         pixels, error = self.output(frames, x)
-        return Refocused(pixels, distance, error)
+        return Refocused(pixels, distance, error, features)
 
 
 class DecoderBlock(nn.Module):
@@ -243,7 +246,7 @@ class ResNet34UNet(nn.Module):
         for decode in self.decode:
             x = decode(x, across.pop())
         pixels, error = self.output(frames, x)
-        return Refocused(pixels, distance, error)
+        return Refocused(pixels, distance, error, deepest)
 
 
 ARCHITECTURES: dict[str, type[CompactUNet] | type[ResNet34UNet]] = {

@@ -15,6 +15,7 @@ from refocus.acquisition.bench_engine import (
 )
 from refocus.acquisition.bench_figures import figures
 from refocus.acquisition.bench_hooks import WAYS, BenchMicroscope, Outcome, acquire
+from refocus.acquisition.bench_markdown import BEGIN, END, write_markdown
 from refocus.acquisition.bench_rows import Case, HookRow, Plan, as_json, measure_hooks
 from refocus.acquisition.bench_transports import Sending, TransportRow, measure_transports
 from refocus.configs import RefocusError
@@ -25,7 +26,9 @@ HOOK_KEYS += ["latency_p50_ms", "latency_p99_ms", "callback_p99_us", "peak_mb"]
 SPEED = 1e5
 """Rounds of work per second: far too few, so that the engine is fast in tests."""
 
-TINY = Plan(sides=(64,), loads=(1.0,), frames=5, runs=2, least_runs=1, seconds=0.0)
+TINY = Plan(
+    sides=(64,), loads=(1.0,), frames=5, runs=2, least_runs=1, brief_seconds=0.0, seconds=0.0
+)
 FEW = Sending(sides=(64,), frames=4, runs=1)
 
 
@@ -160,6 +163,23 @@ def test_a_quick_run_takes_fewer_frames_of_a_slow_camera(plan, period_s, frames)
     assert plan.frames_at(period_s) == frames
 
 
+@pytest.mark.parametrize(
+    ("made", "spent_s", "left_s", "enough"),
+    [
+        (2, 100.0, 50.0, False),  # fewer than the least
+        (3, 45.0, 50.0, True),  # another would take longer than what is left
+        (4, 30.0, 50.0, False),
+        (5, 30.0, 50.0, True),
+        (5, 1.0, 50.0, False),  # soon over, so more often
+        (24, 4.8, 50.0, False),
+        (25, 5.0, 50.0, True),
+        (20, 7.9, 50.0, True),
+    ],
+)
+def test_acquisitions_are_repeated_as_the_time_allows(made, spent_s, left_s, enough):
+    assert Plan().enough(made, spent_s, left_s) is enough
+
+
 def test_transports_carry_every_frame_to_another_process():
     rows = {row.name: row for row in measure_transports(FEW)}
     assert rows.keys() <= bench_transports.TRANSPORTS.keys()
@@ -219,6 +239,25 @@ def test_figures_are_met_or_missed():
     assert figures([], []) == []
 
 
+def test_markdown_replaces_what_is_between_its_marks_and_no_more(tmp_path):
+    page = tmp_path / "performance.md"
+    page.write_text(f"# Speed\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n")
+    hooks = [hook_row("none", 1.0), hook_row("refocus", 0.98)]
+    for row in (transport_row("tcp", 1.0, 2.0), transport_row("ipc", 1.0, 3.0)):
+        write_markdown(page, hooks, [row], command="refocus-bench", seconds=61.4)
+    text = page.read_text()
+    assert text.startswith(f"# Speed\n\n{BEGIN}\n```sh\nrefocus-bench    # took 61 s\n```\n")
+    assert text.endswith(f"{END}\n\nThe rest.\n")
+    assert "old" not in text
+    assert "| `tcp` |" not in text
+    assert "| `ipc` | 64² | 1.00 / 2.00 | 1.00 | 3.00 | 0 |" in text
+    assert "| 64² | 2 | **`refocus`** | 98 | 0.980 | 0 | 1.0 / 2.0 | 30 | 200 | 1.00 | 5 |" in text
+    assert "≥ 0.99 | 0.980 | missed |" in text
+    lines = text.splitlines()
+    tables = [line.count("|") for line in lines if line.startswith("|")]
+    assert all(count > 4 for count in tables)
+
+
 def command(monkeypatch, *args):
     monkeypatch.setattr(sys, "argv", ["refocus-bench", *map(str, args)])
     return bench._main()
@@ -230,8 +269,10 @@ def test_the_command_writes_the_rows_and_draws_them(monkeypatch, tmp_path, capsy
     names = ("tcp", "publisher-tcp")
     some = {name: bench_transports.TRANSPORTS[name] for name in names}
     monkeypatch.setattr(bench_transports, "TRANSPORTS", some)
-    rows, plot = tmp_path / "bench.json", tmp_path / "bench.png"
-    assert command(monkeypatch, "--quick", "--json", rows, "--plot", plot) == 0
+    rows, plot, page = (tmp_path / f"bench.{kind}" for kind in ("json", "png", "md"))
+    args = ("--json", rows, "--plot", plot, "--markdown", page)
+    assert command(monkeypatch, "--quick", *args) == 0
+    assert page.read_text().count("thread-per-frame") == 4
     content = json.loads(rows.read_text())
     assert content.keys() == {"hooks", "transports"}
     assert all(list(row) == HOOK_KEYS for row in content["hooks"])
@@ -249,6 +290,7 @@ def test_the_command_writes_the_rows_and_draws_them(monkeypatch, tmp_path, capsy
     [
         (["--only", "nothing"], "--only nothing: not known; choose hooks or transports"),
         (["--json", "no/such/folder/x.json"], "no/such/folder/x.json: there is no such folder"),
+        (["--markdown", "README.md"], "README.md: exists, and has no lines <!-- refocus-bench -->"),
         (["--slow"], "No such option: --slow"),
     ],
 )

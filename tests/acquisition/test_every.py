@@ -106,7 +106,7 @@ def test_a_frame_that_is_not_on_the_disk_yet_is_waited_for(keep):
 
 
 def test_a_frame_that_never_reaches_the_disk_fails_and_is_told(keep, monkeypatch):
-    monkeypatch.setattr("refocus.acquisition.pipeline.RAW_PATIENCE_S", 0.01)
+    monkeypatch.setattr("refocus.acquisition.worker.RAW_PATIENCE_S", 0.01)
     raw = Memory(late={2, 3})
     pipeline, run, gate = acquire(map(captured, range(8)), raw, sinks=[keep], capacity=2)
     gate.set()

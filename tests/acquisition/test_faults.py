@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -14,6 +15,7 @@ import zmq
 from refocus.acquisition import attach, subscribe
 from refocus.acquisition.recorder import Recorder
 from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import DeviceError
 
@@ -198,6 +200,34 @@ def test_subscribers_that_never_read_or_die(rig, keep):
     assert live.stats.check().published == FRAMES
     assert context.closed
     stuck.close()
+    rig.check_raw()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such sockets")
+def test_a_network_name_that_goes_away(rig, keep, tmp_path):
+    """Readers there stay; others come as soon as there is a name again; nobody else notices."""
+    name = tmp_path / "frames"
+    with (
+        attach(rig.core, engine=FakeEngine(), publish=f"ipc://{name}", sinks=[keep]) as live,
+        subscribe(live.endpoint, timeout=30) as there,
+        subscribe("tcp://no-such-host.invalid:5556") as nowhere,
+    ):
+        assert live.wait_subscribers(1, 10)
+        rig.core.mda.events.frameReady.connect(
+            lambda *frame: name.unlink() if len(rig.given) == 5 else None
+        )
+        rig.acquire()
+        assert live.wait(30)
+        assert not name.exists()
+        late = subscribe(live.endpoint, timeout=0.3)  # it keeps trying, and says so in the end
+        with pytest.raises(RefocusError, match="nothing heard for"):
+            next(iter(late))
+        frames = list(there)
+        assert (nowhere.received, nowhere.lost) == (0, 0)
+    stats = live.stats.check()
+    assert not live.problems
+    assert len(frames) == stats.published == len(keep.results)
+    assert stats.received == FRAMES
     rig.check_raw()
 
 

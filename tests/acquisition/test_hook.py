@@ -44,6 +44,7 @@ def loops(count):
 def test_the_demo_camera_is_refocused_frame_by_frame(core, hardware):
     core.mda.engine.use_hardware_sequencing = hardware
     core.setXYPosition(10.0, 20.0)
+    core.waitForSystem()  # it takes its time, and a hardware sequence does not wait for it
     raw, triggered, keep = [], set(), Keep()
 
     def on_frame(pixels, event, meta):

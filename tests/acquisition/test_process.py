@@ -114,6 +114,114 @@ def test_ome_tiff(tmp_path: Path, dtype: str) -> None:
         np.testing.assert_array_equal(out.asarray(), np.invert(raw.asarray()))
 
 
+def write_pyramid(path: Path, planes: np.ndarray[Any, Any], hanging: bool) -> None:
+    """Write each plane and two smaller levels, hanging from it or as pages that follow it."""
+    with tifffile.TiffWriter(path, ome=False) as writer:
+        for plane in planes:
+            options: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
+            if hanging:
+                options["subifds"] = 2
+            writer.write(plane, tile=(16, 16), **options)
+            options.pop("subifds", None)
+            for step in (2, 4):
+                writer.write(plane[::step, ::step], subfiletype=1, tile=(16, 16), **options)
+
+
+@pytest.mark.parametrize("hanging", [True, False], ids=["SubIFDs", "pages"])
+def test_a_tiff_pyramid_keeps_its_levels(tmp_path: Path, hanging: bool) -> None:
+    source, target = tmp_path / "raw.tif", tmp_path / "out.tif"
+    planes = np.repeat(np.repeat(some_planes(2)[:, ::4, ::4], 4, axis=1), 4, axis=2)
+    write_pyramid(source, planes, hanging)
+    assert count_planes(source) == 2
+    assert run(source, target).refocused == 2
+    with tifffile.TiffFile(source) as raw, tifffile.TiffFile(target) as out:
+        assert len(out.pages) == len(raw.pages) == (2 if hanging else 6)
+        for page, like in zip(out.pages, raw.pages, strict=True):
+            pages = [page.aspage(), *(level.aspage() for level in page.aspage().pages or ())]
+            likes = [like.aspage(), *(level.aspage() for level in like.aspage().pages or ())]
+            assert len(pages) == (3 if hanging else 1)
+            for one, other in zip(pages, likes, strict=True):
+                assert (one.shape, one.subfiletype) == (other.shape, other.subfiletype)
+                assert one.tile == other.tile == (16, 16)
+                # blocks of four by four: that every way of shrinking them agrees on
+                np.testing.assert_array_equal(one.asarray(), np.invert(other.asarray()))
+
+
+def test_a_tiff_whose_zero_is_white_stays_one_and_is_refocused_as_light(tmp_path: Path) -> None:
+    source, target = tmp_path / "raw.tif", tmp_path / "out.tif"
+    (plane,) = some_planes(1)
+    tifffile.imwrite(source, plane, photometric="miniswhite")
+    seen = []
+
+    class Looking(FakeEngine):
+        def refocus(self, frame: Any) -> Any:
+            seen.append(frame.copy())
+            return super().refocus(frame)
+
+    assert run(source, target, Looking()).refocused == 1
+    np.testing.assert_array_equal(seen[0], np.invert(plane))
+    with tifffile.TiffFile(target) as out:
+        assert out.pages[0].aspage().photometric == tifffile.PHOTOMETRIC.MINISWHITE
+        np.testing.assert_array_equal(out.asarray(), np.invert(plane))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "wanted"),
+    [
+        ("raw.tif", "out.png", "give it a name in .tif or .tiff"),
+        ("raw.tif", "out", "give it a name in .tif or .tiff"),
+        ("raw.png", "out.tif", "give it a name in .png"),
+        ("raw", "out.tiff", "give it the name of a folder"),
+        ("raw.ome.zarr", "out.PNG", "give it the name of a folder"),
+    ],
+)
+def test_a_result_is_named_for_what_it_is(
+    tmp_path: Path, source: str, target: str, wanted: str
+) -> None:
+    if source.endswith(".zarr"):
+        write_ome(tmp_path / source, some_planes(4))
+    elif source == "raw":
+        (tmp_path / source).mkdir()
+        Image.fromarray(some_planes(1)[0]).save(tmp_path / source / "a.png")
+    else:
+        Image.fromarray(some_planes(1)[0]).save(tmp_path / source)
+    with pytest.raises(RefocusError, match=wanted):
+        run(tmp_path / source, tmp_path / target)
+    assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("name", ["raw.ome.zarr", "raw.tif", "raw"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_run_that_ends_early_is_in_nobodys_way(
+    tmp_path: Path, name: str, error: BaseException
+) -> None:
+    source, target = tmp_path / name, tmp_path / name.replace("raw", "out")
+    planes = some_planes(4)
+    if name == "raw":
+        source.mkdir()
+        for number, plane in enumerate(planes):
+            Image.fromarray(plane).save(source / f"{number}.png")
+    elif name == "raw.tif":
+        tifffile.imwrite(source, planes, photometric="minisblack", metadata=None)
+    else:
+        write_ome(source, planes)
+
+    class Ending(FakeEngine):
+        def refocus(self, frame: Any) -> Any:
+            if self.calls == 2:
+                raise error
+            return super().refocus(frame)
+
+    with pytest.raises(RefocusError if isinstance(error, OSError) else KeyboardInterrupt):
+        run(source, target, Ending())
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+    stale = tmp_path / f".{target.name}.unfinished"  # as a run that was killed leaves one
+    stale.mkdir()
+    (stale / "0.png").write_text("half")
+    assert run(source, target).refocused == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name])
+
+
 def test_a_folder_of_images_keeps_names_and_formats(tmp_path: Path) -> None:
     source, target = tmp_path / "in", tmp_path / "out"
     source.mkdir()

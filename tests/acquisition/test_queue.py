@@ -1,4 +1,5 @@
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -59,6 +60,27 @@ def test_a_dropped_frame_far_behind_holds_no_memory():
     held = [one.arrival.describe().pixels.strides != (0, 0) for one in queue._line]
     assert sum(held) <= 2 * queue.capacity
     checked(queue)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_frames_that_give_way_are_freed_without_the_worker(monkeypatch, large):
+    told = []
+    monkeypatch.setattr("refocus.acquisition.queue.SMALL_BYTES", 0 if large else 1 << 20)
+    queue = FrameQueue(make_policy("newest"), 2, on_alarm=lambda: told.append(1))
+    arrays = []
+    for number in range(12):
+        one = arrival(number)
+        arrays.append(weakref.ref(one.describe().pixels))
+        queue.put(one)
+        del one
+        alive = [array() is not None for array in arrays]
+        assert sum(alive) <= (2 if not large else 4)  # those waiting, and as many to be discarded
+    if large:
+        assert len(told) > 2  # by the alarm twice, and that there is something to discard
+        queue.discard()
+    assert [array() is not None for array in arrays] == [False] * 10 + [True] * 2
+    queue.finish()
+    assert taken(queue) == [(n, n < 10) for n in range(12)]
 
 
 def test_throttled_nothing_is_dropped():

@@ -257,7 +257,8 @@ def result(number, shape=SHAPE):
 def publish(folder, monkeypatch):
     """Give a publisher that shares memory, but not with other programs of this machine."""
     monkeypatch.setattr(sharedmemory, "default_folders", lambda: (folder,))
-    with Publisher("tcp://127.0.0.1:*", raw=True, shared_memory=True) as publisher:
+    # room for every note: on a busy machine ZeroMQ would drop some, and the ring be blamed
+    with Publisher("tcp://127.0.0.1:*", raw=True, shared_memory=True, high_water=1000) as publisher:
         yield publisher
 
 

@@ -36,6 +36,32 @@ def acquire(microscope, sequence, hardware=True):
     return frames
 
 
+def test_a_sequence_that_is_being_started_is_not_forgotten_when_somebody_asks():
+    with SimulatedMicroscope(frame_shape=(32, 32), fps=1000) as microscope:
+        core = microscope.core
+        asked = threading.Thread(target=lambda: None)
+        core._acquisition_thread = asked  # as it is for a moment, before it is started
+        assert core.isSequenceRunning()
+        assert core._acquisition_thread is asked
+        asked.start()
+        asked.join()
+        assert not core.isSequenceRunning()
+        over = threading.Event()
+
+        def ask():
+            while not over.is_set():
+                core.isSequenceRunning()
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            counts = [len(acquire(microscope, microscope.sequence(3))) for _ in range(20)]
+        finally:
+            over.set()
+            asking.join()
+    assert counts == 20 * [3]
+
+
 @BOTH
 @pytest.mark.parametrize(("bits", "dtype"), [(8, np.uint8), (12, np.uint16), (16, np.uint16)])
 def test_frames_have_the_cameras_shape_and_type(hardware, bits, dtype):

@@ -57,6 +57,7 @@ def test_the_shipped_preset_states_every_key_and_its_default() -> None:
         ("demo: true\nwait_subscribers: 1\n", "--wait-subscribers needs --publish"),
         ("demo: true\npublish_raw: true\n", "--publish-raw needs --publish"),
         ("demo: true\nkeys: k\n", "--keys needs --publish"),
+        ("demo: true\nshared_memory: true\n", "--shared-memory needs --publish"),
         ("demo: true\npolicy: every\n", "--policy every needs --save DIR"),
         ("demo: true\nregion: [0, 0, 64]\n", "line 2: region: list should have at least 4 items"),
         ("demo: true\nchannels: [DAPI]\n", "line 2: channels: input should be a valid dict"),

@@ -1,0 +1,215 @@
+"""Keeping a time-lapse in focus: the judged distance asks for stage moves, within limits.
+
+A frame tells how far from focus it is, and not on which side; the next frame, after a move, does.
+So where focus may be is kept as a distribution, and the stage goes to where it most likely is:
+``FocusBelief`` does the arithmetic, ``FocusKeeper`` listens to results and changes the events that
+are still to come. Nothing moves unless a run is asked to act (``refocus-live run --act``).
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import useq
+from pydantic import PrivateAttr
+from scipy import ndimage
+
+from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.sink import RunInfo
+from refocus.acquisition.sources import Source
+from refocus.acquisition.stats import Stats
+from refocus.configs import RefocusError
+
+log = logging.getLogger("refocus.focus")
+
+STEP_UM = 0.25
+"""Resolution of the belief."""
+DEADBAND_UM = 0.5
+"""Nearer to focus than this, the stage is left where it is."""
+DRIFT_UM_PER_MIN = 12.0
+"""The fastest drift to expect, either way."""
+SPEEDS = 17
+OUTLIERS = 0.02
+"""Fraction of the distances that may be anything."""
+KNOWING = ("in-focus", "refocused")
+"""Verdicts whose distance is believed."""
+
+
+class FocusBelief:
+    """Where focus is, as an offset of the stage from its plan, and how fast it drifts.
+
+    A Bayes filter on a grid (Thrun, Burgard & Fox, Probabilistic Robotics, ch. 4), in which a
+    measured distance speaks for both sides of focus alike. What drift there was tells the sides
+    apart, so a stage that follows one need not ask at every step.
+
+    Parameters
+    ----------
+    limit_um
+        Focus is looked for, and the stage moved, within this distance from the plan, µm.
+    drift_um_per_min
+        The fastest drift to expect, µm/min.
+    """
+
+    def __init__(self, limit_um: float, drift_um_per_min: float = DRIFT_UM_PER_MIN) -> None:
+        self.limit_um = limit_um
+        half = round((limit_um + 10.0) / STEP_UM)
+        self._offsets = np.arange(-half, half + 1) * STEP_UM
+        self._speeds = np.linspace(-1, 1, SPEEDS) * drift_um_per_min / 60  # µm/s
+        # before anything is known: near the plan rather than far, and slow rather than fast
+        near = _normal(self._offsets, 0.5 * limit_um + 2.0)
+        slow = _normal(np.linspace(-1, 1, SPEEDS), 0.4)
+        self._belief = np.outer(slow, near) / (slow.sum() * near.sum())
+
+    def wander(self, seconds: float) -> None:
+        """Let focus have drifted for a while."""
+        for row, speed in zip(self._belief, self._speeds, strict=True):
+            row[:] = np.interp(self._offsets - speed * seconds, self._offsets, row, 0.0, 0.0)
+        jitter = 0.25 * abs(self._speeds[-1]) * seconds / STEP_UM
+        self._belief = ndimage.gaussian_filter(self._belief, (0.15, jitter), mode="nearest")
+        self._belief /= self._belief.sum()
+
+    def observe(self, offset_um: float, distance_um: float, sigma_um: float) -> None:
+        """Take in that a frame at ``offset_um`` was so far from focus."""
+        apart = np.abs(self._offsets - offset_um) - distance_um
+        self._belief *= _normal(apart, max(sigma_um, 0.5)) + OUTLIERS
+        self._belief /= self._belief.sum()
+
+    def best(self, offset_um: float) -> float:
+        """Give where the stage should be, being at ``offset_um``."""
+        where = ndimage.gaussian_filter1d(self._belief.sum(0), 0.5 / STEP_UM)
+        target = float(self._offsets[int(np.argmax(where))])
+        if abs(target - offset_um) < DEADBAND_UM:
+            return offset_um
+        return float(np.clip(target, -self.limit_um, self.limit_um))
+
+
+def _normal(x: Any, width: float) -> Any:
+    return np.exp(-0.5 * (x / width) ** 2)
+
+
+class FocusKeeper:
+    """A sink that keeps the events still to come in focus.
+
+    Parameters
+    ----------
+    sequence
+        What is to be acquired; its frames must be refocused one plane at a time.
+    stage_um
+        Where the stage stands, for events that do not say, µm.
+    limit_um
+        Farthest that the stage is moved from its plan, µm.
+    drift_um_per_min
+        The fastest drift to expect, µm/min.
+
+    Raises
+    ------
+    RefocusError
+        The sequence has z-stacks, which are deliberate.
+    """
+
+    def __init__(
+        self,
+        sequence: useq.MDASequence,
+        stage_um: float,
+        limit_um: float,
+        drift_um_per_min: float = DRIFT_UM_PER_MIN,
+    ) -> None:
+        if "z" in sequence.used_axes:
+            raise RefocusError("--act: the sequence takes z-stacks, which are left as planned")
+        self.moves = 0
+        self._stage_um = stage_um
+        self._belief = FocusBelief(limit_um, drift_um_per_min)
+        self._lock = threading.Lock()
+        self._offset_um = 0.0
+        self._planned: dict[tuple[tuple[str, int], ...], float] = {}
+        self._last_ns: int | None = None
+        self.sequence = _Kept(**sequence.model_dump())
+        self.sequence.keep(self)
+
+    def adjusted(self, event: useq.MDAEvent) -> useq.MDAEvent:
+        """Put an event where focus is believed to be; called as it is about to be acquired."""
+        planned = self._stage_um if event.z_pos is None else event.z_pos
+        with self._lock:
+            self._planned[_key(event.index)] = planned
+            return event.model_copy(update={"z_pos": planned + self._offset_um})
+
+    def start(self, run: RunInfo) -> None:
+        """Nothing is known of a new run but its plan."""
+
+    def put(self, result: FrameResult) -> None:
+        """Learn from a frame, and move if it asks for it."""
+        judged, frame = result.judgement, result.captured
+        planned = self._planned.get(_key(frame.index))
+        if planned is None or "z" not in frame.position_um:
+            return
+        if judged is None or judged.distance_um is None or judged.verdict not in KNOWING:
+            return
+        seconds = (frame.captured_ns - (self._last_ns or frame.captured_ns)) / 1e9
+        self._last_ns = frame.captured_ns
+        there = frame.position_um["z"] - planned
+        self._belief.wander(seconds)
+        self._belief.observe(there, judged.distance_um, judged.sigma_um or 0.0)
+        with self._lock:
+            wanted = self._belief.best(self._offset_um)
+            moved, self._offset_um = wanted - self._offset_um, wanted
+        if moved:
+            self.moves += 1
+            log.info(
+                "frame %d is %.1f ± %.1f µm from focus: the stage goes by %+.2f µm, "
+                "to %+.2f µm of its plan",
+                frame.frame,
+                judged.distance_um,
+                judged.sigma_um or 0.0,
+                moved,
+                wanted,
+            )
+
+    def skip(self, frame: CapturedFrame, reason: str) -> None:
+        """Learn nothing from a frame without result."""
+
+    def close(self, stats: Stats) -> None:
+        """Say how often the stage was moved."""
+        log.info("%d moves kept %d frames in focus", self.moves, stats.published)
+
+
+class _Kept(useq.MDASequence):
+    """The same sequence, whose events are adjusted at the moment they are asked for."""
+
+    _keeper: FocusKeeper | None = PrivateAttr(default=None)
+
+    def keep(self, keeper: FocusKeeper) -> None:
+        """Ask this keeper."""
+        self._keeper = keeper
+
+    def __iter__(self) -> Iterator[useq.MDAEvent]:  # type: ignore[override]
+        for event in super().__iter__():
+            yield self._keeper.adjusted(event) if self._keeper else event
+
+
+def keep_in_focus(
+    source: Source, limit_um: float, drift_um_per_min: float = DRIFT_UM_PER_MIN
+) -> tuple[Source, FocusKeeper]:
+    """Give the same source with a sequence that follows focus, and the sink that makes it do so.
+
+    Events are taken one at a time: in a hardware sequence the stage is told all of its positions
+    before the first frame.
+
+    Raises
+    ------
+    RefocusError
+        There is no focus stage, or the sequence has z-stacks.
+    """
+    if not source.core.getFocusDevice():
+        raise RefocusError("--act: there is no focus stage; name one in the configuration")
+    stage_um = source.core.getZPosition()
+    keeper = FocusKeeper(source.sequence, stage_um, limit_um, drift_um_per_min)
+    if source.core.mda.engine is not None:
+        source.core.mda.engine.use_hardware_sequencing = False
+    return replace(source, sequence=keeper.sequence), keeper
+
+
+def _key(index: Any) -> tuple[tuple[str, int], ...]:
+    return tuple(sorted((str(axis), int(place)) for axis, place in index.items()))

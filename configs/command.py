@@ -1,0 +1,119 @@
+"""What all our commands do alike: their options, colours, errors, and exit statuses.
+
+A command module makes its ``app`` with :func:`command_app`, and its ``main`` hands the app to
+:func:`run_command`. Colours and progress bars are for terminals: elsewhere, or with ``NO_COLOR``
+set, there are none.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from refocus.configs.errors import RefocusError
+
+OVER_BOUND, BAD_INPUT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 130, 141, 143
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+
+_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
+
+
+def command_app(name: str, help: str | None = None, **settings: Any) -> typer.Typer:
+    """Make the app of a command: ``-h``, shell completion, and help in colours."""
+    return typer.Typer(
+        name=name,
+        help=help,
+        add_completion=True,
+        rich_markup_mode="rich",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **settings,
+    )
+
+
+def make_console(stderr: bool = False) -> Console:
+    """Make a console that neither breaks lines nor colours numbers."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+
+
+def examples(*lines: str) -> str:
+    """Lay out the examples that end a command's help."""
+    title = "Example" if len(lines) == 1 else "Examples"
+    return "\n\n".join((f"[bold]{title}[/bold]", *lines))
+
+
+def run_command(
+    app: typer.Typer,
+    interrupted: str,
+    endings: Mapping[type[BaseException], tuple[str, int]] | None = None,
+    arguments: Sequence[str] | None = None,
+) -> int:
+    """Run a command, and turn what goes wrong into one line and an exit status.
+
+    Parameters
+    ----------
+    app
+        Made by :func:`command_app`.
+    interrupted
+        What to say after Ctrl-C.
+    endings
+        Further exceptions that end it, each with what to say and its status.
+    arguments
+        Instead of those of the process.
+
+    Returns
+    -------
+    int
+        0; 1 where a comparison failed; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads
+        the output any more; 143 after SIGTERM.
+    """
+    name = str(app.info.name)
+    stopped = (interrupted, INTERRUPTED)
+    endings = {KeyboardInterrupt: stopped, typer.Abort: stopped, **(endings or {})}
+    foreseen: tuple[type[BaseException], ...] = (*endings, RefocusError, OSError, _UsageError)
+    _speak_any_language()
+    try:
+        status = app(arguments, prog_name=name, standalone_mode=False)
+        if status == INTERRUPTED:  # how Typer hands on a Ctrl-C
+            raise KeyboardInterrupt
+        sys.stdout.flush()  # here, where a closed pipe can still be answered for
+    except SystemExit as error:
+        if not isinstance(error.__context__, BrokenPipeError):
+            raise
+        status = PIPE_CLOSED  # click says 1, which means something else here
+    except foreseen as error:
+        text, status = _explain(error, name, endings)
+        if text:
+            make_console(stderr=True).print(f"{name}: {text}", style="red", markup=False)
+    return status if isinstance(status, int) else 0
+
+
+def _explain(
+    error: BaseException, name: str, endings: Mapping[type[BaseException], tuple[str, int]]
+) -> tuple[str, int]:
+    """Give the line to print about what ended a command, and its exit status."""
+    for kind, ending in endings.items():
+        if isinstance(error, kind):
+            return ending
+    if isinstance(error, BrokenPipeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
+        return "", PIPE_CLOSED
+    if isinstance(error, OSError):
+        return f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT
+    if isinstance(error, RefocusError):
+        return str(error), BAD_INPUT
+    hint = getattr(getattr(error, "ctx", None), "command_path", name)
+    text = " ".join(getattr(error, "format_message", error.__str__)().split())
+    # no command given: the help has been printed
+    return (f"{text} See `{hint} --help`." if text else ""), BAD_INPUT
+
+
+def _speak_any_language() -> None:
+    """Let a terminal or a pipe that has no µ or → show a question mark instead."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")

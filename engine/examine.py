@@ -1,0 +1,35 @@
+"""Refocusing a frame and judging the result: what the pipeline asks of an engine."""
+
+from typing import Protocol, runtime_checkable
+
+from refocus.engine.judgement import UNRATED, Judgement
+from refocus.engine.protocol import Engine, Frame
+
+
+@runtime_checkable
+class Examining(Protocol):
+    """An engine that judges its own results."""
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        """Refocus a frame, and say how far the result can be trusted.
+
+        Parameters
+        ----------
+        frame
+            As for :meth:`~refocus.engine.protocol.Engine.refocus`.
+
+        Returns
+        -------
+        refocused : Frame
+            All of it, whatever the judgement.
+        judgement : Judgement
+            Of the frame and its tiles.
+        """
+        ...
+
+
+def examine(engine: Engine, frame: Frame) -> tuple[Frame, Judgement]:
+    """Refocus a frame with any engine; ``UNRATED`` where the engine does not judge."""
+    if isinstance(engine, Examining):
+        return engine.examine(frame)
+    return engine.refocus(frame), UNRATED

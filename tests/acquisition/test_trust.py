@@ -1,0 +1,119 @@
+"""Verdicts on their way: from the engine to what is published, counted and written down."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from useq import MDASequence
+
+from refocus.acquisition import Selection, attach
+from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.messages import FrameHeader, frame_header
+from refocus.acquisition.recorder import Recorder
+from refocus.acquisition.refocusing import Refocuser
+from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.configs import RefocusError
+from refocus.engine.fake import FakeEngine
+from refocus.engine.judgement import Judgement, Verdict
+from refocus.engine.protocol import Frame
+
+
+class Doubtful(FakeEngine):
+    """Inverts frames, and has a verdict of every one."""
+
+    def __init__(self, *verdicts: Verdict) -> None:
+        super().__init__()
+        self._verdicts = verdicts
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        verdict = self._verdicts[self.calls % len(self._verdicts)]
+        trusted = np.full((1, 1), float(verdict == "refocused"), np.float32)
+        return self.refocus(frame), Judgement(verdict, 0.25, 7.5, 0.8, 1.5, 2.5, trusted)
+
+
+def captured() -> CapturedFrame:
+    pixels = np.random.default_rng(0).integers(100, 4000, (64, 64)).astype(np.uint16)
+    return CapturedFrame(pixels, 0, "2025-01-01T00:00:00+00:00", 0)
+
+
+@pytest.mark.parametrize("on_distrust", ["captured", "refocused"])
+@pytest.mark.parametrize("verdict", ["refocused", "in-focus", "beyond", "unfamiliar"])
+def test_what_is_published(verdict: Verdict, on_distrust: Any) -> None:
+    frame = captured()
+
+    done = Refocuser(Doubtful(verdict), {}, on_distrust=on_distrust).refocus(frame)
+
+    trusted = verdict == "refocused" or on_distrust == "refocused"
+    np.testing.assert_array_equal(done.pixels, np.invert(frame.pixels) if trusted else frame.pixels)
+    assert done.judgement.verdict == verdict
+
+
+def test_a_region_is_judged_by_itself() -> None:
+    frame = captured()
+
+    done = Refocuser(Doubtful("unfamiliar"), {}, (8, 8, 32, 32)).refocus(frame)
+
+    np.testing.assert_array_equal(done.pixels, frame.pixels)
+
+
+def test_a_model_without_trust_is_unrated_and_says_so_once(
+    model_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from refocus.engine import open_engine
+
+    engine = open_engine(model_file)
+    refocuser = Refocuser(engine, {})
+    with caplog.at_level(logging.WARNING, "refocus"):
+        judged = [refocuser.refocus(captured()).judgement for _ in range(2)]
+    engine.close()
+
+    assert [j.verdict for j in judged] == ["unrated", "unrated"]
+    told = [r.getMessage() for r in caplog.records if "unrated" in r.getMessage()]
+    assert len(told) == 1
+    assert "refocus-train calibrate" in told[0]
+
+
+def test_verdicts_are_counted_published_and_written(
+    microscope: SimulatedMicroscope, tmp_path: Path
+) -> None:
+    recorder = Recorder(tmp_path / "refocused.ome.zarr")
+    sequence = MDASequence(time_plan={"interval": 0, "loops": 6})
+    engine = Doubtful("refocused", "unfamiliar", "in-focus")
+
+    with attach(microscope.core, engine=engine, sinks=[recorder], throttle=True) as live:
+        microscope.core.run_mda(sequence)
+    stats = live.stats.check()
+
+    assert stats.published == 6
+    assert stats.verdicts == {"refocused": 2, "unfamiliar": 2, "in-focus": 2}
+    found = json.loads((tmp_path / "refocused.ome.zarr" / "zarr.json").read_text())
+    rows = found["attributes"]["ome_writers"]["frame_metadata"]
+    assert [r["trust"]["verdict"] for r in rows] == ["refocused", "unfamiliar", "in-focus"] * 2
+    assert rows[0]["focus"] == {"distance_um": 7.5, "sigma_um": 0.8}
+
+
+def test_the_header_says_what_the_judgement_does() -> None:
+    frame = captured()
+    done = Refocuser(Doubtful("beyond"), {}).refocus(frame)
+    result = FrameResult(frame, done.pixels, True, 0, 0.0, 1.0, done.engine, done.judgement)
+
+    header = FrameHeader.decode(frame_header("run", result, 2.0).encode())
+
+    assert header.focus is not None
+    assert header.trust is not None
+    assert (header.focus.distance_um, header.focus.sigma_um) == (7.5, 0.8)
+    assert header.trust.model_dump() == {
+        "verdict": "beyond",
+        "share": 0.0,
+        "score": 0.25,
+        "consistency": 1.5,
+        "domain": 2.5,
+    }
+
+
+def test_an_unknown_way_to_distrust_is_refused() -> None:
+    with pytest.raises(RefocusError, match="allowed: captured, refocused"):
+        Selection(on_distrust="both")  # type: ignore[arg-type]

@@ -1,0 +1,248 @@
+"""Every command of README.md and docs/ is run, in a folder with small inputs.
+
+A command that nobody provided for is run as it stands: if it needs a file, that file belongs on
+the desk (``conftest.py``). What would take long is run shorter; what cannot run here is checked as
+far as it can be, and stands in ``CHECKED`` with the reason.
+"""
+
+import os
+import re
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import tomllib
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+LOOKS_LIKE_A_COMMAND = re.compile(r"^(refocus-\w+|python|pip|make) ", re.MULTILINE)
+FOREVER = "until Ctrl-C"
+"""In the comment behind a command: it is stopped by hand."""
+PATIENCE = 240.0
+
+SHORTER = {
+    r"refocus-live run --demo\b(?!.*--size)": " --size 64",
+    r"refocus-live run --demo\b(?!.*--frames)": " --frames 3",
+    r"refocus-train fit --config (?!.*--max-steps)": " --max-steps 2 --workers 0",
+    r"python scripts/specimens_report.py": " --fields 1 --side 64",
+    r"python scripts/limits_pictures.py": " --only near",
+    r"benchmark_app": " -t 1",
+}
+"""What is added to a command so that it takes seconds."""
+
+
+def is_a_target(words: list[str]) -> None:
+    """Make would know what to do: running it is what continuous integration does itself."""
+    subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, check=True, capture_output=True)
+
+
+def installs_what_there_is(words: list[str]) -> None:
+    """Nothing is installed while tests run; the extras and the files exist."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    if "-c" in words:
+        assert (ROOT / words[words.index("-c") + 1]).is_file()
+    named = re.search(r"\[([\w,-]+)\]", words[-1])
+    assert set(named[1].split(",") if named else ()) <= set(project["optional-dependencies"])
+
+
+def parses(words: list[str]) -> None:
+    """The command understands every word; it is not carried out."""
+    modules = {
+        "refocus-train": "refocus.training.cli",
+        "refocus-bench": "refocus.acquisition.bench",
+        "refocus-export": "refocus.export.cli",
+    }
+    command: Any = typer.main.get_command(import_module(modules[words[0]]).app)
+    arguments = words[1:]
+    if hasattr(command, "commands"):
+        command, arguments = command.commands[words[1]], words[2:]
+    command.make_context(" ".join(words[:2]), arguments)
+
+
+def is_there(words: list[str]) -> None:
+    """The script exists, and is Python."""
+    script = ROOT / words[1]
+    compile(script.read_text(encoding="utf-8"), script, "exec")
+
+
+CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
+    r"make ": (is_a_target, "continuous integration runs them"),
+    r"python -m venv ": (lambda _: None, "an environment would have to be filled from the network"),
+    r"pip install ": (installs_what_there_is, "needs the network"),
+    r"python -m pytest": (lambda _: None, "this is it"),
+    r"refocus-train fetch ": (parses, "needs the network"),
+    r"refocus-bench --(quick|report)": (parses, "takes minutes; tests/acquisition/test_bench.py"),
+    r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
+    r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
+    r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
+    r"python scripts/napari_picture.py": (is_there, "needs napari and a display"),
+    r"python examples/": (is_there, "tests/examples runs them all"),
+}
+"""What cannot run here: what is done instead, and why."""
+
+
+def blocks(page: Path) -> list[list[str]]:
+    """Give the commands of a page's ``sh`` blocks, each on one line, comments included."""
+    found = []
+    for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
+        if fence["language"] == "sh":
+            lines = fence["text"].replace("\\\n", " ").splitlines()
+            found.append([re.sub(r" +", " ", x).strip() for x in lines if x.strip()])
+    return found
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="session")
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        number: int = probe.getsockname()[1]
+        return number
+
+
+@pytest.fixture(scope="session")
+def done() -> set[str]:
+    """Remember what was run: pages repeat each other."""
+    return set()
+
+
+@pytest.fixture(scope="session")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Give the commands a home of their own, and one thread for PyTorch: it is a small model."""
+    home = str(tmp_path_factory.mktemp("home"))
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "HOME": home, "OMP_NUM_THREADS": "1"}
+
+
+class Shell:
+    """Runs the commands of one block; some of them beside each other."""
+
+    def __init__(self, folder: Path, environment: dict[str, str], port: int) -> None:
+        self._folder, self._environment, self._port = folder, environment, port
+        self._beside: list[tuple[str, subprocess.Popen[str]]] = []
+
+    def run(self, command: str, comment: str) -> None:
+        command = command.replace(":5556", f":{self._port}")
+        if "--wait-subscribers" in command:
+            self._beside.append((command, self._start(command)))
+        elif command.startswith("refocus-view ") or FOREVER in comment:
+            self._interrupt(command)
+        else:
+            if command.startswith("refocus-live watch") and not self._beside:
+                publisher = (
+                    f"refocus-live run --demo --engine fake --size 64 --frames 2 "
+                    f"--publish tcp://127.0.0.1:{self._port} --wait-subscribers 1"
+                )
+                self._beside.append((publisher, self._start(publisher)))
+            self._succeeds(command, self._start(command))
+
+    def finish(self) -> None:
+        """Wait for what runs beside."""
+        while self._beside:
+            self._succeeds(*self._beside.pop(0))
+
+    def kill(self) -> None:
+        for _, process in self._beside:
+            process.kill()
+            process.communicate()
+
+    def _start(self, command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            ["bash", "-c", f"set -euo pipefail\n{command}\ntrue"],
+            cwd=self._folder,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+
+    def _succeeds(self, command: str, process: subprocess.Popen[str]) -> None:
+        try:
+            out, err = process.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+        assert process.returncode == 0, f"{command}\n{out}\n{err}"
+        assert "Traceback" not in err
+
+    def _interrupt(self, command: str) -> None:
+        process = subprocess.Popen(
+            shlex.split(command),
+            cwd=self._folder,
+            env=self._environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        time.sleep(3.0)
+        assert process.poll() is None, process.communicate()
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=PATIENCE)
+        assert process.returncode in (0, 130), f"{command}\n{err}"
+        assert "Traceback" not in err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_every_command_of_a_page_runs(
+    page: Path, desk: Path, environment: dict[str, str], port: int, done: set[str]
+) -> None:
+    for block in blocks(page):
+        shell = Shell(desk, environment, port)
+        try:
+            for line in block:
+                command, _, comment = line.partition(" #")
+                if command.startswith("#"):
+                    continue
+                command = command.strip().removeprefix(".venv/bin/")
+                if command in done and "watch" not in command:
+                    continue
+                done.add(command)
+                check = next((c for p, c in CHECKED.items() if re.match(p, command)), None)
+                if check is not None:
+                    check[0](shlex.split(command))
+                    continue
+                more = [text for pattern, text in SHORTER.items() if re.match(pattern, command)]
+                shell.run(command + "".join(more), comment)
+            shell.finish()
+        finally:
+            shell.kill()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_no_command_hides_in_another_block(page: Path) -> None:
+    for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
+        if fence["language"] != "sh":
+            assert not LOOKS_LIKE_A_COMMAND.search(fence["text"]), fence["text"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_python_in_the_pages_is_python(page: Path) -> None:
+    for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
+        if fence["language"] == "python":
+            compile(fence["text"], name_of(page), "exec")
+
+
+def test_a_command_that_fails_is_noticed(
+    tmp_path: Path, environment: dict[str, str], port: int
+) -> None:
+    shell = Shell(tmp_path, environment, port)
+    with pytest.raises(AssertionError, match="no_such_preset: no such file"):
+        shell.run("refocus-train show no_such_preset > x.yaml", "")
+    with pytest.raises(AssertionError):
+        shell.run("refocus-train show", FOREVER)  # ends by itself

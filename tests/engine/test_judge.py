@@ -1,0 +1,185 @@
+"""From evidence to verdicts, and to what is published."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from refocus.configs import ModelCard, Optics
+from refocus.configs.trust import Layer, Thresholds, TrustStatistics
+from refocus.engine.evidence import NAMES, NetworkOutputs, noise_energy, over_tiles
+from refocus.engine.judge import Judge
+from refocus.engine.judgement import TILE, UNRATED, Judgement, blend
+from refocus.engine.reblur import Reblur
+from refocus.optics.defocus import defocus
+from refocus.optics.specimens import nuclei
+
+CHANNELS = 6
+DOMAIN = NAMES.index("domain")
+
+
+def statistics() -> TrustStatistics:
+    """Trust what lies within the domain: score 1/2 at its edge, and steep."""
+    weights = [[0.0] for _ in NAMES]
+    weights[DOMAIN] = [-20.0]
+    return TrustStatistics(
+        feature_mean=[0.0] * CHANNELS,
+        feature_basis=np.eye(CHANNELS).tolist(),
+        feature_radius=float(np.log1p(1.0)),
+        evidence_mean=[0.0] * len(NAMES),
+        evidence_scale=[1.0] * len(NAMES),
+        layers=[Layer(weights=weights, bias=[20.0])],
+    )
+
+
+def judge() -> Judge:
+    found = statistics()
+    limits = Thresholds(
+        in_focus_um=1.0,
+        beyond_um=28.0,
+        frame_score=0.5,
+        tile_score=0.5,
+        full_score=0.6,
+        error_factor=1.0,
+        calibrated_on="a test",
+        sha256=found.digest(),
+    )
+    card = ModelCard(
+        name="test",
+        version="1",
+        architecture="compact",
+        optics=Optics(),
+        defocus_um=(0.0, 34.0),
+        training_data="none",
+        licence="BSD-3-Clause",
+        trust=limits,
+    )
+    return Judge(card, found)
+
+
+def seen(side: int = 256) -> NDArray[np.float32]:
+    return nuclei((side, side), np.random.default_rng(0))
+
+
+def outputs(frame: NDArray[np.float32], distance_um: float, feature: float) -> NetworkOutputs:
+    small = tuple(n // 16 for n in frame.shape)
+    told = np.stack([np.full(small, distance_um), np.full(small, 0.5)]).astype(np.float32)
+    error = np.full((1, *(n // 2 for n in frame.shape)), 0.01, np.float32)
+    return NetworkOutputs(
+        frame * np.float32(1.1), told, error, np.full((CHANNELS, *small), feature, np.float32)
+    )
+
+
+@pytest.mark.parametrize(
+    ("distance_um", "feature", "verdict"),
+    [
+        (0.5, 0.5, "in-focus"),
+        (0.5, 9.0, "in-focus"),
+        (8.0, 0.5, "refocused"),
+        (33.0, 0.5, "refocused"),
+        (8.0, 9.0, "unfamiliar"),
+        (33.0, 9.0, "beyond"),
+    ],
+)
+def test_verdicts(distance_um: float, feature: float, verdict: str) -> None:
+    frame = seen()
+
+    found = judge().judge(frame, outputs(frame, distance_um, feature))
+
+    assert found.verdict == verdict
+    assert found.tile_verdicts is not None
+    assert (found.tile_verdicts == verdict).all()
+    assert found.distance_um == pytest.approx(distance_um)
+    assert found.taken == (1.0 if verdict == "refocused" else 0.0)
+
+
+def test_a_tile_is_left_alone_in_a_frame_that_is_trusted() -> None:
+    frame = seen()
+    given = outputs(frame, 8.0, 0.5)
+    given.features[:, :4, :4] = 9.0  # one tile of 64 pixels
+
+    found = judge().judge(frame, given)
+
+    assert found.verdict == "refocused"
+    assert found.share[0, 0] == 0
+    assert found.share.sum() == found.share.size - 1
+
+
+def judgement(share: NDArray[np.float32], tile_px: float = TILE) -> Judgement:
+    return Judgement("refocused", 1.0, 8.0, 0.5, 1.0, 0.5, share, tile_px)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.6])
+def test_distrusted_tiles_are_as_captured_and_the_rest_fades_in(factor: float) -> None:
+    side = round(4 * TILE / factor) - 5  # the last tiles reach beyond the frame
+    captured = np.full((side, side), 1000, np.uint16)
+    refocused = np.full((side, side), 2000, np.uint16)
+    share = np.ones((4, 4), np.float32)
+    share[1, 1] = 0
+    tile = TILE / factor
+
+    published = blend(captured, refocused, judgement(share, tile))
+
+    inside = slice(int(np.ceil(tile)), int(2 * tile))
+    assert (published[inside, inside] == 1000).all()
+    assert (published[int(3 * tile) + 1 :, int(3 * tile) + 1 :] == 2000).all()
+    row = published[int(1.5 * tile), int(2 * tile) :].astype(int)
+    assert (np.diff(row) >= 0).all(), "the correction fades in, and does not ripple"
+    assert np.abs(np.diff(row)).max() < 1000 / tile * 2
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_what_all_tiles_agree_on_is_not_copied(value: float) -> None:
+    captured, refocused = np.zeros((64, 64), np.uint8), np.ones((64, 64), np.uint8)
+
+    published = blend(captured, refocused, judgement(np.full((1, 1), value, np.float32)))
+
+    assert published is (refocused if value else captured)
+
+
+def test_unrated_results_are_published_as_they_are() -> None:
+    captured, refocused = np.zeros((64, 64), np.uint8), np.ones((64, 64), np.uint8)
+
+    assert blend(captured, refocused, UNRATED) is refocused
+
+
+@pytest.mark.parametrize("shape", [(96, 32), (64, 160)])
+@pytest.mark.parametrize("scale", [1, 2, 16])
+def test_tiles_cover_every_pixel_once(shape: tuple[int, int], scale: int) -> None:
+    part = np.random.default_rng(0).random(tuple(n // scale for n in shape)).astype(np.float32)
+    tiles = tuple(-(-n // TILE) for n in shape)
+
+    found = over_tiles(part, (tiles[0], tiles[1]))
+
+    step = TILE // scale
+    wanted = [
+        [part[r : r + step, c : c + step].mean() for c in range(0, part.shape[1], step)]
+        for r in range(0, part.shape[0], step)
+    ]
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+
+
+def test_noise_is_measured_under_a_smooth_picture() -> None:
+    rng = np.random.default_rng(0)
+    smooth = defocus(seen(), Optics(), 8.0)
+
+    found = noise_energy(smooth + rng.normal(0, 0.05, smooth.shape).astype(np.float32))
+
+    assert np.sqrt(found.mean()) == pytest.approx(0.05, rel=0.05)
+
+
+@pytest.mark.parametrize("distance_um", [8.0, -8.0, 20.0])
+def test_the_right_distance_explains_the_captured_frame(distance_um: float) -> None:
+    optics = Optics(spherical_waves=-0.5)
+    sharp = seen()
+    captured = defocus(sharp, optics, distance_um)
+    half = [x.reshape(128, 2, 128, 2).mean((1, 3)) for x in (captured, sharp)]
+    weight = np.full((4, 4), 1 / 16, np.float32)
+
+    def unexplained(claimed_um: float) -> float:
+        claims = np.full((4, 4), claimed_um, np.float32)
+        left = Reblur(optics).residual(half[0], half[1], claims, weight)
+        return float(np.sqrt(np.mean(left**2)) / half[0].std())
+
+    right = unexplained(abs(distance_um))
+    assert right < 0.08  # distances are tried in steps
+    assert right < 0.5 * unexplained(abs(distance_um) / 3)

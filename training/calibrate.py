@@ -1,0 +1,339 @@
+"""Finding out when a model can be trusted, and writing that into its file.
+
+The network has made thousands of frames better or worse; what its engine could have noticed of it
+(:mod:`refocus.engine.evidence`) is set against what happened, and a small network learns to tell
+the two apart. Where its verdicts begin is chosen on kinds of specimen that it did not learn from.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from refocus.configs import ModelCard, RefocusError
+from refocus.configs.trust import Layer, Thresholds, TrustStatistics
+from refocus.engine.evidence import Familiar, NetworkOutputs, gather, halved, pooled_features
+from refocus.engine.judgement import TILE
+from refocus.engine.model_file import embed_card, embed_trust, read_model
+from refocus.engine.openvino_engine import OpenVinoEngine
+from refocus.engine.reblur import Reblur
+from refocus.optics.metrics import gtn, psnr
+from refocus.training.hard_sets import HardFrame
+
+WORSE_DB = 0.5
+"""A frame that loses more than this has been made worse."""
+LARGEST_DB = 60.0
+"""Frames that are this near to the truth are not told apart."""
+COMPONENTS = 24
+HIDDEN = (32, 16)
+STEPS = 1500
+FALSE_ALARMS = 0.02
+"""Fraction of the frames that the network improves which may be left as captured."""
+FULL = 0.25
+"""Fraction of the frames that the network improves which may lose some of their correction."""
+IMPROVED_DB = 0.1
+COVERAGE = 0.90
+FOLDS = 6
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Evidence beside what came of it.
+
+    Attributes
+    ----------
+    frames
+        ``(N, E)``, of whole frames.
+    gains
+        ``(N,)``, dB that each gained.
+    kinds
+        ``(N,)``, group and specimen of each.
+    tiles
+        ``(N, h, w, E)``.
+    tile_gains
+        ``(N, h, w)``, dB.
+    claimed_um, true_um
+        ``(N,)``; the truth is NaN where there is none.
+    """
+
+    frames: NDArray[np.float32]
+    gains: NDArray[np.float32]
+    kinds: NDArray[np.str_]
+    tiles: NDArray[np.float32]
+    tile_gains: NDArray[np.float32]
+    claimed_um: NDArray[np.float32]
+    true_um: NDArray[np.float32]
+
+
+def calibrate(
+    model: Path, output: Path, frames: Sequence[HardFrame], calibrated_on: str, seed: int = 0
+) -> ModelCard:
+    """Calibrate a model.
+
+    Parameters
+    ----------
+    model
+        ONNX file with a card, whose network says how sure it is.
+    output
+        Where the same model is written with what its verdicts need; may be ``model``.
+    frames
+        To calibrate on, all of one size.
+    calibrated_on
+        One sentence on them, for the card.
+    seed
+        Of the small network's start.
+
+    Returns
+    -------
+    ModelCard
+        With thresholds.
+
+    Raises
+    ------
+    RefocusError
+        The model cannot be read or says nothing but pixels, or the frames are too few.
+    """
+    if len(frames) < 10 * FOLDS:
+        raise RefocusError(f"{len(frames)} frames are too few to calibrate on; give hundreds")
+    proto, card = read_model(model)
+    torch.manual_seed(seed)
+    engine = OpenVinoEngine(model, precision="f32")
+    try:
+        familiar = _familiar(engine, frames)
+        reblur = Reblur(card.optics)
+        examples = examine_frames(engine, frames, reblur, Familiar(familiar))
+        factor = error_factor(engine, [f for f in frames if f.familiar])
+    finally:
+        engine.close()
+    statistics = _fitted(examples, familiar)
+    frame_score, tile_score, full_score = _thresholds(examples)
+    limits = Thresholds(
+        in_focus_um=_in_focus_um(examples),
+        beyond_um=round(0.8 * card.defocus_um[1], 1),
+        frame_score=frame_score,
+        tile_score=tile_score,
+        full_score=full_score,
+        error_factor=factor,
+        calibrated_on=calibrated_on,
+        sha256=statistics.digest(),
+    )
+    embed_trust(proto, statistics)
+    card = embed_card(proto, card.model_copy(update={"trust": limits}))
+    part = output.with_name(f"{output.stem}.part.onnx")
+    onnx.save(proto, str(part))
+    os.replace(part, output)
+    return card
+
+
+def examine_frames(
+    engine: OpenVinoEngine, frames: Iterable[HardFrame], reblur: Reblur, familiar: Familiar
+) -> Examples:
+    """Refocus frames of one size, and set the evidence beside what came of it."""
+    rows = []
+    for frame in frames:
+        prepared, outputs = engine.outputs(frame.frame)
+        evidence = gather(prepared.seen, outputs, reblur, familiar)
+        refocused = prepared.counts(outputs.refocused)
+        rows.append(
+            (
+                evidence.frame,
+                frame_gain(frame, refocused),
+                f"{frame.group}, {frame.kind}",
+                evidence.tiles,
+                _tile_gains(frame, refocused, evidence.tiles.shape[:2]),
+                float(np.sum(evidence.weight * evidence.distance_um)),
+                abs(frame.distance_um),
+            )
+        )
+    return Examples(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def frame_gain(frame: HardFrame, given: NDArray[np.generic]) -> float:
+    """Give the dB that a frame gained, as it is published."""
+    truth, before, after = gtn(frame.truth, frame.frame, given)
+    return min(psnr(truth, after), LARGEST_DB) - min(psnr(truth, before), LARGEST_DB)
+
+
+def error_factor(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> float:
+    """Find what makes the network's own scale of its error true: 90 % within the 90 % interval."""
+    ratios = []
+    for frame in frames[:300]:
+        error, scale = _errors(engine, frame)
+        ratios.append((error / scale).ravel()[::7])
+    return float(np.quantile(np.concatenate(ratios), COVERAGE) / -np.log(1 - COVERAGE))
+
+
+def coverage(engine: OpenVinoEngine, frames: Sequence[HardFrame], factor: float) -> float:
+    """Give the fraction of pixels that lie within the 90 % interval of a Laplace distribution."""
+    inside = []
+    for frame in frames:
+        error, scale = _errors(engine, frame)
+        inside.append(np.mean(error <= -np.log(1 - COVERAGE) * factor * scale))
+    return float(np.mean(inside))
+
+
+def _errors(
+    engine: OpenVinoEngine, frame: HardFrame
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the error of each 2 × 2 pixels, and the scale that the network expects of it."""
+    prepared, outputs = engine.outputs(frame.frame)
+    truth = prepared.level.apply(frame.truth)
+    height, width = (n - n % 2 for n in truth.shape)
+    error = halved(np.abs(outputs.refocused[:height, :width] - truth[:height, :width]))
+    return error, outputs.error[0, : height // 2, : width // 2]
+
+
+def _tile_gains(
+    frame: HardFrame, refocused: NDArray[np.generic], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Give the dB that each tile gained; errors too small to see count as none."""
+    truth, before, after = gtn(frame.truth, frame.frame, refocused)
+    seen = 10 ** (-LARGEST_DB / 10)
+    gains = np.zeros(shape, np.float32)
+    for row, column in np.ndindex(*shape):
+        window = np.s_[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+        was, became = (np.mean((x[window] - truth[window]) ** 2) + seen for x in (before, after))
+        gains[row, column] = 10 * np.log10(was / became)
+    return gains
+
+
+def _familiar(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> TrustStatistics:
+    """Describe the encoder's features on frames such as training draws."""
+    pooled = []
+    for frame in [f for f in frames if f.familiar][:400]:
+        _, outputs = engine.outputs(frame.frame)
+        pooled.append(pooled_features(outputs.features, _grid(outputs)))
+    rows = np.concatenate([p.reshape(-1, p.shape[-1]) for p in pooled])
+    mean = rows.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(rows.T))
+    kept = min(COMPONENTS, len(values))
+    basis = vectors[:, -kept:] / np.sqrt(values[-kept:] + 1e-6)
+    radius = np.quantile(np.sqrt(np.mean(((rows - mean) @ basis) ** 2, -1)), 0.95)
+    return TrustStatistics(
+        feature_mean=_short(mean),
+        feature_basis=[_short(row) for row in basis],
+        feature_radius=float(radius),
+        evidence_mean=[],
+        evidence_scale=[],
+        layers=[],
+    )
+
+
+def _grid(outputs: NetworkOutputs) -> tuple[int, int]:
+    height, width = (-(-n // TILE) for n in outputs.refocused.shape)
+    return height, width
+
+
+def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
+    """Learn to tell better from worse, on all examples."""
+    rows, gains, _ = _rows(examples)
+    mean, scale = rows.mean(0), rows.std(0) + 1e-6
+    scorer = _learn((rows - mean) / scale, gains)
+    linear = [m for m in scorer if isinstance(m, nn.Linear)]
+    return familiar.model_copy(
+        update={
+            "evidence_mean": _short(mean),
+            "evidence_scale": _short(scale),
+            "layers": [
+                Layer(
+                    weights=[_short(row) for row in m.weight.detach().numpy().T],
+                    bias=_short(m.bias.detach().numpy()),
+                )
+                for m in linear
+            ],
+        }
+    )
+
+
+def _thresholds(examples: Examples) -> tuple[float, float, float]:
+    """Choose where trust ends for frames and tiles, and where it is full.
+
+    By the scores of kinds that the scorer did not learn from.
+    """
+    rows, gains, kinds = _rows(examples)
+    frames = np.arange(len(rows)) < len(examples.frames)
+    groups = np.array([k.split(", ")[0] for k in kinds])
+    species = np.array([k.split(", ")[1] for k in kinds])
+    scores = np.zeros(len(rows), np.float32)
+    for names in (groups, species):  # what is familiar is judged by specimen, the rest by fault
+        for fold in range(FOLDS):
+            held = np.isin(names, sorted(set(names))[fold::FOLDS])
+            mine = held & ((groups == "familiar") == (names is species))
+            if not mine.any() or held.all():
+                continue
+            mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
+            scorer = _learn((rows[~held] - mean) / scale, gains[~held])
+            scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
+    improved = gains > IMPROVED_DB
+    frame_score = np.quantile(scores[frames & improved], FALSE_ALARMS)
+    tile_score = np.quantile(scores[~frames & improved], FALSE_ALARMS)
+    full_score = np.quantile(scores[frames & improved], FULL)
+    return round(float(frame_score), 4), round(float(tile_score), 4), round(float(full_score), 4)
+
+
+def _rows(
+    examples: Examples,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.str_]]:
+    """Put frames and tiles into one list, frames first."""
+    count = examples.tile_gains[0].size
+    rows = np.concatenate([examples.frames, examples.tiles.reshape(-1, examples.tiles.shape[-1])])
+    gains = np.concatenate([examples.gains, examples.tile_gains.ravel()])
+    kinds = np.concatenate([examples.kinds, np.repeat(examples.kinds, count)])
+    return rows, gains, kinds
+
+
+def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequential:
+    """Fit the small network: is it no worse? What gains or loses most, counts most."""
+    widths = (rows.shape[1], *HIDDEN, 1)
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    scorer = nn.Sequential(*layers[:-1])
+    x = torch.from_numpy(rows).float().clamp(-5, 5)
+    fine = torch.from_numpy((gains > -WORSE_DB).astype(np.float32))
+    amount = torch.from_numpy(np.clip(np.abs(gains + WORSE_DB), 0.1, 3.0)).float()
+    # frames lost are few: both sides count the same
+    amount = amount * torch.where(fine > 0, 0.5 / fine.mean(), 0.5 / (1 - fine.mean() + 1e-6))
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=0.01, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    for _ in range(STEPS):
+        picked = torch.randint(len(x), (512,))
+        loss = F.binary_cross_entropy_with_logits(
+            scorer(x[picked])[:, 0], fine[picked], amount[picked]
+        )
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return scorer.eval()
+
+
+def _score(scorer: nn.Sequential, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        logits = scorer(torch.from_numpy(rows).float().clamp(-5, 5))[:, 0]
+        scores: NDArray[np.float32] = torch.sigmoid(logits).numpy()
+    return scores
+
+
+def _in_focus_um(examples: Examples) -> float:
+    """Give the distance below which refocusing gains nothing to speak of."""
+    for limit in np.arange(3.0, 0.4, -0.1):
+        near = examples.claimed_um < limit
+        if near.sum() >= 10 and np.median(examples.gains[near]) < 0.1:
+            return round(float(limit), 1)
+    return 0.5
+
+
+def _short(values: NDArray[np.floating]) -> list[float]:
+    """Give numbers with the digits that FP32 has, so that the file stays small."""
+    return [float(f"{v:.7g}") for v in values]

@@ -1,0 +1,202 @@
+"""How far verdicts can be trusted: over sets of frames that are hard in a known way."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refocus.engine.judgement import Judgement, blend
+from refocus.engine.openvino_engine import OpenVinoEngine
+from refocus.optics.metrics import gtn, psnr
+from refocus.training.calibrate import COVERAGE, IMPROVED_DB, LARGEST_DB, WORSE_DB, coverage
+from refocus.training.hard_sets import HardFrame
+from refocus.training.sheet import Row, save_sheet
+
+VERDICTS = ("in-focus", "refocused", "beyond", "unfamiliar", "unrated")
+LEVELS = 21
+"""Points of the curve of risk against coverage."""
+
+Told = Callable[[int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One frame, what was said of it, and what came of it.
+
+    Attributes
+    ----------
+    hard
+        The frame.
+    judgement
+        Of it.
+    pixels
+        Published by default.
+    before, network, published
+        PSNR against the truth, dB: as captured, all of the network's result, and by default.
+    """
+
+    hard: HardFrame
+    judgement: Judgement
+    pixels: NDArray[Any]
+    before: float
+    network: float
+    published: float
+
+
+def judge_all(
+    engine: OpenVinoEngine, frames: Sequence[HardFrame], told: Told = lambda _: None
+) -> list[Judged]:
+    """Refocus and judge frames, and compare what is published with the truth."""
+    found = []
+    for number, hard in enumerate(frames):
+        refocused, judgement = engine.examine(hard.frame)
+        published = blend(hard.frame, refocused, judgement)
+        truth, *given = gtn(hard.truth, hard.frame, refocused, published)
+        found.append(Judged(hard, judgement, published, *(_db(truth, x) for x in given)))
+        told(number + 1)
+    return found
+
+
+def _db(truth: NDArray[Any], given: NDArray[Any]) -> float:
+    return min(psnr(truth, given), LARGEST_DB)
+
+
+def trust_metrics(engine: OpenVinoEngine, judged: Sequence[Judged]) -> dict[str, Any]:
+    """Give what ``trust.json`` holds."""
+    groups = dict.fromkeys(j.hard.group for j in judged)
+    limits = engine.info.card.trust if engine.info.card else None
+    near = [j for j in judged if j.hard.familiar and np.isfinite(j.hard.distance_um)]
+    claims = [(j.judgement.distance_um, abs(j.hard.distance_um)) for j in near]
+    misses = [abs(claimed - true) for claimed, true in claims if claimed is not None]
+    covered = coverage(engine, [j.hard for j in near], limits.error_factor) if limits else None
+    return {
+        "schema": "refocus-trust/1",
+        "model": engine.info.card.model_dump(mode="json") if engine.info.card else None,
+        "sets": {name: _set([j for j in judged if j.hard.group == name]) for name in groups},
+        "all": _set(judged),
+        "flagged": flagged(judged),
+        "risk_coverage": risk_coverage(judged),
+        "coverage_of_90_percent": covered if near else None,
+        "distance_error_um": float(np.mean(misses)) if misses else None,
+    }
+
+
+def _set(judged: Sequence[Judged]) -> dict[str, Any]:
+    network = np.array([j.network - j.before for j in judged])
+    published = np.array([j.published - j.before for j in judged])
+    counts = Counter(str(j.judgement.verdict) for j in judged)
+    return {
+        "frames": len(judged),
+        "psnr_before": float(np.mean([j.before for j in judged])),
+        "gain_network": float(network.mean()),
+        "gain_published": float(published.mean()),
+        "worst_published": float(published.min()),
+        "worse_network": float(np.mean(network < -WORSE_DB)),
+        "worse_published": float(np.mean(published < -WORSE_DB)),
+        "verdicts": {name: counts[name] for name in VERDICTS if counts[name]},
+    }
+
+
+def flagged(judged: Sequence[Judged]) -> dict[str, float]:
+    """Say how many frames that the network makes worse are flagged, and how many others are."""
+    kept = np.array([j.judgement.verdict in ("refocused", "unrated") for j in judged])
+    gain = np.array([j.network - j.before for j in judged])
+    worse, improved = gain < -WORSE_DB, gain > IMPROVED_DB
+    return {
+        "made_worse": int(worse.sum()),
+        "of_them_flagged": float(np.mean(~kept[worse])) if worse.any() else 1.0,
+        "improved": int(improved.sum()),
+        "false_alarms": float(np.mean(~kept[improved])) if improved.any() else 0.0,
+    }
+
+
+def risk_coverage(judged: Sequence[Judged]) -> list[dict[str, float]]:
+    """Give the mean error of the frames kept, as the score asked for rises.
+
+    The error is the root mean square against the truth, as a fraction of its range.
+    """
+    scores = np.array([j.judgement.score or 0.0 for j in judged])
+    error = 10 ** (-np.array([j.network for j in judged]) / 20)
+    order = np.argsort(-scores)
+    rows = []
+    for kept in np.unique(np.linspace(1, len(judged), LEVELS).astype(int)):
+        chosen = order[:kept]
+        rows.append(
+            {
+                "coverage": float(kept / len(judged)),
+                "score": float(scores[chosen[-1]]),
+                "risk": float(error[chosen].mean()),
+            }
+        )
+    return rows
+
+
+def markdown(metrics: dict[str, Any]) -> str:
+    """Set the sets, and the figures over all of them, in Markdown."""
+    head = ["set", "frames", "captured", "network", "published", "worst", "made worse by network",
+            "by default", *VERDICTS[:4]]  # fmt: skip
+    lines = [head, ["---"] * len(head)]
+    for name, row in [*metrics["sets"].items(), ("**all**", metrics["all"])]:
+        counts = [str(row["verdicts"].get(v, "")) for v in VERDICTS[:4]]
+        lines.append(
+            [
+                name,
+                str(row["frames"]),
+                f"{row['psnr_before']:.1f} dB",
+                f"{row['gain_network']:+.1f}",
+                f"{row['gain_published']:+.1f}",
+                f"{row['worst_published']:+.1f}",
+                f"{row['worse_network']:.0%}",
+                f"{row['worse_published']:.0%}",
+                *counts,
+            ]
+        )
+    body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+    return f"{body}\n\n{summary(metrics)}\n"
+
+
+def summary(metrics: dict[str, Any]) -> str:
+    """Say the figures over all sets in a few lines."""
+    told, whole = metrics["flagged"], metrics["all"]
+    lines = [
+        f"- made worse than captured by more than {WORSE_DB} dB, by default: "
+        f"{whole['worse_published']:.1%} (all of the network's results: "
+        f"{whole['worse_network']:.1%})",
+        f"- of {told['made_worse']} frames that the network makes worse, flagged: "
+        f"{told['of_them_flagged']:.1%}, with false alarms on {told['false_alarms']:.1%} of "
+        f"{told['improved']} frames that it improves",
+    ]
+    if metrics["distance_error_um"] is not None:
+        lines.append(f"- distance from focus: {metrics['distance_error_um']:.2f} µm off on average")
+    if metrics["coverage_of_90_percent"] is not None:
+        lines.append(
+            f"- pixels within the {COVERAGE:.0%} interval: {metrics['coverage_of_90_percent']:.1%}"
+        )
+    return "\n".join(lines)
+
+
+def write_trust(metrics: dict[str, Any], judged: Sequence[Judged], folder: Path) -> None:
+    """Write ``trust.json``, ``trust.md`` and a picture of each verdict."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trust.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+    (folder / "trust.md").write_text(markdown(metrics), encoding="utf-8")
+    rows = [row for verdict in VERDICTS if (row := _example(judged, verdict)) is not None]
+    save_sheet(folder / "verdicts.png", "one frame of each verdict, as published by default", rows)
+
+
+def _example(judged: Sequence[Judged], verdict: str) -> Row | None:
+    """Take the frame of a verdict that shows it best: what refocusing would have changed most."""
+    found = [j for j in judged if j.judgement.verdict == verdict]
+    if not found:
+        return None
+    shown = [j for j in found if j.before < 45] or found  # where there is something to see
+    chosen = max(shown, key=lambda j: abs(j.network - j.before))
+    hard, score = chosen.hard, chosen.judgement.score
+    told = f"{verdict}, score {score:.2f}" if score is not None else verdict
+    notes = f"{chosen.before:.1f} dB", f"{told}, {chosen.published:.1f} dB"
+    return Row(f"{hard.group}, {hard.kind}", hard.frame, chosen.pixels, hard.truth, *notes)
