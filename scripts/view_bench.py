@@ -17,11 +17,11 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -38,15 +38,14 @@ FLAGS = [
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
 SETTLE_S = 4.0
-ENDPOINT, PORT = "tcp://127.0.0.1:5597", 8597
 READY = "performance.getEntriesByName('ready')[0]?.startTime ?? null"
 
 
 class Page:
     """The one page of a browser, over the DevTools protocol."""
 
-    def __init__(self, socket: ClientConnection) -> None:
-        self._socket = socket
+    def __init__(self, debugger: ClientConnection) -> None:
+        self._socket = debugger
         self._asked = 0
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
@@ -90,11 +89,11 @@ def main() -> None:
 def measure(given: argparse.Namespace) -> dict[str, Any]:
     """Give all figures."""
     seconds = given.seconds + SETTLE_S + 30
+    endpoint = f"tcp://127.0.0.1:{free_port()}"
     with ExitStack() as stack:
-        stack.enter_context(running("refocus-view", ENDPOINT, "--port", str(PORT)))
-        wait_for_server()
+        viewer = stack.enter_context(running("refocus-view", endpoint, "--port", "0"))
+        address = viewer.stdout.readline().strip() if viewer.stdout else ""
         page = stack.enter_context(opened(given))
-        address = f"http://127.0.0.1:{PORT}/"
         loads = [load(page, address) for _ in range(5)]
         query = "" if given.painter == "auto" else f"?painter={given.painter}"
         page.open(address + query)
@@ -103,7 +102,7 @@ def measure(given: argparse.Namespace) -> dict[str, Any]:
                 *("refocus-live", "run", "--demo", "--engine", "fake", "--publish-raw"),
                 *("--size", str(given.size), "--fps", str(given.fps)),
                 *("--frames", str(4 * int(given.fps * seconds / 4))),
-                *("--publish", ENDPOINT, "--wait-subscribers", "1"),
+                *("--publish", endpoint, "--wait-subscribers", "1"),
             )
         )
         wait_for(page, "window.refocusView?.figures().pictures > 0")
@@ -166,28 +165,26 @@ def watch(page: Page, seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def running(command: str, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def running(command: str, *arguments: str) -> Iterator[subprocess.Popen[str]]:
     """Keep one of our commands running."""
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([str(BIN / command), *arguments], **quiet)
+    process = subprocess.Popen(
+        [str(BIN / command), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.communicate(timeout=30)
 
 
-def wait_for_server() -> None:
-    """Wait until the page is served."""
-    until = time.monotonic() + 30
-    while True:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{PORT}/", timeout=5).close()
-            return
-        except urllib.error.URLError:
-            if time.monotonic() > until:
-                raise
-            time.sleep(0.1)
+def free_port() -> int:
+    """Find a port that nobody uses."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -205,8 +202,8 @@ def opened(given: argparse.Namespace) -> Iterator[Page]:
             port = int(told.read_text().split()[0])
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
                 pages = [one for one in json.load(answer) if one["type"] == "page"]
-            with connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as socket:
-                yield Page(socket)
+            with connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as debugger:
+                yield Page(debugger)
         finally:
             browser.terminate()
             browser.wait(30)

@@ -1,6 +1,5 @@
 """The command ``refocus-view``: reading options, printing the address, serving until Ctrl-C."""
 
-import logging
 import signal
 import socket
 import sys
@@ -11,35 +10,27 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from refocus.configs import RefocusError
-
-BAD_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
+from refocus.configs.command import (
+    TERMINATED,
+    command_app,
+    examples,
+    make_console,
+    run_command,
+)
 
 ENDPOINT = "tcp://127.0.0.1:5556"
 
-app = typer.Typer(
-    name="refocus-view",
-    add_completion=False,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+app = command_app("refocus-view")
+out, err = make_console(), make_console(stderr=True)
+
+EXAMPLES = examples(
+    "refocus-view --demo",
+    "refocus-view tcp://127.0.0.1:5556",
+    "refocus-view tcp://microscope:5556 --keys keys/reader",
+    "refocus-view --host 0.0.0.0 --port 8080",
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
-EXAMPLES = """
-[bold]Examples[/bold]
-
-refocus-view --demo
-
-refocus-view tcp://127.0.0.1:5556
-
-refocus-view tcp://microscope:5556 --keys keys/reader
-
-refocus-view --host 0.0.0.0 --port 8080     (for a tablet: prints an address with a token)
-"""
 
 
 @app.command(epilog=EXAMPLES)
@@ -127,40 +118,17 @@ def _free_endpoint() -> str:
 
 
 def main() -> None:
-    """Run the command, and turn what goes wrong into one line and an exit status.
-
-    Bad input is 2, Ctrl-C 130, SIGTERM 143.
-    """
+    """Run the command, and turn what goes wrong into one line and an exit status."""
     sys.exit(_main())
 
 
 def _main() -> int:
     from refocus.acquisition.interrupt import Stopped
+    from refocus.view.demo import log_to_terminal
 
-    logging.getLogger("refocus").addHandler(logging.StreamHandler())
+    log_to_terminal()
     signal.signal(signal.SIGTERM, _on_sigterm)
-    try:
-        result = app(standalone_mode=False)
-        if result == INTERRUPTED:  # how Typer hands on a Ctrl-C
-            raise KeyboardInterrupt
-        return result if isinstance(result, int) else 0
-    except (KeyboardInterrupt, typer.Abort):
-        return INTERRUPTED
-    except Stopped:
-        return TERMINATED
-    except RefocusError as error:
-        return _fail(str(error))
-    except _UsageError as error:
-        text = getattr(error, "format_message", error.__str__)()
-        return _fail(f"{' '.join(text.split())} See `refocus-view --help`.")
-
-
-_UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
-
-
-def _fail(text: str) -> int:
-    err.print(f"refocus-view: {text}", style="red", markup=False)
-    return BAD_INPUT
+    return run_command(app, "", endings={Stopped: ("", TERMINATED)})  # how a server is ended
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:

@@ -4,6 +4,7 @@ It runs in a process of its own, so that the engine does not slow the page: ``py
 refocus.view.demo ENDPOINT``. It ends when its standard input does, that is, with the viewer.
 """
 
+import logging
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ FPS = 8.0
 CYCLES = 450
 """Visits to every field in one run: about ten minutes."""
 
-STAGE_UM = (0.0, 6.0, 10.0, 14.0)
+STAGE_UM = (0.0, 6.0, 12.0, 28.0)
 """Distance from focus of each field of view, µm."""
 
 CHANNELS = (("DAPI", 10.0), ("FITC", 4.0))
@@ -85,7 +86,7 @@ def acquire(endpoint: str, engine: str, over: threading.Event) -> None:
     with open_source(config) as source:
         core = source.core
         sequence = demo_sequence(config.size * core.getPixelSizeUm())
-        with attach(core, engine=engine, publish=endpoint, publish_raw=True, queue=2) as live:
+        with attach(core, engine=engine, publish=endpoint, publish_raw=True, queue=4) as live:
             while not over.is_set():
                 thread = core.run_mda(sequence)
                 while thread.is_alive() and not over.wait(0.1):
@@ -96,9 +97,19 @@ def acquire(endpoint: str, engine: str, over: threading.Event) -> None:
                 live.wait(10)
 
 
+def log_to_terminal() -> None:
+    """Print our own warnings, a line each; pymmcore-plus keeps to its log file."""
+    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
+    lines = logging.StreamHandler()
+    lines.setFormatter(logging.Formatter("refocus-view: %(message)s"))
+    logger = logging.getLogger("refocus")
+    logger.addHandler(lines)
+    logger.propagate = False
+
+
 def main() -> None:
     """Acquire until standard input ends."""
-    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
+    log_to_terminal()
     over = threading.Event()
     endpoint, engine = sys.argv[1:]
 

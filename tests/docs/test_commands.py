@@ -86,6 +86,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
     r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
     r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
+    r"python scripts/view_": (is_there, "needs a browser; tests/view runs it shorter"),
     r"python scripts/napari_picture.py": (is_there, "needs napari and a display"),
     r"python examples/": (is_there, "tests/examples runs them all"),
 }
@@ -139,7 +140,7 @@ class Shell:
         command = command.replace(":5556", f":{self._port}")
         if "--wait-subscribers" in command:
             self._beside.append((command, self._start(command)))
-        elif command.startswith("refocus-view ") or FOREVER in comment:
+        elif FOREVER in comment:
             self._interrupt(command)
         else:
             if command.startswith("refocus-live watch") and not self._beside:

@@ -278,19 +278,23 @@ def test_the_verdict_is_over_the_picture(stream, watching, verdict, words, event
     page = watching
     picture = np.zeros((32, 32), np.uint16)
     focus = {"distance_um": 7.64, "sigma_um": 0.8}
-    stream.frame(picture, picture, trust={"verdict": verdict, "score": 0.987}, focus=focus)
+    trust = {"verdict": verdict, "score": 0.987, "share": 0.84}
+    stream.frame(picture, picture + 1, trust=trust, focus=focus)
     shows(page, 0)
     badge = page.locator("#verdict")
     assert badge.locator("b").inner_text() == words
     assert "7.6 ± 0.8 µm" in badge.inner_text()
     assert "score 0.99" in badge.inner_text()
+    assert "84 % refocused" in badge.inner_text()
+    assert text(page, "label-refocused") == "refocused"
     stream.stats(verdicts={verdict: 1234, "refocused": 1234})
     eventually(lambda: "1,234" in text(page, "verdicts"))
     assert verdict in text(page, "verdicts")
-    stream.frame(picture, picture, trust={"verdict": verdict, "score": None})
+    stream.frame(picture, picture, trust={"verdict": verdict, "share": 0.0})
     shows(page, 1)
     assert "score" not in badge.inner_text()
-    stream.frame(picture, picture, refocused=False)
+    assert text(page, "label-refocused") == "as captured"  # whatever the header says
+    stream.frame(picture, picture + 1, refocused=False)
     shows(page, 2)
     assert not badge.is_visible()
     assert text(page, "label-refocused") == "as captured"

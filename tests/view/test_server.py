@@ -280,7 +280,7 @@ def test_a_snapshot_holds_the_exact_pixels_and_all_that_is_known(stream, viewer,
     host, _ = viewer
     refocused = gradient((6, 7))
     stream.run()
-    trust = {"verdict": "refocused", "score": 0.9}
+    trust = {"verdict": "refocused", "score": 0.9, "share": 1.0}
     with tab_at(host) as tab:
         stream.frame(refocused, np.invert(refocused), index={"p": 1}, channel="a/b", trust=trust)
         header, _ = tab.frame()

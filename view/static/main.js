@@ -215,6 +215,7 @@ $("zoom-fit").onclick = actions.fit;
 $("zoom-one").onclick = actions.one;
 
 tell();
+contrastPanel.draw();
 document.documentElement.dataset.painter = stage.withWebGl ? "webgl" : "canvas";
 performance.mark("ready");
 window.refocusView = { figures, drawn }; // for scripts/view_bench.py and the tests

@@ -125,13 +125,14 @@ export class Places {
       const values = seen[axis].includes(wanted) || wanted === null ? seen[axis] : [...seen[axis], wanted];
       const labels = values.map((value) => this.label(axis, value, names));
       const key = JSON.stringify(labels);
-      if (this.options[axis] === key) continue;
+      if (this.options[axis] === key) continue; // an open list stays open
       this.options[axis] = key;
       const options = values.map((value, i) => new Option(labels[i], axis === "c" ? `=${value}` : value));
       $(`select-${axis}`).replaceChildren(new Option("follow the run", ""), ...options);
       $(`select-${axis}`).parentElement.hidden = values.length < 2 && wanted === null;
     }
     this.names = names;
+    $("where").hidden = AXES.every((axis) => $(`select-${axis}`).parentElement.hidden);
     this.mark();
   }
 

@@ -65,6 +65,7 @@ export class Stage {
       listen(fresh, this.viewport, (event) => this.fromMiddle(event), this.changed);
     }
     this.frame = frame;
+    this.asCaptured = isAsCaptured(frame);
     this.painter.show("refocused", frame.refocused, frame.width, frame.height);
     if (frame.captured) this.painter.show("captured", frame.captured, frame.width, frame.height);
   }
@@ -167,7 +168,7 @@ export class Stage {
       label.style.right = right ? "10px" : "auto";
       label.style.top = `${pane.y + 10}px`;
     }
-    $("label-refocused").textContent = header.refocused ? "refocused" : "as captured";
+    $("label-refocused").textContent = this.asCaptured ? "as captured" : "refocused";
     const handle = $("wipe");
     handle.hidden = !wiping;
     handle.style.left = `${this.wipe * wide}px`;
@@ -180,7 +181,7 @@ export class Stage {
     const badge = $("verdict");
     badge.hidden = !header.trust;
     if (!header.trust) return;
-    const { verdict, score } = header.trust;
+    const { verdict, score, share } = header.trust;
     const [sign, words] = VERDICTS[verdict];
     badge.dataset.verdict = verdict;
     badge.firstElementChild.textContent = `${sign} ${verdict}`;
@@ -188,7 +189,8 @@ export class Stage {
       ? `${header.focus.distance_um.toFixed(1)} ± ${header.focus.sigma_um.toFixed(1)} µm from focus`
       : "";
     const sure = score === null ? "" : `score ${score.toFixed(2)}`;
-    badge.lastElementChild.textContent = [far, sure].filter(Boolean).join(" · ");
+    const part = share > 0 && share < 1 ? `${Math.round(100 * share)} % refocused` : "";
+    badge.lastElementChild.textContent = [far, sure, part].filter(Boolean).join(" · ");
     badge.title = words;
     badge.style.left = onTheRight ? "auto" : `${pane.x + 10}px`;
     badge.style.right = onTheRight ? "10px" : "auto";
@@ -264,6 +266,16 @@ export class Stage {
       handle.addEventListener(end, () => (handle.onpointermove = null));
     }
   }
+}
+
+// Whether a frame was handed on untouched, on purpose or because its result was not trusted.
+function isAsCaptured({ header, captured, refocused }) {
+  if (!header.refocused) return true;
+  const step = captured && Math.max(1, captured.length >> 12) | 1;
+  for (let i = 0; captured && i < captured.length; i += step) {
+    if (captured[i] !== refocused[i]) return false;
+  }
+  return captured !== null;
 }
 
 function onScreen(pane, ratio, limits) {
