@@ -161,6 +161,10 @@ def run(  # noqa: PLR0917
         str | None,
         typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),
     ] = None,
+    publish_raw: Annotated[
+        bool | None,
+        typer.Option("--publish-raw", help="Send the captured pixels, too, as a viewer wants."),
+    ] = None,
     insecure: Annotated[
         bool | None,
         typer.Option("--insecure", help="Allow an endpoint that other hosts can reach."),

@@ -13,6 +13,8 @@ import re
 import threading
 import time
 from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,7 +29,7 @@ from refocus.acquisition.sharedmemory import MAPPED, SHARED, SharedFrames
 from refocus.acquisition.sink import RunInfo
 from refocus.acquisition.stats import Stats
 from refocus.configs import RefocusError
-from refocus.engine.protocol import Frame
+from refocus.engine.protocol import EngineInfo, Frame
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -94,6 +96,7 @@ class Publisher:
         self._lock = threading.Lock()
         self._readers: Counter[bytes] = Counter()
         self._run: RunInfo | None = None
+        self._engines: set[tuple[str, str, str]] = set()
         self._next_number = 0
         self._shared = SharedFrames(frame_bytes * (1 + raw)) if shared_memory else None
         self._mapped = b""
@@ -156,6 +159,7 @@ class Publisher:
         self._send_end_now()
         with self._lock:
             self._run = run
+            self._engines = {_engine_key(run.engine)}
             self._next_number = 0
             self._announce(run)
 
@@ -166,6 +170,8 @@ class Publisher:
         with self._lock:
             if self._run is None:
                 return
+            if result.engine is not None:
+                self._follow_engine(self._run, result.engine)
             self._next_number = result.number + 1
             self._read_subscriptions()
             on_wire, shared = self._count(messages.FRAME) > 0, self._shared
@@ -228,6 +234,20 @@ class Publisher:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+    def _follow_engine(self, run: RunInfo, engine: EngineInfo) -> None:
+        """Announce the run anew if its model is run by another engine than at its start.
+
+        Another model is another channel's, and no fallback.
+        """
+        now, told = engine.describe(), run.engine
+        key = _engine_key(now)
+        if key in self._engines or now["sha256"] != told.get("sha256"):
+            return
+        self._engines.add(key)
+        failed = told.get("fallback_from") or told.get("name", "")
+        self._run = replace(run, engine={**told, **now, "fallback_from": failed})
+        self._announce(self._run)
 
     def _announce(self, run: RunInfo) -> None:
         header = messages.run_header(run, self._next_number, self._shared is not None)
@@ -301,6 +321,11 @@ class Publisher:
             if message[:1] in (b"\0", b"\1"):
                 topic = message[1:]
                 self._readers[topic] += 1 if message[:1] == b"\1" else -1
+
+
+def _engine_key(engine: Mapping[str, Any]) -> tuple[str, str, str]:
+    name, sha256, device = (str(engine.get(key, "")) for key in ("name", "sha256", "device"))
+    return name, sha256, device
 
 
 def _as_sent(pixels: Frame) -> Frame:

@@ -125,6 +125,7 @@ def _run(  # noqa: PLR0917
         source.core,
         engine=engine,
         publish=config.publish,
+        publish_raw=config.publish_raw,
         insecure=config.insecure,
         keys=config.keys,
         shared_memory=config.shared_memory,

@@ -17,6 +17,7 @@ import numpy as np
 import zmq
 
 from refocus.acquisition.keys import unlock
+from refocus.acquisition.link import Link, LinkState
 from refocus.acquisition.messages import (
     END,
     FRAME,
@@ -58,6 +59,10 @@ class ReceivedFrame:
     lost: int
 
 
+Message = ReceivedFrame | RunHeader | StatsHeader | EndHeader
+"""What can come from a publisher."""
+
+
 class Subscription:
     """A connection to a publisher; iterate over it for frames.
 
@@ -78,6 +83,8 @@ class Subscription:
         Take the pixels from memory that the publisher shares: on the same host, and faster.
     keys
         The reader's folder of keys, where the publisher asks for them.
+    watch_link
+        Follow whether a publisher is at the other end, for ``link``.
 
     Attributes
     ----------
@@ -101,6 +108,7 @@ class Subscription:
         *,
         shared_memory: bool = False,
         keys: Path | None = None,
+        watch_link: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.run: RunHeader | None = None
@@ -118,6 +126,7 @@ class Subscription:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, high_water)
+        self._link = Link(self._socket) if watch_link else None
         try:
             if keys is not None:
                 unlock(self._socket, keys)
@@ -145,19 +154,31 @@ class Subscription:
         """
         return (message for message in self.messages() if isinstance(message, ReceivedFrame))
 
-    def messages(self) -> Iterator[ReceivedFrame | RunHeader | StatsHeader | EndHeader]:
+    def messages(self) -> Iterator[Message]:
         """Yield everything that comes, until the end of the run; raises as iterating does."""
         ended = 0
         try:
             while self._runs is None or ended < self._runs:
-                message = self._receive()
+                message = self.receive(self._timeout)
+                if message is None:
+                    raise RefocusError(
+                        f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
+                        "see that an acquisition is running and publishes there"
+                    )
                 yield message
                 ended += isinstance(message, EndHeader)
         finally:
             self.close()
 
+    @property
+    def link(self) -> LinkState | None:
+        """Whether a publisher is there; None without ``watch_link``."""
+        return self._link.state() if self._link is not None else None
+
     def close(self) -> None:
         """Let go of the connection. May be called twice."""
+        if self._link is not None:
+            self._link.close()
         self._socket.close()
         self._context.term()
         if self._shared is not None:
@@ -174,16 +195,32 @@ class Subscription:
     ) -> None:
         self.close()
 
-    def _receive(self) -> ReceivedFrame | RunHeader | StatsHeader | EndHeader:
-        silent_at = time.monotonic() + (self._timeout or 0.0)
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Give the next message, whatever run it is of.
+
+        Unlike iterating, it leaves the connection open after an error, so one may go on.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait; None waits for ever.
+
+        Returns
+        -------
+        Message or None
+            None if nothing came.
+
+        Raises
+        ------
+        RefocusError
+            What came is not schema ``refocus/1``.
+        """
+        silent_at = time.monotonic() + (timeout or 0.0)
         while True:
-            if self._timeout is not None:
+            if timeout is not None:
                 wait_ms = max(0, int((silent_at - time.monotonic()) * 1000))
                 if not self._socket.poll(wait_ms):
-                    raise RefocusError(
-                        f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
-                        "see that an acquisition is running and publishes there"
-                    )
+                    return None
             parts = self._socket.recv_multipart(copy=False)
             if len(parts) < 2:
                 continue

@@ -71,6 +71,8 @@ class LiveConfig(BaseModel):
     """How far from its plan the stage may be moved, µm."""
     publish: str | None = Field(default=None, pattern=r"^(tcp|ipc|inproc)://.+$")
     """ZeroMQ endpoint to publish on, such as ``tcp://127.0.0.1:5556``."""
+    publish_raw: bool = False
+    """Send the captured pixels beside the refocused ones, as a viewer wants them."""
     insecure: bool = False
     """Allow an endpoint that other hosts can reach: they could read every frame."""
     keys: Path | None = None
@@ -113,6 +115,8 @@ class LiveConfig(BaseModel):
             raise ValueError("--act-limit-um needs --act; leave it out")
         if self.wait_subscribers and not self.publish:
             raise ValueError("--wait-subscribers needs --publish ENDPOINT")
+        if self.publish_raw and not self.publish:
+            raise ValueError("--publish-raw needs --publish ENDPOINT")
         if self.keys and not self.publish:
             raise ValueError("--keys needs --publish ENDPOINT")
         if self.shared_memory and not self.publish:

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from refocus.acquisition.publisher import Publisher
 from refocus.acquisition.sink import RunInfo
 from refocus.acquisition.stats import Stats
 from refocus.acquisition.subscriber import subscribe
-from refocus.configs import RefocusError
+from refocus.configs import ModelCard, Optics, RefocusError
+from refocus.engine.protocol import EngineInfo
 
 ANY = "tcp://127.0.0.1:*"
 
@@ -248,3 +250,32 @@ def test_subscribing_needs_no_microscope_nor_engine():
     code = f"import sys, refocus.acquisition as a; a.subscribe; print({heavy} & sys.modules.keys())"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_an_engine_that_is_replaced_is_announced_once(publisher):
+    def info(name, sha256="ab" * 32):
+        card = ModelCard(
+            name="m",
+            version="1",
+            architecture="compact",
+            optics=Optics(),
+            defocus_um=(-20.0, 20.0),
+            training_data="none",
+            licence="BSD-3-Clause",
+            sha256=sha256,
+        )
+        return EngineInfo(name=name, device="here", precision="f32", card=card)
+
+    first = info("tensorrt")
+    engines = [first, first, info("torch"), first, info("torch"), info("other", "cd" * 32), None]
+    with subscribe(publisher.endpoint, timeout=10) as subscription:
+        assert publisher.wait_subscribers(1, 10)
+        publisher.start(RunInfo("run", engine=first.describe()))
+        for number, engine in enumerate(engines):
+            publisher.put(replace(result(number), engine=engine))
+        publisher.close(Stats(run="run"))
+        heard = list(subscription.messages())
+    runs = [one for one in heard if isinstance(one, messages.RunHeader)]
+    assert [one.engine["name"] for one in runs] == ["tensorrt", "torch"]
+    assert runs[1].engine["fallback_from"] == "tensorrt"
+    assert heard.index(runs[1]) == 3  # before the first frame that it refocused

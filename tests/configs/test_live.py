@@ -55,6 +55,7 @@ def test_the_shipped_preset_states_every_key_and_its_default() -> None:
         ("replay: a\ndrift: 3\n", "--drift needs --demo"),
         ("demo: true\nsequence: s.yaml\nframes: 3\n", "leave one out"),
         ("demo: true\nwait_subscribers: 1\n", "--wait-subscribers needs --publish"),
+        ("demo: true\npublish_raw: true\n", "--publish-raw needs --publish"),
         ("demo: true\nkeys: k\n", "--keys needs --publish"),
         ("demo: true\nshared_memory: true\n", "--shared-memory needs --publish"),
         ("demo: true\npolicy: every\n", "--policy every needs --save DIR"),

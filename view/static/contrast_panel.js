@@ -1,0 +1,147 @@
+// The histogram of a channel with its two handles, and the fields beside it.
+
+import { histogram, percentile } from "./contrast.js";
+
+const $ = (id) => document.getElementById(id);
+
+export class ContrastPanel {
+  constructor(contrast, changed) {
+    this.contrast = contrast;
+    this.changed = changed;
+    this.name = "";
+    this.range = [0, 1];
+    this.dragged = null;
+    this.canvas = $("histogram");
+    for (const button of $("contrast-modes").children) {
+      button.onclick = () => this.setMode(button.dataset.contrast);
+    }
+    for (const id of ["contrast-low", "contrast-high"]) $(id).onchange = () => this.read();
+    $("contrast-same").onchange = (event) => {
+      this.contrast.setSame(this.name, event.target.checked);
+      this.update();
+    };
+    this.listenHandles();
+  }
+
+  setMode(mode) {
+    this.contrast.setMode(this.name, mode);
+    this.update();
+  }
+
+  // Take the numbers that were typed.
+  read() {
+    const [low, high] = ["contrast-low", "contrast-high"].map((id) =>
+      Number.parseFloat($(id).value.replace(",", ".")),
+    );
+    if (Number.isFinite(low) && Number.isFinite(high)) {
+      if (this.contrast.of(this.name).mode === "auto") {
+        this.contrast.setPercents(this.name, low, high);
+      } else {
+        this.contrast.setHand(this.name, Math.round(low), Math.round(high));
+      }
+    }
+    this.update(true);
+  }
+
+  select(name) {
+    if (name === this.name) return;
+    this.name = name;
+    $("contrast-channel").textContent = name;
+    this.draw(true); // also over what is being typed: it is of another channel
+  }
+
+  update(overwrite = false) {
+    this.draw(overwrite);
+    this.changed();
+  }
+
+  draw(overwrite = false) {
+    const channel = this.contrast.of(this.name);
+    for (const button of $("contrast-modes").children) {
+      button.setAttribute("aria-pressed", button.dataset.contrast === channel.mode);
+    }
+    const limits = this.contrast.limits(this.name, "refocused");
+    const typed = channel.mode === "auto" ? channel.percents : limits.map(Math.round);
+    ["contrast-low", "contrast-high"].forEach((id, i) => {
+      const field = $(id);
+      field.disabled = channel.mode === "full";
+      if (overwrite || document.activeElement !== field) field.value = typed[i];
+    });
+    $("contrast-unit").textContent = channel.mode === "auto" ? "%" : "";
+    $("contrast-same").checked = channel.same;
+    $("contrast-same").disabled = channel.mode !== "auto";
+    if (channel.samples) this.drawHistogram(channel, limits);
+  }
+
+  drawHistogram(channel, limits) {
+    const ratio = window.devicePixelRatio || 1;
+    const [wide, tall] = [this.canvas.clientWidth, this.canvas.clientHeight];
+    this.canvas.width = wide * ratio;
+    this.canvas.height = tall * ratio;
+    const context = this.canvas.getContext("2d");
+    context.scale(ratio, ratio);
+    const { refocused, captured } = channel.samples;
+    if (!this.dragged) this.range = this.fitting(channel, limits);
+    const [left, right] = this.range;
+    const style = getComputedStyle(document.documentElement);
+    const plot = (sorted, color, filled) => {
+      const bins = histogram(sorted, left, right);
+      const top = Math.log1p(Math.max(...bins, 1));
+      context.beginPath();
+      context.moveTo(0, tall);
+      bins.forEach((count, i) => {
+        context.lineTo(((i + 0.5) / bins.length) * wide, tall - 1 - (Math.log1p(count) / top) * (tall - 8));
+      });
+      context.lineTo(wide, tall);
+      context.fillStyle = context.strokeStyle = color;
+      if (filled) context.fill();
+      else context.stroke();
+    };
+    if (captured) plot(captured, style.getPropertyValue("--captured"), true);
+    plot(refocused, style.getPropertyValue("--refocused"), false);
+    context.fillStyle = style.getPropertyValue("--accent");
+    for (const limit of limits) {
+      const x = Math.min(wide - 1, Math.max(1, ((limit - left) / (right - left)) * wide));
+      context.fillRect(x - 0.75, 0, 1.5, tall);
+      context.beginPath();
+      context.arc(x, 5, 4, 0, 7);
+      context.fill();
+    }
+  }
+
+  // The span of values that the histogram shows: the pixels, and both handles.
+  fitting(channel, limits) {
+    const all = [channel.samples.refocused, channel.samples.captured].filter(Boolean);
+    const low = Math.min(...all.map((sorted) => sorted[0]), limits[0]);
+    const high = Math.max(...all.map((sorted) => percentile(sorted, 99.97)), limits[1]);
+    const margin = Math.max(1, (high - low) * 0.04);
+    return [low - margin, high + margin];
+  }
+
+  listenHandles() {
+    const valueAt = (event) => {
+      const box = this.canvas.getBoundingClientRect();
+      const [left, right] = this.range;
+      return Math.round(left + ((event.clientX - box.left) / box.width) * (right - left));
+    };
+    const move = (event) => {
+      const limits = this.contrast.limits(this.name, "refocused").map(Math.round);
+      limits[this.dragged] = valueAt(event);
+      this.contrast.setHand(this.name, ...limits);
+      this.update(true);
+    };
+    this.canvas.onpointerdown = (event) => {
+      if (!this.contrast.of(this.name).samples) return;
+      this.canvas.setPointerCapture(event.pointerId);
+      const at = valueAt(event);
+      const [low, high] = this.contrast.limits(this.name, "refocused");
+      this.dragged = Math.abs(at - low) < Math.abs(at - high) ? 0 : 1;
+      move(event);
+    };
+    this.canvas.onpointermove = (event) => this.dragged !== null && move(event);
+    this.canvas.onpointerup = this.canvas.onpointercancel = () => {
+      this.dragged = null;
+      this.update();
+    };
+  }
+}

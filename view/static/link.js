@@ -1,0 +1,94 @@
+// The websocket: frames and news from the server, and how far apart the two clocks are.
+
+const RETRY_MS = 1000;
+const PING_MS = 2000;
+
+// Estimates the difference of two clocks: of the last pings, the fastest one is the one to believe.
+export class Clock {
+  constructor(kept = 30) {
+    this.kept = kept;
+    this.pings = [];
+  }
+
+  // sent, received: ms here; server: ms there, in between.
+  add(sent, server, received) {
+    this.pings.push({ trip: received - sent, offset: server - (sent + received) / 2 });
+    if (this.pings.length > this.kept) this.pings.shift();
+  }
+
+  // What to add to a time here for the time there, ms; null before the first ping.
+  get offset() {
+    if (!this.pings.length) return null;
+    return this.pings.reduce((best, ping) => (ping.trip < best.trip ? ping : best)).offset;
+  }
+}
+
+// A frame's message: see view/packet.py.
+export function decodeFrame(buffer) {
+  const length = new DataView(buffer).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const [height, width] = header.shape;
+  const Pixels = header.dtype === "uint8" ? Uint8Array : Uint16Array;
+  const count = width * height;
+  const first = 4 + length;
+  const refocused = new Pixels(buffer, first, count);
+  const captured = header.has_raw
+    ? new Pixels(buffer, first + count * Pixels.BYTES_PER_ELEMENT, count)
+    : null;
+  return { header, width, height, refocused, captured };
+}
+
+export class Link {
+  // on: {frame, hello, state, points, open, closed}, each called with what came.
+  constructor(address, on) {
+    this.address = address;
+    this.on = on;
+    this.clock = new Clock();
+    this.wanted = {};
+    this.connect();
+    setInterval(() => this.ping(), PING_MS);
+  }
+
+  connect() {
+    const socket = new WebSocket(this.address);
+    socket.binaryType = "arraybuffer";
+    this.socket = socket;
+    socket.onopen = () => {
+      this.clock = new Clock();
+      this.select(this.wanted);
+      for (let i = 0; i < 3; i++) setTimeout(() => this.ping(), 100 * i);
+      this.on.open();
+    };
+    socket.onmessage = ({ data }) => {
+      if (typeof data !== "string") return this.on.frame(decodeFrame(data));
+      const message = JSON.parse(data);
+      if (message.type === "pong") {
+        this.clock.add(message.sent, message.server_ms, performance.now());
+      } else {
+        this.on[message.type]?.(message);
+      }
+    };
+    socket.onclose = () => {
+      this.on.closed();
+      setTimeout(() => this.connect(), RETRY_MS);
+    };
+  }
+
+  send(message) {
+    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify(message));
+  }
+
+  ping() {
+    this.send({ type: "ping", sent: performance.now() });
+  }
+
+  acknowledge(serial) {
+    this.send({ type: "ack", serial });
+  }
+
+  // wanted: {p, c, z}, each a value to stay at, or null to follow the run.
+  select(wanted) {
+    this.wanted = wanted;
+    this.send({ type: "select", ...wanted });
+  }
+}
