@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,11 +122,13 @@ class FocusKeeper:
             raise RefocusError("--act: the sequence takes z-stacks, which are left as planned")
         self.moves = 0
         self._stage_um = stage_um
-        self._belief = FocusBelief(limit_um, drift_um_per_min)
+        self._make_belief = partial(FocusBelief, limit_um, drift_um_per_min)
+        # of each position, whose plan has an error of its own
+        self._beliefs: dict[int, FocusBelief] = {}
+        self._seen_ns: dict[int, int] = {}
         self._lock = threading.Lock()
-        self._offset_um = 0.0
+        self._offset_um: dict[int, float] = {}
         self._planned: dict[tuple[tuple[str, int], ...], float] = {}
-        self._last_ns: int | None = None
         self.sequence = _Kept(**sequence.model_dump())
         self.sequence.keep(self)
 
@@ -134,7 +137,8 @@ class FocusKeeper:
         planned = self._stage_um if event.z_pos is None else event.z_pos
         with self._lock:
             self._planned[_key(event.index)] = planned
-            return event.model_copy(update={"z_pos": planned + self._offset_um})
+            offset = self._offset_um.get(event.index.get("p", 0), 0.0)
+            return event.model_copy(update={"z_pos": planned + offset})
 
     def start(self, run: RunInfo) -> None:
         """Nothing is known of a new run but its plan."""
@@ -147,14 +151,16 @@ class FocusKeeper:
             return
         if judged is None or judged.distance_um is None or judged.verdict not in KNOWING:
             return
-        seconds = (frame.captured_ns - (self._last_ns or frame.captured_ns)) / 1e9
-        self._last_ns = frame.captured_ns
+        place = frame.index.get("p", 0)
+        belief = self._beliefs.setdefault(place, self._make_belief())
+        belief.wander((frame.captured_ns - self._seen_ns.get(place, frame.captured_ns)) / 1e9)
+        self._seen_ns[place] = frame.captured_ns
         there = frame.position_um["z"] - planned
-        self._belief.wander(seconds)
-        self._belief.observe(there, judged.distance_um, judged.sigma_um or 0.0)
+        belief.observe(there, judged.distance_um, judged.sigma_um or 0.0)
         with self._lock:
-            wanted = self._belief.best(self._offset_um)
-            moved, self._offset_um = wanted - self._offset_um, wanted
+            before = self._offset_um.get(place, 0.0)
+            wanted = self._offset_um[place] = belief.best(before)
+        moved = wanted - before
         if moved:
             self.moves += 1
             log.info(

@@ -24,6 +24,15 @@ def blur_radius_um(optics: Optics, defocus_um: float) -> float:
     return abs(defocus_um) * sine / math.sqrt(1.0 - sine**2)
 
 
+def depth_of_field_um(optics: Optics) -> float:
+    """Depth of the specimen that is sharp at once: diffraction and the pixel's share, µm.
+
+    λn/NA² + n·e/NA, with e the pixel at the specimen (Inoué & Spring, Video Microscopy, 1997).
+    """
+    n = optics.immersion_index
+    return n * (optics.emission_um / optics.na**2 + optics.pixel_size_um / optics.na)
+
+
 def psf(optics: Optics, defocus_um: float, size: int | None = None) -> NDArray[np.float32]:
     """Image of a point that is ``defocus_um`` from the plane in focus.
 

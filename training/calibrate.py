@@ -26,7 +26,8 @@ from refocus.engine.model_file import embed_card, embed_trust, read_model
 from refocus.engine.openvino_engine import OpenVinoEngine
 from refocus.engine.reblur import Reblur
 from refocus.optics.metrics import gtn, psnr
-from refocus.training.hard_sets import HardFrame
+from refocus.optics.psf import depth_of_field_um
+from refocus.training.hard_sets import MEASURED, HardFrame
 
 WORSE_DB = 0.5
 """A frame that loses more than this has been made worse."""
@@ -37,7 +38,9 @@ HIDDEN = (32, 16)
 STEPS = 1500
 FALSE_ALARMS = 0.02
 """Fraction of the frames that the network improves which may be left as captured."""
-FULL = 0.25
+LARGEST_LOSS_DB = 3.0
+"""What a frame counts for at most where it is left alone or not."""
+FULL = 0.03
 """Fraction of the frames that the network improves which may lose some of their correction."""
 IMPROVED_DB = 0.1
 COVERAGE = 0.90
@@ -118,7 +121,7 @@ def calibrate(
     statistics = _fitted(examples, familiar)
     frame_score, tile_score, full_score = _thresholds(examples)
     limits = Thresholds(
-        in_focus_um=_in_focus_um(examples),
+        in_focus_um=max(_in_focus_um(examples), round(depth_of_field_um(card.optics) / 2, 2)),
         beyond_um=round(0.8 * card.defocus_um[1], 1),
         frame_score=frame_score,
         tile_score=tile_score,
@@ -144,13 +147,17 @@ def examine_frames(
         prepared, outputs = engine.outputs(frame.frame)
         evidence = gather(prepared.seen, outputs, reblur, familiar)
         refocused = prepared.counts(outputs.refocused)
+        gain = frame_gain(frame, refocused)
+        tiles = _tile_gains(frame, refocused, evidence.tiles.shape[:2])
+        if not frame.restorable:  # whatever little was changed there, it was no good
+            gain, tiles = min(gain, -2 * WORSE_DB), np.minimum(tiles, -2 * WORSE_DB)
         rows.append(
             (
                 evidence.frame,
-                frame_gain(frame, refocused),
+                gain,
                 f"{frame.group}, {frame.kind}",
                 evidence.tiles,
-                _tile_gains(frame, refocused, evidence.tiles.shape[:2]),
+                tiles,
                 float(np.sum(evidence.weight * evidence.distance_um)),
                 abs(frame.distance_um),
             )
@@ -265,10 +272,11 @@ def _thresholds(examples: Examples) -> tuple[float, float, float]:
     groups = np.array([k.split(", ")[0] for k in kinds])
     species = np.array([k.split(", ")[1] for k in kinds])
     scores = np.zeros(len(rows), np.float32)
-    for names in (groups, species):  # what is familiar is judged by specimen, the rest by fault
+    # what is familiar is judged by specimen or field, the rest by what is wrong with it
+    for names in (groups, species):
         for fold in range(FOLDS):
             held = np.isin(names, sorted(set(names))[fold::FOLDS])
-            mine = held & ((groups == "familiar") == (names is species))
+            mine = held & (np.isin(groups, ("familiar", MEASURED)) == (names is species))
             if not mine.any() or held.all():
                 continue
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
@@ -326,12 +334,11 @@ def _score(scorer: nn.Sequential, rows: NDArray[np.float32]) -> NDArray[np.float
 
 
 def _in_focus_um(examples: Examples) -> float:
-    """Give the distance below which refocusing gains nothing to speak of."""
-    for limit in np.arange(3.0, 0.4, -0.1):
-        near = examples.claimed_um < limit
-        if near.sum() >= 10 and np.median(examples.gains[near]) < 0.1:
-            return round(float(limit), 1)
-    return 0.5
+    """Give the claimed distance below which leaving frames alone gains most over all of them."""
+    order = np.argsort(examples.claimed_um)
+    lost = np.append(0.0, np.cumsum(np.clip(examples.gains[order], -LARGEST_LOSS_DB, None)))
+    first = int(np.argmin(lost))  # of those before it, the sum of gains is lowest
+    return round(float(examples.claimed_um[order][first]), 2) if first < len(order) else 0.0
 
 
 def _short(values: NDArray[np.floating]) -> list[float]:

@@ -47,7 +47,7 @@ CALIBRATE_EXAMPLES = """
 
 refocus-train calibrate mine.onnx
 
-refocus-train calibrate mine.onnx --specimens sharp_images/ --frames 1500
+refocus-train calibrate mine.onnx --specimens sharp_images/ --measured mine.yaml
 """
 FETCH_EXAMPLES = """
 [bold]Example[/bold]
@@ -230,28 +230,41 @@ def calibrate(  # noqa: PLR0917
         Path | None,
         typer.Option(metavar="DIR", help="Sharp images to use as specimens, too."),
     ] = None,
+    measured: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CONFIG",
+            help="Calibrate on the measured pairs of this run, too; not on the wells it held out.",
+        ),
+    ] = None,
     frames: Annotated[
-        int, typer.Option(metavar="N", min=60, help="How many frames to calibrate on.")
+        int, typer.Option(metavar="N", min=60, help="How many simulated frames to calibrate on.")
     ] = 1500,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws the frames.")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Find out when a model can be trusted, and write that into its file."""
+    from refocus.configs.presets import load_train_config
     from refocus.configs.training import SpecimensConfig
     from refocus.engine.model_file import read_model
     from refocus.training.calibrate import calibrate as run_calibrate
-    from refocus.training.hard_sets import calibration_frames
+    from refocus.training.data import training_fields
+    from refocus.training.hard_sets import calibration_frames, measured_frames
     from refocus.training.specimens import load_specimens
 
     _, card = read_model(model)
     pictures = load_specimens(SpecimensConfig(folder=specimens)) if specimens else []
     named = f" and {len(pictures)} sharp images of {specimens.name}" if specimens else ""
+    pairs = training_fields(load_train_config(measured)) if measured else []
+    if pairs:
+        named += f"; windows of {len(pairs)} measured pairs of {measured}"
     with _progress() as bar:
         task = bar.add_task("drawing frames", total=frames)
         drawn = []
         for frame in calibration_frames(card.optics, card.defocus_um[1], frames, seed, pictures):
             drawn.append(frame)
             bar.update(task, advance=1)
+        drawn += measured_frames(pairs, seed)
         told = f"{frames} simulated frames, seed {seed}, of synthetic specimens{named}"
         bar.update(task, description="calibrating", total=None)
         limits = run_calibrate(model, output or model, drawn, told, seed).trust

@@ -41,6 +41,26 @@ def folder_fields(config: MeasuredConfig) -> list[MeasuredField]:
     ]
 
 
+def training_fields(config: TrainConfig) -> list[MeasuredField]:
+    """List all measured fields that a run trains on.
+
+    Raises
+    ------
+    RefocusError
+        Some cannot be found.
+    """
+    return [field for fields, _ in _measured(config) for field in fields]
+
+
+def _measured(config: TrainConfig) -> list[tuple[list[MeasuredField], float]]:
+    """Give the measured fields of a run, source by source, with the fraction of examples."""
+    found = [(folder_fields(m), m.fraction) for m in config.measured]
+    if config.bbbc006 is not None:
+        found.append((bbbc006.training_fields(config.bbbc006), config.bbbc006.fraction))
+    found += [(stacks.training_fields(s), s.fraction) for s in config.stacks]
+    return found
+
+
 class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
     """Everything a run trains on; example ``i`` is always the same.
 
@@ -85,11 +105,7 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
 
     def _add_measured(self, config: TrainConfig) -> None:
         largest = max(config.size, config.final_size or 0)
-        found = [(folder_fields(m), m.fraction) for m in config.measured]
-        if config.bbbc006 is not None:
-            found.append((bbbc006.training_fields(config.bbbc006), config.bbbc006.fraction))
-        found += [(stacks.training_fields(s), s.fraction) for s in config.stacks]
-        for fields, fraction in found:
+        for fields, fraction in _measured(config):
             # fields are checked against the largest size that will be cut from them
             source = MeasuredPairs(fields, largest, config.seed)
             self._sources.append(_resized(source, config.size))

@@ -22,6 +22,7 @@ from refocus.optics.defocus import convolve, defocus
 from refocus.optics.images import list_images, read_image
 from refocus.optics.phase import phase_contrast
 from refocus.optics.specimens import GENERATORS, PHOTOGRAPHS
+from refocus.training.measured import MeasuredField
 
 Field = NDArray[np.float32]
 
@@ -47,6 +48,8 @@ class HardFrame:
         ``(H, W)`` counts: as captured, and in focus without noise.
     familiar
         Whether training draws such frames.
+    restorable
+        False where there is nothing to restore, so that the best is to leave the frame alone.
     """
 
     group: str
@@ -55,6 +58,7 @@ class HardFrame:
     frame: NDArray[Any]
     truth: NDArray[Any]
     familiar: bool = True
+    restorable: bool = True
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,37 @@ def _off(path: _Path, rng: np.random.Generator) -> float:
     return path.optics.pixel_size_um * float(rng.choice([0.33, 0.5, 1.8, 2.5]))
 
 
+MEASURED = "measured"
+WINDOWS = 6
+"""Windows cut from a measured pair, and a third as many from its frame in focus."""
+
+
+def measured_frames(pairs: Sequence[MeasuredField], seed: int) -> Iterator[HardFrame]:
+    """Cut windows from measured pairs, out of focus and in focus, to calibrate on.
+
+    Simulated light paths agree with the model's optics better than any instrument does.
+
+    Parameters
+    ----------
+    pairs
+        Fields of at least 320 × 320 pixels; smaller ones are left out.
+    seed
+        Places the windows.
+    """
+    for number, pair in enumerate(pairs):
+        rng = np.random.default_rng([seed, 23, number])
+        frame, target = pair.read()
+        if min(frame.shape) < SIDE:
+            continue
+        for window in range(WINDOWS + WINDOWS // 3):
+            top, left = (int(rng.integers(0, n - SIDE + 1)) for n in frame.shape)
+            cut = np.s_[top : top + SIDE, left : left + SIDE]
+            sharp = window >= WINDOWS
+            shown = target[cut] if sharp else frame[cut]
+            distance = 0.0 if sharp else pair.distance_um
+            yield HardFrame(MEASURED, pair.name, distance, shown, target[cut], familiar=False)
+
+
 DEPTHS_UM = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, -4.0, -8.0, -16.0, -32.0)
 
 
@@ -207,7 +242,7 @@ def judging_frames(
     if folder is not None:
         for file in list_images(folder):
             frame = read_image(file)
-            yield HardFrame("phase contrast, real", file.name, np.nan, frame, frame, False)
+            yield HardFrame("phase contrast, real", file.name, np.nan, frame, frame, False, False)
 
 
 def _imaged(
@@ -254,7 +289,8 @@ def _without_specimen(group: str, rng: np.random.Generator) -> HardFrame:
     camera = CameraModel()
     frame, truth = camera.expose(light, rng), camera.digitise(light)
     # no contrast to measure against: the truth is the frame's own level and its noise
-    return HardFrame(group, group, np.nan, frame, frame if np.ptp(truth) < 2 else truth, False)
+    flat = bool(np.ptp(truth) < 2)
+    return HardFrame(group, group, np.nan, frame, frame if flat else truth, False, not flat)
 
 
 def _phase(group: str, optics: Optics, distance_um: float, rng: np.random.Generator) -> HardFrame:
@@ -262,7 +298,9 @@ def _phase(group: str, optics: Optics, distance_um: float, rng: np.random.Genera
     camera = CameraModel()
     frame = camera.expose(light * 4000, rng)
     # no PSF leads from focus to here, so the best that can be done is to leave it alone
-    return HardFrame(group, "phase contrast", np.nan, frame, camera.digitise(light * 4000), False)
+    return HardFrame(
+        group, "phase contrast", np.nan, frame, camera.digitise(light * 4000), False, False
+    )
 
 
 def _grown(kind: str, rng: np.random.Generator) -> Field:

@@ -190,12 +190,16 @@ def write_trust(metrics: dict[str, Any], judged: Sequence[Judged], folder: Path)
 
 
 def _example(judged: Sequence[Judged], verdict: str) -> Row | None:
-    """Take the frame of a verdict that shows it best: what refocusing would have changed most."""
+    """Take the frame of a verdict that shows it best."""
     found = [j for j in judged if j.judgement.verdict == verdict]
     if not found:
         return None
-    shown = [j for j in found if j.before < 45] or found  # where there is something to see
-    chosen = max(shown, key=lambda j: abs(j.network - j.before))
+    # where there is something to see
+    shown = [j for j in found if j.before < 55 and j.hard.group != "empty"] or found
+    if verdict == "refocused":
+        chosen = max(shown, key=lambda j: j.network - j.before)
+    else:
+        chosen = min(shown, key=lambda j: (j.hard.restorable, j.network - j.before))
     hard, score = chosen.hard, chosen.judgement.score
     told = f"{verdict}, score {score:.2f}" if score is not None else verdict
     notes = f"{chosen.before:.1f} dB", f"{told}, {chosen.published:.1f} dB"
