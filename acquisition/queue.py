@@ -145,7 +145,7 @@ class FrameQueue:
         why
             Why it is left out, for ``Task.LEAVE``.
         """
-        entry = Entry(arrival, task, why)
+        entry = Entry(arrival, task, why if task is Task.LEAVE else "")
         with self._lock:
             if self._throttle and task is not Task.LEAVE:
                 while len(self._waiting) >= self.capacity and not self._over:
