@@ -18,7 +18,7 @@ import useq
 from pydantic import PrivateAttr
 from scipy import ndimage
 
-from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.frame import FrameResult
 from refocus.acquisition.sink import RunInfo
 from refocus.acquisition.sources import Source
 from refocus.acquisition.stats import Stats
@@ -172,9 +172,6 @@ class FocusKeeper:
                 moved,
                 wanted,
             )
-
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Learn nothing from a frame without result."""
 
     def close(self, stats: Stats) -> None:
         """Say how often the stage was moved."""

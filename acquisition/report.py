@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.table import Table
 
-from refocus.acquisition.frame import CapturedFrame, FrameResult
+from refocus.acquisition.frame import FrameResult
 from refocus.acquisition.picture import Panel, save_picture
 from refocus.acquisition.scene import Truth
 from refocus.acquisition.sink import RunInfo
@@ -84,9 +84,6 @@ class Album:
             self._every *= 2
             self._pages = [page for page in self._pages if page[0] % self._every == 0]
             self._bytes = sum(_size(kept) for _, kept in self._pages)
-
-    def skip(self, frame: CapturedFrame, reason: str) -> None:
-        """Leave out a frame that has no result."""
 
     def close(self, stats: Stats) -> None:
         """Keep what there is."""

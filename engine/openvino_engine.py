@@ -69,6 +69,9 @@ class OpenVinoEngine:
         self._threads = threads or max(1, (os.cpu_count() or 2) - 1)
         self._core = ov.Core()
         self._device = _device(self._core, device)
+        threads_used = f", {self._threads} threads" if self._device == "CPU" else ""
+        full_name = str(self._core.get_property(self._device, "FULL_DEVICE_NAME")).strip()
+        self._name = full_name + threads_used  # asked for with every frame
         self._cache = cache
         try:
             graph = self._core.read_model(proto.SerializeToString())
@@ -91,9 +94,7 @@ class OpenVinoEngine:
     @property
     def info(self) -> EngineInfo:
         """Which engine runs which model."""
-        name = str(self._core.get_property(self._device, "FULL_DEVICE_NAME")).strip()
-        threads = f", {self._threads} threads" if self._device == "CPU" else ""
-        return EngineInfo("openvino", name + threads, self._precision, self._card)
+        return EngineInfo("openvino", self._name, self._precision, self._card)
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Compile for frames of this shape."""
