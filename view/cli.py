@@ -128,7 +128,7 @@ def _main() -> int:
 
     log_to_terminal()
     signal.signal(signal.SIGTERM, _on_sigterm)
-    # a script that starts it in the background has SIGINT ignored, and still means it to be ended so
+    # a script that starts it in the background has SIGINT ignored, and still ends it that way
     signal.signal(signal.SIGINT, signal.default_int_handler)
     return run_command(app, "", endings={Stopped: ("", TERMINATED)})  # how a server is ended
 
