@@ -283,10 +283,14 @@ def _thresholds(examples: Examples) -> tuple[float, float, float]:
             scorer = _learn((rows[~held] - mean) / scale, gains[~held])
             scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
     improved = gains > IMPROVED_DB
-    frame_score = np.quantile(scores[frames & improved], FALSE_ALARMS)
-    tile_score = np.quantile(scores[~frames & improved], FALSE_ALARMS)
-    full_score = np.quantile(scores[frames & improved], FULL)
-    return round(float(frame_score), 4), round(float(tile_score), 4), round(float(full_score), 4)
+    chosen = (
+        (scores[frames & improved], FALSE_ALARMS),
+        (scores[~frames & improved], FALSE_ALARMS),
+        (scores[frames & improved], FULL),
+    )
+    # a network that improves nothing is never trusted
+    found = [float(np.quantile(s, share)) if s.size else 1.0 for s, share in chosen]
+    return round(found[0], 4), round(found[1], 4), round(found[2], 4)
 
 
 def _rows(

@@ -196,6 +196,7 @@ def test_flicker_alone_and_a_peek(stream, watching, eventually):
         eventually(lambda: seen() == [True, False])
         eventually(lambda: seen() == [False, True])
     page.keyboard.press("Space")
+    page.wait_for_timeout(500)  # a turn that had begun is over
     at = seen()
     page.wait_for_timeout(1500)
     assert seen() == at  # only by hand now
