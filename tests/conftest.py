@@ -33,7 +33,9 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from refocus.training.checkpoint import build, save_model
 
     generator = torch.Generator().manual_seed(7)
-    network = build("compact")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)  # the biases too: the same network whatever ran before
+        network = build("compact")
     with torch.no_grad():
         for weight in network.parameters():
             if weight.ndim > 1:
