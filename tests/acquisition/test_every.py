@@ -59,6 +59,9 @@ def acquire(frames, raw, engine=None, sinks=(), **settings):
     for frame in frames:
         raw.frames[frame.frame] = frame.pixels
         pipeline.submit(frame)
+        until = time.monotonic() + 10
+        while frame.frame == 0 and pipeline.stats().queued and time.monotonic() < until:
+            time.sleep(0.001)  # the engine has to have the first, or others are not deferred
         pipeline.stats().check()
     return pipeline, run, gate
 
