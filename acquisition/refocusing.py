@@ -8,7 +8,7 @@ import numpy as np
 
 from refocus.acquisition.frame import CapturedFrame
 from refocus.engine.examine import examine
-from refocus.engine.judgement import UNRATED, Judgement, blend
+from refocus.engine.judgement import Judgement, blend
 from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
@@ -136,7 +136,7 @@ class Refocuser:
                 f"the engine returned {refocused.shape} {refocused.dtype} "
                 f"for {pixels.shape} {pixels.dtype}: use another model"
             )
-        if judgement is UNRATED:
+        if judgement.verdict == "unrated":
             self._warn_unrated(engine.info)
         if self._on_distrust == "refocused":
             return refocused, judgement

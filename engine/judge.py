@@ -35,6 +35,10 @@ class Judge:
             for layer in statistics.layers
         ]
 
+    def warm_up(self) -> None:
+        """Compute what does not depend on a frame."""
+        self._reblur.warm_up()
+
     def judge(self, seen: NDArray[np.float32], outputs: NetworkOutputs) -> Judgement:
         """Judge a frame in network units, and what the network made of it."""
         evidence = gather(seen, outputs, self._reblur, self._familiar)

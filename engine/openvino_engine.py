@@ -98,7 +98,9 @@ class OpenVinoEngine:
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Compile for frames of this shape."""
-        self.refocus(warm_up_frame(shape, dtype))
+        if self._judge is not None:
+            self._judge.warm_up()
+        self.examine(warm_up_frame(shape, dtype))
 
     def refocus(self, frame: Frame) -> Frame:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""

@@ -35,6 +35,12 @@ class Reblur:
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
         self._spectra: OrderedDict[tuple[float, ...], NDArray[np.complex64]] = OrderedDict()
 
+    def warm_up(self) -> None:
+        """Compute the PSFs of all distances, so that no frame has to wait for one."""
+        for distance in DISTANCES_UM:
+            for side in self._sides:
+                psf(self._optics, side * distance)
+
     def residual(
         self,
         captured: NDArray[np.float32],

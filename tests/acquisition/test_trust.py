@@ -76,6 +76,23 @@ def test_a_model_without_trust_is_unrated_and_says_so_once(
     assert "refocus-train calibrate" in told[0]
 
 
+def test_a_frame_that_is_resampled_is_unrated_just_as_loudly(
+    model_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from dataclasses import replace
+
+    from refocus.engine import open_engine
+
+    engine = open_engine(model_file)
+    coarse = replace(captured(), pixel_size_um=1.3)
+    with caplog.at_level(logging.WARNING, "refocus"):
+        judgement = Refocuser(engine, {}).refocus(coarse).judgement
+    engine.close()
+
+    assert judgement.verdict == "unrated"
+    assert any("results are unrated" in r.getMessage() for r in caplog.records)
+
+
 def test_verdicts_are_counted_published_and_written(
     microscope: SimulatedMicroscope, tmp_path: Path
 ) -> None:
