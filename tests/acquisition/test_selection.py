@@ -11,8 +11,9 @@ from refocus.acquisition import attach
 from refocus.acquisition.queue import Task
 from refocus.acquisition.recorder import Recorder
 from refocus.acquisition.selection import Chooser, Selection, open_models
-from refocus.configs import RefocusError
+from refocus.configs import ModelCard, Optics, RefocusError
 from refocus.configs.live import LiveConfig
+from refocus.engine import EngineInfo
 from refocus.engine.fake import FakeEngine
 
 from .conftest import Gated, loops, zarr_arrays
@@ -211,11 +212,17 @@ def test_another_pixel_size_is_resampled_and_told_once(microscope, keep, caplog)
 
         @property
         def info(self):
-            size = microscope.core.getPixelSizeUm() / 2
-            optics = type("Optics", (), {"pixel_size_um": size})()
-            dump = {"name": "half", "sha256": ""}
-            card = type("Card", (), {**dump, "optics": optics, "model_dump": lambda s, mode: dump})
-            return type(super().info)("fake", "none", "exact", card())
+            optics = Optics(pixel_size_um=microscope.core.getPixelSizeUm() / 2)
+            card = ModelCard(
+                name="half",
+                version="1",
+                architecture="compact",
+                optics=optics,
+                defocus_um=(-10, 10),
+                training_data="",
+                licence="",
+            )
+            return EngineInfo("fake", "none", "exact", card)
 
         def refocus(self, frame):
             self.shapes.add(frame.shape)
