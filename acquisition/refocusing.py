@@ -143,16 +143,17 @@ class Refocuser:
         return blend(pixels, refocused, judgement), judgement
 
     def _warn_unrated(self, info: EngineInfo) -> None:
-        model = info.card.name if info.card else "none"
-        if info.card is None or f"{info.name} {model}" in self._unrated:
-            return
-        self._unrated.add(f"{info.name} {model}")
-        missing = (
-            "was not calibrated ('refocus-train calibrate' does that)"
-            if info.card.trust is None
-            else f"is run by the engine {info.name}, which gives no verdicts (openvino does)"
-        )
-        log.warning("results are unrated: the model %s %s", model, missing)
+        key = f"{info.name} {info.card.name if info.card else ''}"
+        if key in self._unrated or (info.card is None and not info.name.startswith("tensorrt")):
+            return  # told, or an engine without a network
+        self._unrated.add(key)
+        if info.card is None:
+            why = "a plan says nothing of its model; give the model, whose plan is kept as well"
+        elif info.card.trust is None:
+            why = f"the model {info.card.name} was not calibrated ('refocus-train calibrate' does)"
+        else:
+            why = f"the engine {info.name} gives no verdicts"
+        log.warning("results are unrated: %s", why)
 
     def _shown(self, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of the region and of what is around it."""

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.protocol import DeviceError
 
 SHAPES_KEPT = 4
@@ -48,8 +49,8 @@ class CudaNetwork:
         self._bound: OrderedDict[tuple[int, int], _Bound] = OrderedDict()
         self._stream = self._ask("cudaStreamCreate")
 
-    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give ``(H, W)`` for ``(H, W)``."""
+    def __call__(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Give all outputs for ``(H, W)``, the refocused ``(H, W)`` first."""
         shape = (pixels.shape[0], pixels.shape[1])
         with self._lock:
             if shape not in self._bound:
@@ -59,7 +60,7 @@ class CudaNetwork:
             self._bound.move_to_end(shape)
             return self._execute(self._bound[shape], pixels)
 
-    def run(self, engine: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, engine: Any, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Run a plan once."""
         bound = self._bind(engine, (pixels.shape[0], pixels.shape[1]))
         try:
@@ -95,19 +96,25 @@ class CudaNetwork:
             raise
         return bound
 
-    def _execute(self, bound: _Bound, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _execute(
+        self, bound: _Bound, pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], ...]:
         kinds = self._cuda.cudaMemcpyKind
         source = np.ascontiguousarray(pixels, dtype=np.float32)
-        result = np.empty_like(source)
-        device_in, device_out = bound.addresses["frames"], bound.addresses["refocused"]
         to, back = kinds.cudaMemcpyHostToDevice, kinds.cudaMemcpyDeviceToHost
-        size = source.nbytes
-        self._ask("cudaMemcpyAsync", device_in, source.ctypes.data, size, to, self._stream)
+        given, host = bound.addresses["frames"], source.ctypes.data
+        self._ask("cudaMemcpyAsync", given, host, source.nbytes, to, self._stream)
         if not bound.context.execute_async_v3(int(self._stream)):
             raise DeviceError("TensorRT could not run the engine; the device may have failed")
-        self._ask("cudaMemcpyAsync", result.ctypes.data, device_out, size, back, self._stream)
+        results = []
+        for name in (n for n in NetworkOutputs._fields if n in bound.addresses):
+            result = np.empty(tuple(bound.context.get_tensor_shape(name)), np.float32)
+            address, host = bound.addresses[name], result.ctypes.data
+            self._ask("cudaMemcpyAsync", host, address, result.nbytes, back, self._stream)
+            results.append(result)
         self._ask("cudaStreamSynchronize", self._stream)
-        return result
+        refocused, *others = (result[0] for result in results)
+        return refocused[0], *others
 
     def _free(self, bound: _Bound) -> None:
         for address in bound.addresses.values():

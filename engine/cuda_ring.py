@@ -18,8 +18,12 @@ from queue import Queue
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.frames import padded_shape
+from refocus.engine.judge import Judge
+from refocus.engine.judgement import Judgement
 from refocus.engine.protocol import DeviceError, EngineError, Frame, NotFiniteError
 from refocus.engine.stream import IN_FLIGHT
 from refocus.engine.torch_frames import TensorNetwork, as_frame, as_tensor, refocus_counts
@@ -104,6 +108,28 @@ class CudaRing:
         finally:
             ticket.ring.free.put(slot)
 
+    def examine(self, frame: Frame, judge: Judge) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result, on the device.
+
+        Raises
+        ------
+        NotFiniteError, DeviceError, MemoryError
+            As ``start`` and ``finish``.
+        """
+        ticket = self.start(frame)
+        slot = ticket.slot
+        try:
+            slot.copied_out.synchronize()
+            if not bool(slot.finite_host):
+                raise NotFiniteError
+            with torch.inference_mode(), torch.cuda.stream(self._streams.judge):
+                judgement = judge.judge(slot.seen, NetworkOutputs(*slot.outputs))
+            return as_frame(slot.host_out).copy(), judgement
+        except RuntimeError as error:
+            raise _device_error(error) from error
+        finally:
+            ticket.ring.free.put(slot)
+
     def stage_ms(self, frame: Frame, runs: int = 20) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone, in milliseconds per frame."""
         ring = self._ring(frame)
@@ -141,10 +167,11 @@ class CudaRing:
 
 
 class _Streams:
-    """The three streams of a device."""
+    """The streams of a device."""
 
     def __init__(self, device: torch.device) -> None:
         self.copy_in, self.compute, self.copy_out = (torch.cuda.Stream(device) for _ in range(3))
+        self.judge = torch.cuda.Stream(device)
 
 
 class _SizeRing:
@@ -181,6 +208,8 @@ class _Slot:
         self.copied_in, self.computed = (torch.cuda.Event() for _ in range(2))
         # blocking: a thread that waits must not spin on a core that the acquisition needs
         self.copied_out = torch.cuda.Event(blocking=True)
+        self.seen = torch.empty(0, device=device)
+        self.outputs: tuple[Tensor, ...] = ()
         self.graph = self._capture(network, streams.compute, pool)
 
     def send(self, streams: _Streams) -> None:
@@ -229,9 +258,18 @@ class _Slot:
         self, network: TensorNetwork, stream: torch.cuda.Stream, pool: Any
     ) -> torch.cuda.CUDAGraph:
         def compute() -> None:
-            counts, finite = refocus_counts(self.raw, network)
-            self.counts.copy_(counts)
-            self.finite.copy_(finite)
+            counted = refocus_counts(self.raw, network)
+            self.counts.copy_(counted.counts)
+            self.finite.copy_(counted.finite)
+            if len(counted.outputs) < 2:
+                return  # there is no judge
+            # kept apart: the graph's own memory is the next frame's, too
+            if not self.outputs:
+                self.seen = torch.empty_like(counted.seen)
+                self.outputs = tuple(torch.empty_like(part) for part in counted.outputs)
+            self.seen.copy_(counted.seen)
+            for kept, part in zip(self.outputs, counted.outputs, strict=True):
+                kept.copy_(part)
 
         torch.cuda.synchronize()
         with torch.inference_mode():

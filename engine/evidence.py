@@ -2,12 +2,16 @@
 
 Three witnesses: what the network says of itself (distance, expected error), whether its result
 explains what the camera saw when it is blurred again, and whether it has met such a specimen.
+
+Whole frames are measured where the network left them, by whatever array library holds them there
+(the array API standard, https://data-apis.org/array-api); a few numbers per tile come to NumPy.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
+from array_api_compat import array_namespace, to_device
 from numpy.typing import NDArray
 
 from refocus.configs.trust import TrustStatistics
@@ -36,6 +40,10 @@ NAMES = (
 """The evidence, in its order."""
 
 
+Array = Any
+"""``float32``: a NumPy array, or a tensor on the network's device."""
+
+
 class NetworkOutputs(NamedTuple):
     """What a network says of a frame ``(H, W)``, in network units and µm.
 
@@ -51,10 +59,10 @@ class NetworkOutputs(NamedTuple):
         ``(C, H/s, W/s)`` of the encoder.
     """
 
-    refocused: NDArray[np.float32]
-    distance_um: NDArray[np.float32]
-    error: NDArray[np.float32]
-    features: NDArray[np.float32]
+    refocused: Array
+    distance_um: Array
+    error: Array
+    features: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,12 +94,7 @@ class Evidence:
     domain: float
 
 
-def gather(
-    seen: NDArray[np.float32],
-    outputs: NetworkOutputs,
-    reblur: Reblur,
-    familiar: "Familiar",
-) -> Evidence:
+def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Familiar") -> Evidence:
     """Measure the evidence on a frame.
 
     Parameters
@@ -106,38 +109,36 @@ def gather(
         What the training set looks like to the encoder.
     """
     captured, refocused = halved(seen), halved(outputs.refocused)
-    correction = refocused - captured
     height, width = (-(-n // TILE) for n in seen.shape)
-    distance, sigma = (over_tiles(part, (height, width)) for part in outputs.distance_um)
-    mean = over_tiles(captured, (height, width))
-    contrast2 = over_tiles(captured**2, (height, width)) - mean**2
-    noise2 = over_tiles(noise_energy(seen) / np.float32(4), (height, width))
+    tiles = height, width
+    distance, sigma = on_host(over_tiles(outputs.distance_um, tiles))
+    mean, square, noise2 = _maps((captured, captured**2, noise_energy(seen) * 0.25), tiles)
+    contrast2 = square - mean**2
     weight = np.maximum(contrast2 - noise2, FLOOR**2)
     weight = np.asarray(weight / weight.sum(), np.float32)
     left = reblur.residual(captured, refocused, distance, weight)
-    per_tile: dict[str, NDArray[Any]] = {
-        "correction": correction**2,
-        "error": outputs.error[0] ** 2,
-        "residual": left**2,
-        "fine": detail(refocused) ** 2,
-        "fine captured": detail(captured) ** 2,
-        "below": np.minimum(refocused + 0.02, 0) ** 2,
-        "above": np.maximum(refocused - 1.2, 0) ** 2,
-    }
-    energy: dict[str, NDArray[np.float32]] = {
-        name: over_tiles(part, (height, width)) for name, part in per_tile.items()
-    }
+    names = ("correction", "residual", "fine", "fine captured", "below", "above")
+    parts = (
+        (refocused - captured) ** 2,
+        left**2,
+        detail(refocused) ** 2,
+        detail(captured) ** 2,
+        _beyond(-0.02 - refocused) ** 2,
+        _beyond(refocused - 1.2) ** 2,
+    )
+    energy = dict(zip(names, _maps(parts, tiles), strict=True))
+    energy["error"] = on_host(over_tiles(outputs.error[0] ** 2, tiles))
     energy |= {"noise": noise2, "contrast": np.maximum(contrast2, 0)}
-    domain = familiar.distance(outputs.features, (height, width))
-    middle = float(np.median(captured))
+    domain = familiar.distance(outputs.features, tiles)
+    middle = _middle(captured)
     spread = float(np.sqrt(np.sum(weight * (distance - np.sum(weight * distance)) ** 2)))
     told = {"distance": distance, "sigma": sigma, "domain": domain}
-    tiles = _columns(energy, told, middle, spread)
+    columns = _columns(energy, told, middle, spread)
     whole: dict[str, Any] = {name: np.mean(part) for name, part in energy.items()}
     of_frame = {name: np.sum(weight * part) for name, part in told.items()}
     frame = _columns(whole, of_frame, middle, spread)
     consistency = float(np.sqrt(whole["residual"] / np.maximum(whole["noise"], FLOOR**2)))
-    return Evidence(tiles, frame, distance, sigma, weight, consistency, float(of_frame["domain"]))
+    return Evidence(columns, frame, distance, sigma, weight, consistency, float(of_frame["domain"]))
 
 
 def _columns(
@@ -178,32 +179,64 @@ class Familiar:
         self._basis = np.array(statistics.feature_basis, np.float32)
         self._radius = statistics.feature_radius
 
-    def distance(
-        self, features: NDArray[np.float32], tiles: tuple[int, int]
-    ) -> NDArray[np.float32]:
+    def distance(self, features: Array, tiles: tuple[int, int]) -> NDArray[np.float32]:
         """Give ``(h, w)`` distances from the mean, 1 at the edge of the training set."""
         pooled = pooled_features(features, tiles)
         components = (pooled - self._mean) @ self._basis
         return np.asarray(np.sqrt(np.mean(components**2, -1)) / self._radius, dtype=np.float32)
 
 
-def pooled_features(features: NDArray[np.float32], tiles: tuple[int, int]) -> NDArray[np.float32]:
+def pooled_features(features: Array, tiles: tuple[int, int]) -> NDArray[np.float32]:
     """Bring ``(C, h', w')`` features to a number per tile, ``(h, w, C)``."""
-    pooled = np.moveaxis(over_tiles(features, tiles), 0, -1)
+    pooled = np.moveaxis(on_host(over_tiles(features, tiles)), 0, -1)
     return np.log1p(np.maximum(pooled, 0))
 
 
-def over_tiles(part: NDArray[np.float32], tiles: tuple[int, int]) -> NDArray[np.float32]:
+def on_host(part: Array) -> NDArray[np.float32]:
+    """Bring numbers from wherever they are to NumPy."""
+    return np.asarray(to_device(part, "cpu"), dtype=np.float32)
+
+
+def _maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> NDArray[np.float32]:
+    """Average several ``(H', W')``, of whatever sizes, over tiles, and bring them over at once."""
+    xp = array_namespace(*parts)
+    return on_host(xp.stack([over_tiles(part, tiles) for part in parts]))
+
+
+def _beyond(excess: Array) -> Array:
+    xp = array_namespace(excess)
+    return xp.where(excess > 0, excess, 0.0)
+
+
+def _middle(pixels: Array) -> float:
+    """Give the median of every fourth pixel of every fourth row."""
+    xp = array_namespace(pixels)
+    some = xp.sort(xp.reshape(pixels[::4, ::4], (-1,)))
+    return float(some[some.shape[0] // 2])
+
+
+def over_tiles(part: Array, tiles: tuple[int, int]) -> Array:
     """Average ``(..., H', W')`` over tiles, the last ones being smaller, to ``(..., h, w)``."""
-    sums: NDArray[Any] = part
-    counts: Any = np.float32(1.0)
     for axis, number in zip((-2, -1), tiles, strict=True):
-        length = part.shape[axis]
-        starts = np.arange(0, length, _step(length, number))
-        sums = np.add.reduceat(sums, starts, axis=axis)
-        counted = np.diff(np.append(starts, length)).astype(np.float32)
-        counts = counts * (counted[:, None] if axis == -2 else counted)
-    return np.asarray(sums / counts, dtype=np.float32)
+        part = _averaged(part, axis, number)
+    return part
+
+
+def _averaged(part: Array, axis: int, number: int) -> Array:
+    """Average along one axis."""
+    xp = array_namespace(part)
+    step = _step(part.shape[axis], number)
+    whole = part.shape[axis] // step
+
+    def cut(begin: int, end: int | None) -> Array:
+        return part[..., begin:end, :] if axis == -2 else part[..., begin:end]
+
+    shape = list(part.shape)
+    shape[axis:] = [whole, step, *shape[len(shape) + axis + 1 :]]
+    means = xp.mean(xp.reshape(cut(0, whole * step), tuple(shape)), axis=axis)
+    if whole == number:
+        return means
+    return xp.concat([means, xp.mean(cut(whole * step, None), axis=axis, keepdims=True)], axis=axis)
 
 
 def _step(length: int, number: int) -> int:
@@ -214,13 +247,13 @@ def _step(length: int, number: int) -> int:
     return step
 
 
-def halved(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+def halved(pixels: Array) -> Array:
     """Average 2 × 2 pixels."""
     rows = pixels[::2] + pixels[1::2]
-    return np.asarray((rows[:, ::2] + rows[:, 1::2]) * np.float32(0.25))
+    return (rows[:, ::2] + rows[:, 1::2]) * 0.25
 
 
-def noise_energy(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+def noise_energy(pixels: Array) -> Array:
     """Estimate the variance of the camera's noise, at a quarter of the pixels.
 
     From differences that a smooth picture does not have (Immerkær, Comput. Vis. Image Underst.
@@ -229,12 +262,13 @@ def noise_energy(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     a, b = pixels[::2, ::2], pixels[::2, 1::2]
     c, d = pixels[1::2, ::2], pixels[1::2, 1::2]
     odd = a - b - c + d
-    return np.asarray(odd * odd * np.float32(0.25))
+    return odd * odd * 0.25
 
 
-def detail(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+def detail(pixels: Array) -> Array:
     """Differences of neighbours along both axes, added."""
-    change = np.zeros_like(pixels)
-    change[:-1] += np.abs(np.diff(pixels, axis=0))
-    change[:, :-1] += np.abs(np.diff(pixels, axis=1))
+    xp = array_namespace(pixels)
+    change = xp.zeros_like(pixels)
+    change[:-1] += xp.abs(pixels[1:] - pixels[:-1])
+    change[:, :-1] += xp.abs(pixels[:, 1:] - pixels[:, :-1])
     return change

@@ -3,12 +3,14 @@
 from typing import Any, cast
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
 
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics
-from refocus.engine.evidence import Evidence, Familiar, NetworkOutputs, gather
+from refocus.engine.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
 from refocus.engine.judgement import TILE, Judgement, Verdict
+from refocus.engine.model_file import read_trust
 from refocus.engine.reblur import Reblur
 
 
@@ -39,8 +41,11 @@ class Judge:
         """Compute what does not depend on a frame."""
         self._reblur.warm_up()
 
-    def judge(self, seen: NDArray[np.float32], outputs: NetworkOutputs) -> Judgement:
-        """Judge a frame in network units, and what the network made of it."""
+    def judge(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
+        """Judge a frame in network units, and what the network made of it.
+
+        NumPy arrays, or tensors where the network left them.
+        """
         evidence = gather(seen, outputs, self._reblur, self._familiar)
         tile_scores, score = self.scores(evidence.tiles), float(self.scores(evidence.frame))
         distance, sigma = _frame_distance(evidence)
@@ -81,6 +86,21 @@ class Judge:
         far = distance_um > self._limits.beyond_um
         cases = [near, score >= needed, far]
         return np.select(cases, ["in-focus", "refocused", "beyond"], "unfamiliar")
+
+
+def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | None:
+    """Open the judge that a model file carries; None where it was not calibrated.
+
+    Raises
+    ------
+    EngineError
+        What it carries does not belong to its card.
+    """
+    statistics = read_trust(proto, card, name)
+    there = {output.name for output in proto.graph.output}
+    return (
+        Judge(card, statistics) if statistics and there.issuperset(NetworkOutputs._fields) else None
+    )
 
 
 def _ramp(value: NDArray[Any], none: float, full: float) -> NDArray[np.float32]:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.frames import Prepared, prepare, run_network, warm_up_frame
-from refocus.engine.judge import Judge
+from refocus.engine.judge import open_judge
 from refocus.engine.judgement import UNRATED, Judgement
-from refocus.engine.model_file import read_model, read_trust
+from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, difference
 from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame, NotFiniteError, log
 from refocus.engine.tiling import tiled_outputs
@@ -77,8 +77,7 @@ class OpenVinoEngine:
             graph = self._core.read_model(proto.SerializeToString())
         except RuntimeError as error:
             raise EngineError(f"{model}: OpenVINO cannot read it ({_line(error)})") from error
-        statistics = read_trust(proto, self._card, str(model))
-        self._judge = Judge(self._card, statistics) if statistics else None
+        self._judge = open_judge(proto, self._card, str(model))
         there = {name for output in graph.outputs for name in output.get_names()}
         telling = there.issuperset(NetworkOutputs._fields)
         self._outputs = NetworkOutputs._fields if telling else ("refocused",)

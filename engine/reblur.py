@@ -4,10 +4,12 @@ At half size, where the camera's noise is halved and most of a defocused frame's
 """
 
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
+import scipy.fft
+from array_api_compat import array_namespace, device, is_numpy_array
 from numpy.typing import NDArray
-from scipy import fft
 
 from refocus.configs import Optics
 from refocus.optics.psf import psf
@@ -33,7 +35,7 @@ class Reblur:
     def __init__(self, optics: Optics) -> None:
         self._optics = optics.model_copy(update={"pixel_size_um": 2 * optics.pixel_size_um})
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
-        self._spectra: OrderedDict[tuple[float, ...], NDArray[np.complex64]] = OrderedDict()
+        self._spectra: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
 
     def warm_up(self) -> None:
         """Compute the PSFs of all distances, so that no frame has to wait for one."""
@@ -43,17 +45,17 @@ class Reblur:
 
     def residual(
         self,
-        captured: NDArray[np.float32],
-        refocused: NDArray[np.float32],
+        captured: Any,
+        refocused: Any,
         distance_um: NDArray[np.float32],
         weight: NDArray[np.float32],
-    ) -> NDArray[np.float32]:
+    ) -> Any:
         """Give what the refocused frame, blurred again, does not explain of the captured one.
 
         Parameters
         ----------
         captured, refocused
-            ``(H, W)`` at half size, network units.
+            ``(H, W)`` at half size, network units: NumPy arrays, or tensors on one device.
         distance_um
             ``(h, w)``, the distance claimed per tile, µm.
         weight
@@ -61,23 +63,25 @@ class Reblur:
 
         Returns
         -------
-        ndarray
-            ``(H, W)``: that of the side of focus and the distance that explain most.
+        array
+            ``(H, W)``, where the frames are: that of the side of focus and the distance that
+            explain most.
         """
+        fft = _fft(refocused)
         margin = min(LARGEST_HALF, min(captured.shape) - 1)
-        padded = np.pad(refocused, margin, mode="reflect")
-        shape = tuple(fft.next_fast_len(n, real=True) for n in padded.shape)
-        spectrum = fft.rfft2(padded, shape)
+        padded = _mirrored(_mirrored(refocused, margin, 0), margin, 1)
+        shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in padded.shape)
+        spectrum = fft.rfftn(padded, s=shape, axes=(0, 1))
         window = tuple(slice(margin, margin + n) for n in captured.shape)
         best, least = captured - refocused, np.inf
         for distance in self._claimed(distance_um, weight):
             for side in self._sides:
-                transfer = self._transfer(side * distance, shape)
-                left = captured - fft.irfft2(spectrum * transfer, shape)[window]
-                size = float(np.vdot(left, left))
+                transfer = self._transfer(side * distance, shape, refocused)
+                left = captured - fft.irfftn(spectrum * transfer, s=shape, axes=(0, 1))[window]
+                size = float((left * left).sum())
                 if size < least:
                     best, least = left, size
-        return np.asarray(best, dtype=np.float32)
+        return best
 
     def _claimed(
         self, distance_um: NDArray[np.float32], weight: NDArray[np.float32]
@@ -90,8 +94,10 @@ class Reblur:
         nearest = {int(np.argmin(np.abs(np.subtract(DISTANCES_UM, d)))) for d in claimed}
         return [DISTANCES_UM[i] for i in sorted(nearest)]
 
-    def _transfer(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
-        key = (distance_um, *shape)
+    def _transfer(self, distance_um: float, shape: tuple[int, ...], beside: Any) -> Any:
+        """Give the transfer function at a distance, on the device of a frame."""
+        place = device(beside)
+        key = (distance_um, *shape, place)
         if key not in self._spectra:
             kernel = psf(self._optics, distance_um)
             half = kernel.shape[0] // 2
@@ -101,8 +107,24 @@ class Reblur:
             placed = np.zeros(shape, np.float32)
             inside = tuple(slice(0, min(n, s)) for n, s in zip(kernel.shape, shape, strict=True))
             placed[inside] = kernel[inside]
-            self._spectra[key] = fft.rfft2(np.roll(placed, (-half, -half), (0, 1)))
+            transfer = scipy.fft.rfft2(np.roll(placed, (-half, -half), (0, 1)))
+            self._spectra[key] = array_namespace(beside).asarray(transfer, device=place)
             while len(self._spectra) > KEPT:
                 self._spectra.popitem(last=False)
         self._spectra.move_to_end(key)
         return self._spectra[key]
+
+
+def _fft(pixels: Any) -> Any:
+    """Name the library that transforms them."""
+    return scipy.fft if is_numpy_array(pixels) else array_namespace(pixels).fft
+
+
+def _mirrored(pixels: Any, margin: int, axis: int) -> Any:
+    """Continue an image beyond both ends of an axis, the pixels at the ends not repeated."""
+    xp = array_namespace(pixels)
+    ends = (slice(1, margin + 1), slice(-margin - 1, -1))
+    before, after = (
+        xp.flip(pixels[end] if axis == 0 else pixels[:, end], axis=axis) for end in ends
+    )
+    return xp.concat([before, pixels, after], axis=axis)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.engine.frames import check_frame, run_network, warm_up_frame
+from refocus.engine.evidence import NetworkOutputs
+from refocus.engine.frames import check_frame, prepare, run_network, warm_up_frame
 from refocus.engine.half_precision import half_precision
+from refocus.engine.judge import open_judge
+from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.nvidia import Gpu, find_gpu
 from refocus.engine.parity import difference
@@ -16,12 +19,13 @@ from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame,
 from refocus.engine.stream import IN_FLIGHT
 from refocus.engine.tensorrt_build import Profile, Runtime, build_plan, load_plan, load_runtime
 from refocus.engine.tensorrt_cache import cached_plan, describe, read_description, read_plan
-from refocus.engine.tiling import tiled
+from refocus.engine.tiling import Outputs, tiled_outputs
 
 if TYPE_CHECKING:
     from refocus.configs import ModelCard
     from refocus.engine.cuda_memory import CudaNetwork
     from refocus.engine.cuda_ring import CudaRing, Ticket
+    from refocus.engine.judge import Judge
 
 PLANS_KEPT = 4
 
@@ -71,6 +75,7 @@ class TensorRtEngine:
         self._prepare(load_runtime(runtime), gpu)
         self._half = half_precision(proto)
         self._card: ModelCard | None = card
+        self._judge = open_judge(proto, card, str(model))
         self._half_card = embed_card(self._half, card)
         self._reference: Path | None = model
 
@@ -103,6 +108,7 @@ class TensorRtEngine:
         engine = cls.__new__(cls)
         engine._prepare(runtime, gpu)
         engine._card, engine._reference = None, None
+        engine._judge = None
         engine._loaded = {None: load_plan(plan, runtime)}
         return engine
 
@@ -124,7 +130,7 @@ class TensorRtEngine:
             from refocus.engine import cuda_memory
 
             self._plain = cuda_memory.CudaNetwork(self._plan)
-        self._tiles = tiled(self._infer, 0)
+        self._tiles = tiled_outputs(self._infer, 0)
         self._too_large: set[tuple[int, ...]] = set()
 
     @property
@@ -135,22 +141,33 @@ class TensorRtEngine:
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Build or load the plan for frames of this shape, and capture the CUDA graph."""
-        self.refocus(warm_up_frame(shape, dtype))
+        if self._judge is not None:
+            self._judge.warm_up()
+        self.examine(warm_up_frame(shape, dtype))
 
     def refocus(self, frame: Frame) -> Frame:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+        return self._refocused(frame, None)[0]
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
+        return self._refocused(frame, self._judge)
+
+    def _refocused(self, frame: Frame, judge: "Judge | None") -> tuple[Frame, Judgement]:
         self._check(frame)
         if frame.shape in self._too_large:
-            return run_network(frame, self._tiles)
+            return _run(frame, self._tiles, judge)
         try:
-            if self._ring is not None:
-                return self._ring.finish(self._ring.start(frame))
-            assert self._plain is not None
-            return run_network(frame, self._plain)
+            if self._ring is None:
+                assert self._plain is not None
+                return _run(frame, self._plain, judge)
+            if judge is None:
+                return self._ring.finish(self._ring.start(frame)), UNRATED
+            return self._ring.examine(frame, judge)
         except MemoryError as error:
             log.warning("frames of %d×%d: %s; tiled from now on", *frame.shape, error)
             self._too_large.add(frame.shape)
-            return run_network(frame, self._tiles)
+            return _run(frame, self._tiles, judge)
 
     @property
     def in_flight(self) -> int:
@@ -229,7 +246,7 @@ class TensorRtEngine:
             wanted = reference.refocus(frame).astype(np.float64)
         finally:
             reference.close()
-        given = run_network(frame, lambda pixels: self._run_plan(opened, pixels))
+        given = run_network(frame, lambda pixels: self._run_plan(opened, pixels)[0])
         found = difference("new engine", wanted, given.astype(np.float64))
         if found.problem:
             raise DeviceError(
@@ -237,13 +254,25 @@ class TensorRtEngine:
                 f"compute what the model does for {shape[0]}×{shape[1]} ({found.problem})"
             )
 
-    def _infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Run one tile."""
         return self._run_plan(self._plan((pixels.shape[0], pixels.shape[1])), pixels)
 
-    def _run_plan(self, opened: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _run_plan(
+        self, opened: Any, pixels: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], ...]:
         if self._plain is not None:
             return self._plain.run(opened, pixels)
         from refocus.engine.tensorrt_torch import run_once
 
         return run_once(opened, pixels)
+
+
+def _run(frame: Frame, network: Outputs, judge: "Judge | None") -> tuple[Frame, Judgement]:
+    """Refocus a frame with normalisation and judgement on the CPU."""
+    prepared = prepare(frame)
+    outputs = network(prepared.seen)
+    refocused = prepared.counts(outputs[0])
+    if judge is None:
+        return refocused, UNRATED
+    return refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs))

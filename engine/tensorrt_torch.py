@@ -7,6 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.protocol import DeviceError
 from refocus.engine.torch_frames import TensorNetwork
 
@@ -42,21 +43,23 @@ def bind(engine: Any, shape: tuple[int, int]) -> TensorNetwork:
         if name != "frames"
     }
 
-    def run(pixels: Tensor) -> Tensor:
+    given = [outputs[name] for name in NetworkOutputs._fields if name in outputs]
+
+    def run(pixels: Tensor) -> tuple[Tensor, ...]:
         held = pixels.contiguous()
         context.set_tensor_address("frames", held.data_ptr())
         for name, tensor in outputs.items():
             context.set_tensor_address(name, tensor.data_ptr())
         if not context.execute_async_v3(torch.cuda.current_stream().cuda_stream):
             raise DeviceError("TensorRT could not run the engine; the device may have failed")
-        return outputs["refocused"]
+        return tuple(given)
 
     return run
 
 
-def run_once(engine: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run ``(H, W)`` pixels from host memory, and wait."""
+def run_once(engine: Any, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+    """Run ``(H, W)`` pixels from host memory, and wait; gives all outputs, ``(H, W)`` first."""
     run = bind(engine, (pixels.shape[0], pixels.shape[1]))
     batch = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].cuda()
-    result: NDArray[np.float32] = run(batch)[0, 0].cpu().numpy()
-    return result
+    refocused, *others = (part[0].cpu().numpy() for part in run(batch))
+    return refocused[0], *others

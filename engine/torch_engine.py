@@ -10,8 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from refocus.engine.frames import check_frame, run_network, warm_up_frame
+from refocus.engine.evidence import NetworkOutputs
+from refocus.engine.frames import check_frame, prepare, warm_up_frame
 from refocus.engine.half_precision import half_precision, precision
+from refocus.engine.judge import open_judge
+from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.model_file import read_model
 from refocus.engine.protocol import (
     DeviceError,
@@ -22,7 +25,7 @@ from refocus.engine.protocol import (
     log,
 )
 from refocus.engine.stream import IN_FLIGHT
-from refocus.engine.tiling import tiled
+from refocus.engine.tiling import tiled_outputs
 from refocus.engine.torch_frames import as_frame, as_tensor, refocus_counts
 from refocus.engine.torch_graph import TorchGraph
 
@@ -58,16 +61,18 @@ class TorchEngine:
     def __init__(self, model: Path, device: str | None = None, half: bool | None = None) -> None:
         proto, self._card = read_model(model)
         self._device = _device(device)
+        self._judge = open_judge(proto, self._card, str(model))
         cuda = self._device.type == "cuda"
         if half if half is not None else cuda:
             proto = half_precision(proto)
         self._precision = precision(proto)
-        graph = TorchGraph(proto).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        outputs = NetworkOutputs._fields if self._judge else ("refocused",)
+        graph = TorchGraph(proto, outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._graph: torch.nn.Module = graph.to(self._device).eval()
         self._lock = threading.Lock()
         self._closed = False
         self._ring: CudaRing | None = None
-        self._tiles = tiled(self._infer, 0 if cuda else LARGEST_ON_CPU)
+        self._tiles = tiled_outputs(self._infer, 0 if cuda else LARGEST_ON_CPU)
         self._too_large: set[tuple[int, ...]] = set()
         if cuda:
             from refocus.engine import cuda_ring
@@ -86,20 +91,32 @@ class TorchEngine:
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Allocate for frames of this shape, and capture the CUDA graph."""
-        self.refocus(warm_up_frame(shape, dtype))
+        if self._judge is not None:
+            self._judge.warm_up()
+        self.examine(warm_up_frame(shape, dtype))
 
     def refocus(self, frame: Frame) -> Frame:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+        return self._refocused(frame, judged=False)[0]
+
+    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
+        return self._refocused(frame, judged=True)
+
+    def _refocused(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
         self._check(frame)
         if self._ring is None:
             with self._lock:
-                return self._on_cpu(frame)
+                return self._on_cpu(frame, judged)
         if frame.shape in self._too_large:
-            return run_network(frame, self._tiles)
+            return self._in_tiles(frame, judged)
         try:
-            return self._ring.finish(self._ring.start(frame))
+            if judged and self._judge is not None:
+                return self._ring.examine(frame, self._judge)
+            return self._ring.finish(self._ring.start(frame)), UNRATED
         except MemoryError as error:
-            return self._tile_instead(frame, error)
+            self._tile_from_now_on(frame, error)
+            return self._in_tiles(frame, judged)
 
     @property
     def in_flight(self) -> int:
@@ -140,27 +157,38 @@ class TorchEngine:
             raise EngineError("the engine is closed; open it again")
         check_frame(frame)
 
-    def _run(self, pixels: Tensor) -> Tensor:
+    def _run(self, pixels: Tensor) -> tuple[Tensor, ...]:
         with torch.inference_mode():
-            refocused: Tensor = self._graph(pixels.contiguous(memory_format=torch.channels_last))
-            return refocused
+            given = self._graph(pixels.contiguous(memory_format=torch.channels_last))
+            return given if isinstance(given, tuple) else (given,)
 
-    def _infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         batch = torch.from_numpy(pixels)[None, None].to(self._device)
-        result: NDArray[np.float32] = self._run(batch)[0, 0].cpu().numpy()
-        return result
+        refocused, *others = (part[0].cpu().numpy() for part in self._run(batch))
+        return refocused[0], *others
 
-    def _on_cpu(self, frame: Frame) -> Frame:
+    def _in_tiles(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
+        prepared = prepare(frame)
+        outputs = self._tiles(prepared.seen)
+        refocused = prepared.counts(outputs[0])
+        if self._judge is None or not judged:
+            return refocused, UNRATED
+        return refocused, self._judge.judge(prepared.seen, NetworkOutputs(*outputs))
+
+    def _on_cpu(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
         if frame.size > LARGEST_ON_CPU:
-            return run_network(frame, self._tiles)
+            return self._in_tiles(frame, judged)
         with torch.inference_mode():
             # copied: a tensor may not share memory that the camera marked read-only
-            counts, finite = refocus_counts(as_tensor(frame.copy()), self._run)
-        if not finite:
-            raise NotFiniteError
-        return as_frame(counts)
+            counted = refocus_counts(as_tensor(frame.copy()), self._run)
+            if not counted.finite:
+                raise NotFiniteError
+            if self._judge is None or not judged:
+                return as_frame(counted.counts), UNRATED
+            outputs = NetworkOutputs(*counted.outputs)
+            return as_frame(counted.counts), self._judge.judge(counted.seen, outputs)
 
-    def _tile_instead(self, frame: Frame, error: Exception) -> Frame:
+    def _tile_from_now_on(self, frame: Frame, error: Exception) -> None:
         free, total = torch.cuda.mem_get_info(self._device)
         log.warning(
             "frames of %d×%d do not fit the GPU (%.1f of %.1f GiB free; %s): tiled from now on",
@@ -171,7 +199,6 @@ class TorchEngine:
         )
         self._too_large.add(frame.shape)
         torch.cuda.empty_cache()
-        return run_network(frame, self._tiles)
 
 
 def _device(name: str | None) -> torch.device:

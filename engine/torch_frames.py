@@ -5,6 +5,7 @@ the device: a CUDA graph can hold all of it.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,30 @@ from refocus.engine.frames import LIMIT, padded_shape
 from refocus.engine.protocol import Frame
 from refocus.optics.normalise import BRIGHT, DARK, ENOUGH
 
-TensorNetwork = Callable[[Tensor], Tensor]
-"""``(1, 1, H, W)`` network units in and out, FP32, H and W multiples of the stride."""
+TensorNetwork = Callable[[Tensor], tuple[Tensor, ...]]
+"""``(1, 1, H, W)`` network units in and, first of what comes, out: FP32, H and W multiples of the
+stride."""
+
+
+class Counted(NamedTuple):
+    """A refocused frame in counts, and what its judge asks for; all on the network's device.
+
+    Attributes
+    ----------
+    counts
+        ``(H, W)``, shape and dtype of the captured frame.
+    finite
+        ``()``, bool: False where the network gave NaN or infinity.
+    seen
+        ``(H', W')``: the captured frame as the network was shown it.
+    outputs
+        All that the network gave for it, without the axis of the batch; the first, ``(H', W')``.
+    """
+
+    counts: Tensor
+    finite: Tensor
+    seen: Tensor
+    outputs: tuple[Tensor, ...]
 
 
 def as_tensor(frame: Frame) -> Tensor:
@@ -31,7 +54,7 @@ def as_frame(counts: Tensor) -> Frame:
     return pixels.view(np.uint16) if pixels.dtype == np.int16 else pixels
 
 
-def refocus_counts(raw: Tensor, network: TensorNetwork) -> tuple[Tensor, Tensor]:
+def refocus_counts(raw: Tensor, network: TensorNetwork) -> Counted:
     """Normalise, pad, run the network, and go back to counts.
 
     Parameters
@@ -40,13 +63,6 @@ def refocus_counts(raw: Tensor, network: TensorNetwork) -> tuple[Tensor, Tensor]
         ``(H, W)``, ``uint8``, or ``int16`` that carries ``uint16``.
     network
         Works on the device of ``raw``.
-
-    Returns
-    -------
-    counts : Tensor
-        Same shape and dtype.
-    finite : Tensor
-        ``()``, bool: False where the network gave NaN or infinity.
     """
     wide = raw.dtype == torch.int16
     whole = raw.to(torch.int32)
@@ -60,13 +76,15 @@ def refocus_counts(raw: Tensor, network: TensorNetwork) -> tuple[Tensor, Tensor]
     batch = seen[None, None]
     if (tall, broad) != (height, width):
         batch = F.pad(batch, (0, broad - width, 0, tall - height), mode="reflect")
-    refocused = network(batch)[0, 0, :height, :width] + (pixels - seen)
+    first, *others = network(batch)
+    refocused = first[0, 0, :height, :width] + (pixels - seen)
     finite = torch.isfinite(refocused).all()
     counts = torch.round(refocused * scale + offset).nan_to_num_(0.0)
     counts = counts.clamp(0, 0xFFFF if wide else 0xFF).to(torch.int32)
     if wide:  # back to the int16 of the same bits, without relying on how a cast overflows
         counts = torch.where(counts > 0x7FFF, counts - 0x10000, counts)
-    return counts.to(raw.dtype), finite
+    outputs = first[0, 0], *(part[0] for part in others)
+    return Counted(counts.to(raw.dtype), finite, batch[0, 0], outputs)
 
 
 def _brightness(whole: Tensor) -> tuple[Tensor, Tensor]:

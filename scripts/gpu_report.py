@@ -23,6 +23,7 @@ import onnx
 
 from refocus.configs import RefocusError
 from refocus.engine import Engine, EngineError, open_engine
+from refocus.engine.examine import Examining
 from refocus.engine.frames import padded_shape, warm_up_frame
 from refocus.engine.model_file import default_model, read_model
 from refocus.engine.nvidia import find_gpu
@@ -39,6 +40,7 @@ COLUMNS = {
     "frame": "frame",
     "ms_per_frame": "ms/frame",
     "fps": "frames/s",
+    "judged_ms": "one, judged, ms",
     "copy_in": "copy in, ms",
     "compute": "compute, ms",
     "copy_out": "copy out, ms",
@@ -89,8 +91,8 @@ class UserCallback:
         from refocus.engine.torch_frames import as_frame, as_tensor, refocus_counts
 
         with torch.inference_mode():
-            counts, _ = refocus_counts(as_tensor(frame).cuda(), self._network)
-            return as_frame(counts.cpu())
+            counted = refocus_counts(as_tensor(frame).cuda(), lambda x: (self._network(x),))
+            return as_frame(counted.counts.cpu())
 
     def close(self) -> None:
         """Free the network."""
@@ -139,6 +141,16 @@ def seconds_per_frame(engine: Engine, frame: Frame, seconds: float) -> float:
     return (time.perf_counter() - begun) / count
 
 
+def seconds_each(call: Callable[[], Any], seconds: float) -> float:
+    """Measure the mean time of a call, after two."""
+    call(), call()
+    count, begun = 0, time.perf_counter()
+    while (spent := time.perf_counter() - begun) < seconds or count < 2:
+        call()
+        count += 1
+    return spent / count
+
+
 def measure(  # noqa: PLR0917
     name: str, engine: Engine, shape: tuple[int, int], flops: int, rate: float, seconds: float
 ) -> dict[str, Any]:
@@ -153,6 +165,8 @@ def measure(  # noqa: PLR0917
         "ms_per_frame": 1e3 * each,
         "fps": 1 / each,
     }
+    if isinstance(engine, Examining):
+        row["judged_ms"] = 1e3 * seconds_each(lambda: engine.examine(frame), seconds / 2)
     stage_ms = getattr(engine, "stage_ms", None)
     stages = stage_ms(frame) if stage_ms else {}
     row |= stages

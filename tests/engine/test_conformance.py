@@ -7,12 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refocus.configs import Optics
 from refocus.engine import Engine, EngineError, open_engine
+from refocus.engine.examine import examine
+from refocus.engine.model_file import default_model
 from refocus.engine.nvidia import find_gpu
+from refocus.engine.openvino_engine import OpenVinoEngine
 from refocus.engine.parity import adversarial_frames, compare
 from refocus.engine.stream import refocus_stream
 from refocus.engine.torch_engine import TorchEngine
 from refocus.export.verify import CheckpointEngine
+from refocus.optics.camera import CameraModel
+from refocus.optics.defocus import defocus
+from refocus.optics.specimens import nuclei
 
 WITH_NETWORK = [
     "openvino",
@@ -177,3 +184,35 @@ def test_a_hot_pixel_stays_where_it_is(network: Engine) -> None:
     refocused = network.refocus(frame)
     assert refocused[20, 30] > 60000
     assert refocused[50:, :].max() < 1000
+
+
+@pytest.fixture(scope="module")
+def judged_frames() -> dict[str, np.ndarray]:
+    """Give a frame out of focus, one in focus, and one without a specimen."""
+    rng = np.random.default_rng(4)
+    light = nuclei((288, 352), rng) * 3000 + 200
+    camera = CameraModel()
+    return {
+        "out of focus": camera.expose(defocus(light, Optics(spherical_waves=-0.5), 8.0), rng),
+        "in focus": camera.expose(light, rng),
+        "nothing": camera.expose(np.full((288, 352), 2.0), rng),
+    }
+
+
+@pytest.mark.parametrize("name", [n for n in WITH_NETWORK if n != "openvino"])
+def test_engines_agree_on_how_far_to_trust(name: str, judged_frames: dict[str, np.ndarray]) -> None:
+    reference = OpenVinoEngine(default_model(), precision="f32")
+    engine = opened(name, default_model())
+    try:
+        for frame in judged_frames.values():
+            wanted = examine(reference, frame)[1]
+            found = examine(engine, frame)[1]
+            assert wanted.verdict != "unrated"
+            assert found.verdict == wanted.verdict
+            assert found.score == pytest.approx(wanted.score, abs=0.05)
+            assert found.distance_um == pytest.approx(wanted.distance_um, abs=0.2)
+            assert found.consistency == pytest.approx(wanted.consistency, rel=0.05)
+            np.testing.assert_allclose(found.share, wanted.share, atol=0.2)
+    finally:
+        reference.close()
+        engine.close()
