@@ -5,8 +5,8 @@ verdict          when                                                by default 
 ===============  ==================================================  ===================
 ``in-focus``     nearer to focus than the model can improve          captured
 ``refocused``    likely no worse than captured                       refocused
-``beyond``       not so, and too far from focus                      captured
-``unfamiliar``   not so, at a distance the model knows               captured
+``beyond``       far from focus, and likely no better                captured
+``unfamiliar``   likely worse, at a distance the model knows         captured
 ``unrated``      the model or the engine gives no evidence           refocused
 ===============  ==================================================  ===================
 """
@@ -89,6 +89,8 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
     Frame
         One of the two where all tiles agree, else a new array.
     """
+    if judgement is UNRATED:
+        return refocused
     share = judgement.share
     if not share.any():
         return captured
