@@ -1,19 +1,14 @@
 """The command ``refocus-live``: reading options, showing progress, printing results."""
 
 import json
-import logging
-import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from refocus.configs import RefocusError
 from refocus.configs.command import (
@@ -210,9 +205,9 @@ def run(  # noqa: PLR0917
     settings = load_live_config(config, options)
     from refocus.acquisition.report import report_table
     from refocus.acquisition.run import run as run_live
-    from refocus.acquisition.terminal import Terminal
+    from refocus.acquisition.terminal import Terminal, progress_bar
 
-    with _progress() as bar:
+    with progress_bar(err) as bar:
         outcome = run_live(settings, Terminal(bar, err))
     if as_json:
         print(json.dumps(outcome.report, indent=2))
@@ -306,6 +301,7 @@ def process(
     """Refocus data that already exist: same format, axes, metadata and names."""
     from refocus.acquisition.process import count_planes
     from refocus.acquisition.process import process as process_data
+    from refocus.acquisition.terminal import progress_bar
     from refocus.engine import open_engine
 
     distrust = on_distrust or "captured"
@@ -315,7 +311,7 @@ def process(
     opened = open_engine(engine or "auto")
     begun = time.monotonic()
     try:
-        with _progress() as bar:
+        with progress_bar(err) as bar:
             task = bar.add_task("refocusing", total=total, figures="")
 
             def show(done: "Processed") -> None:
@@ -357,8 +353,9 @@ def main() -> None:
 
 def _main() -> int:
     from refocus.acquisition.interrupt import Stopped
+    from refocus.acquisition.terminal import log_to
 
-    _configure_logging()
+    log_to(err)
     signal.signal(signal.SIGTERM, _on_sigterm)
     signal.signal(signal.SIGINT, _on_sigint)
     kept = "what was captured is kept"
@@ -377,37 +374,3 @@ def _on_sigterm(number: int, frame: FrameType | None) -> None:
 def _on_sigint(number: int, frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-class _LogLines(logging.Handler):
-    """Prints warnings above the progress bar, a line each."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        err.print(f"refocus-live: {record.getMessage()}", style="yellow", markup=False)
-
-
-def _configure_logging() -> None:
-    """Send our own warnings to the terminal; pymmcore-plus keeps to its log file."""
-    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
-    logging.raiseExceptions = False  # a log file on a full disk must not drown the message
-    logger = logging.getLogger("refocus")
-    logger.addHandler(_LogLines(logging.WARNING))
-    logger.propagate = False
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[figures]}", style="cyan"),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    ) as bar:
-        yield bar

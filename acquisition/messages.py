@@ -136,6 +136,21 @@ class Trust(BaseModel):
     """Distance from what the model was trained on; 1 is the edge of it."""
 
 
+class Tiles(BaseModel):
+    """Where in a frame what was found: uneven tissue, a tilted slide; row by row from the top."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    side_px: Annotated[float, Field(gt=0)]
+    """Side of a tile, pixels of the frame; the last of a row or column are cut off."""
+    rows: Annotated[int, Field(ge=1)]
+    columns: Annotated[int, Field(ge=1)]
+    distance_um: list[Annotated[float, Field(ge=0)]]
+    """Of each tile from focus; where there is little to see, it says little."""
+    share_percent: list[Annotated[int, Field(ge=0, le=100)]]
+    """How much of each tile's correction the engine would publish."""
+
+
 class FrameHeader(Header):
     """``refocus.frame``: describes the pixels in the parts that follow it."""
 
@@ -167,6 +182,8 @@ class FrameHeader(Header):
     """Null where nobody estimated it."""
     trust: Trust | None = None
     """Null for a frame passed through untouched."""
+    tiles: Tiles | None = None
+    """Null where tiles were not judged, or only a region was."""
 
 
 class StatsHeader(Header):
@@ -239,6 +256,7 @@ def frame_header(run: str, result: FrameResult, published_ms: float) -> FrameHea
         ),
         focus=focus_of(result.judgement),
         trust=trust_of(result.judgement),
+        tiles=tiles_of(result.judgement),
     )
 
 
@@ -258,6 +276,20 @@ def trust_of(judgement: "Judgement | None") -> Trust | None:
     numbers = {name: getattr(judgement, name) for name in ("score", "consistency", "domain")}
     rounded = {name: None if v is None else round(v, 3) for name, v in numbers.items()}
     return Trust(verdict=judgement.verdict, share=round(judgement.taken, 3), **rounded)
+
+
+def tiles_of(judgement: "Judgement | None") -> Tiles | None:
+    """Say what was found where; None where tiles were not judged."""
+    if judgement is None or judgement.tile_distance_um is None:
+        return None
+    rows, columns = judgement.tile_distance_um.shape
+    return Tiles(
+        side_px=round(judgement.tile_px, 2),
+        rows=rows,
+        columns=columns,
+        distance_um=judgement.tile_distance_um.astype(float).round(1).ravel().tolist(),
+        share_percent=(100 * judgement.share).round().astype(int).ravel().tolist(),
+    )
 
 
 def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Which engine refocuses a frame, which part of it, and how much of the result is published."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -120,7 +120,9 @@ class Refocuser:
         whole[y : y + height, x : x + width] = refocused[
             y - rows.start : y - rows.start + height, x - columns.start : x - columns.start + width
         ]
-        return Refocused(whole, engine.info, judgement)
+        # tiles are counted from the corner of the frame, and these are not
+        untold = replace(judgement, tile_distance_um=None, tile_verdicts=None)
+        return Refocused(whole, engine.info, untold)
 
     def trusted(self, engine: Engine, pixels: Frame) -> tuple[Frame, Judgement]:
         """Refocus pixels, and take what is trusted of the result.

@@ -14,13 +14,16 @@ class Thresholds(BaseModel):
     in_focus_um: float = Field(ge=0)
     """Nearer to focus than this, a frame is left alone, µm."""
     beyond_um: float = Field(gt=0)
-    """Farther than this, a frame that cannot be trusted is ``beyond``, else ``unfamiliar``."""
+    """Farther than this, a frame that is not made better is ``beyond``."""
     frame_score: float = Field(ge=0, le=1)
     """A frame of a lower score is not trusted."""
     tile_score: float = Field(ge=0, le=1)
-    """A tile of a lower score stays as captured, in a frame that is trusted."""
+    """A tile of a lower score stays as captured, in a frame that is trusted; from twice as high a
+    score, all of its correction is taken."""
     full_score: float = Field(gt=0, le=1)
-    """At this score all of the correction is taken; below, less and less of it."""
+    """At this score of a frame all of the correction is taken; below, less and less of it."""
+    better_score: float = Field(ge=0, le=1)
+    """A frame that far off, with a lower score of being made better, is ``beyond``."""
     error_factor: float = Field(gt=0)
     """What the network's own scale of its error is multiplied by to be true."""
     calibrated_on: str
@@ -53,6 +56,7 @@ class TrustStatistics(BaseModel):
     evidence_scale: list[float]
     """``(E,)`` each: evidence is standardised with them."""
     layers: list[Layer]
+    """The last one gives two logits: no worse than captured, and better."""
 
     def digest(self) -> str:
         """Give the checksum of all numbers."""

@@ -24,7 +24,7 @@ from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.frames import padded_shape
 from refocus.engine.judge import Judge
 from refocus.engine.judgement import Judgement
-from refocus.engine.protocol import DeviceError, EngineError, Frame, NotFiniteError
+from refocus.engine.protocol import DeviceError, EngineError, Frame, NotFiniteError, log
 from refocus.engine.stream import IN_FLIGHT
 from refocus.engine.torch_frames import TensorNetwork, as_frame, as_tensor, refocus_counts
 
@@ -122,13 +122,21 @@ class CudaRing:
             slot.copied_out.synchronize()
             if not bool(slot.finite_host):
                 raise NotFiniteError
-            with torch.inference_mode(), torch.cuda.stream(self._streams.judge):
-                judgement = judge.judge(slot.seen, NetworkOutputs(*slot.outputs))
-            return as_frame(slot.host_out).copy(), judgement
+            return as_frame(slot.host_out).copy(), self._judged(slot, judge)
         except RuntimeError as error:
             raise _device_error(error) from error
         finally:
             ticket.ring.free.put(slot)
+
+    def _judged(self, slot: "_Slot", judge: Judge) -> Judgement:
+        """Judge what a slot holds on the device, or on the host where the device has no room."""
+        with torch.inference_mode(), torch.cuda.stream(self._streams.judge):
+            try:
+                return judge.judge(slot.seen, NetworkOutputs(*slot.outputs))
+            except torch.OutOfMemoryError:
+                log.debug("no room to judge on the device")
+            seen, *outputs = (part.cpu().numpy() for part in (slot.seen, *slot.outputs))
+        return judge.judge(seen, NetworkOutputs(*outputs))
 
     def stage_ms(self, frame: Frame, runs: int = 20) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone, in milliseconds per frame."""
@@ -155,8 +163,8 @@ class CudaRing:
         key = (frame.shape, frame.dtype)
         with self._lock:
             if key not in self._rings:
-                network = self._network(padded_shape(frame.shape))
                 try:
+                    network = self._network(padded_shape(frame.shape))
                     self._rings[key] = _SizeRing(frame, network, self._device, self._streams)
                 except RuntimeError as error:
                     raise _device_error(error) from error
@@ -180,6 +188,7 @@ class _SizeRing:
     def __init__(
         self, frame: Frame, network: TensorNetwork, device: torch.device, streams: _Streams
     ) -> None:
+        self.network = network  # a graph replays into its memory
         self.free: Queue[_Slot] = Queue()
         # graphs replay one after the other on one stream, so they may share what they scribble on
         pool = torch.cuda.graph_pool_handle()

@@ -1,10 +1,12 @@
 """Refocusing a frame and judging the result: what the pipeline asks of an engine."""
 
-from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.protocol import Engine, Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @runtime_checkable

@@ -68,6 +68,10 @@ class FallbackEngine:
                 return work(engine)
             except DeviceError as error:
                 self._replace(engine, error)
+            except EngineError:
+                if engine is self._engine:
+                    raise
+                # closed meanwhile, because it failed another thread's frame
 
     def _replace(self, failed: Engine, error: DeviceError) -> None:
         with self._lock:

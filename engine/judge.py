@@ -1,5 +1,7 @@
 """From evidence to a verdict, per tile and per frame."""
 
+import logging
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -9,9 +11,13 @@ from numpy.typing import NDArray
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
-from refocus.engine.judgement import TILE, Judgement, Verdict
+from refocus.engine.judgement import DISTRUSTED, TILE, Judgement, Verdict
 from refocus.engine.model_file import read_trust
+from refocus.engine.protocol import log
 from refocus.engine.reblur import Reblur
+
+NEAR_RAMP = 1.2
+"""From so many times the distance called in focus, a tile's correction is taken in full."""
 
 
 class Judge:
@@ -28,6 +34,7 @@ class Judge:
     def __init__(self, card: ModelCard, statistics: TrustStatistics) -> None:
         assert card.trust is not None
         self._limits = card.trust
+        self._failed = False
         self._reblur = Reblur(card.optics)
         self._familiar = Familiar(statistics)
         self._mean = np.array(statistics.evidence_mean, np.float32)
@@ -44,48 +51,64 @@ class Judge:
     def judge(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
         """Judge a frame in network units, and what the network made of it.
 
-        NumPy arrays, or tensors where the network left them.
+        NumPy arrays, or tensors where the network left them. Should judging itself fail, the frame
+        is not trusted; only a device's own errors are raised.
         """
+        try:
+            return self._judged(seen, outputs)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            level = logging.DEBUG if self._failed else logging.ERROR
+            log.log(level, "frame not judged, so not trusted: %s", error, exc_info=True)
+            self._failed = True
+            return DISTRUSTED
+
+    def _judged(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
         evidence = gather(seen, outputs, self._reblur, self._familiar)
-        tile_scores, score = self.scores(evidence.tiles), float(self.scores(evidence.frame))
+        tile_scores, scores = self.scores(evidence.tiles), self.scores(evidence.frame)
+        score = float(scores[0])
         distance, sigma = _frame_distance(evidence)
         limits = self._limits
         tiles = self._verdicts(evidence.distance_um, tile_scores, limits.tile_score)
-        verdict = str(self._verdicts(np.array(distance), np.array(score), limits.frame_score))
+        verdict = str(self._verdicts(np.array(distance), scores, limits.frame_score))
         # less and less is taken as doubt grows, so that a wrong verdict costs little
-        near = _ramp(evidence.distance_um, limits.in_focus_um, 1.5 * limits.in_focus_um)
-        share = near * _ramp(tile_scores, limits.tile_score, limits.full_score)
+        near = _ramp(evidence.distance_um, limits.in_focus_um, NEAR_RAMP * limits.in_focus_um)
+        share = near * _ramp(tile_scores[..., 0], limits.tile_score, 2 * limits.tile_score)
         share *= _ramp(np.array(score), limits.frame_score, limits.full_score)
-        share *= (tiles == "refocused") & (verdict == "refocused")
+        share = np.where((tiles == "refocused") & (verdict == "refocused"), share, 0)
         return Judgement(
             cast("Verdict", verdict),
             score,
-            distance,
-            sigma,
-            evidence.consistency,
-            evidence.domain,
+            _finite(distance),
+            _finite(sigma),
+            _finite(evidence.consistency),
+            _finite(evidence.domain),
             np.asarray(share, np.float32),
             TILE,
             tiles,
-            evidence.distance_um,
+            evidence.distance_um if np.isfinite(evidence.distance_um).all() else None,
         )
 
     def scores(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give the probability of being no worse for ``(..., E)`` evidence."""
+        """Give ``(..., 2)`` for ``(..., E)`` evidence: how likely it is no worse, and better.
+
+        0 where the evidence is not finite.
+        """
         x = np.clip((evidence - self._mean) / self._scale, -5, 5)
         for weights, bias in self._layers[:-1]:
             x = np.maximum(x @ weights + bias, 0)
         weights, bias = self._layers[-1]
-        logit = np.clip((x @ weights + bias)[..., 0], -30, 30)
-        return np.asarray(1 / (1 + np.exp(-logit)), dtype=np.float32)
+        logits = np.clip(x @ weights + bias, -30, 30)
+        return np.nan_to_num(np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32), nan=0.0)
 
     def _verdicts(
-        self, distance_um: NDArray[np.floating[Any]], score: NDArray[Any], needed: float
+        self, distance_um: NDArray[np.floating[Any]], scores: NDArray[Any], needed: float
     ) -> NDArray[np.str_]:
+        no_worse, better = scores[..., 0] >= needed, scores[..., 1] >= self._limits.better_score
         near = distance_um < self._limits.in_focus_um
-        far = distance_um > self._limits.beyond_um
-        cases = [near, score >= needed, far]
-        return np.select(cases, ["in-focus", "refocused", "beyond"], "unfamiliar")
+        beyond = (distance_um > self._limits.beyond_um) & ~(no_worse & better)
+        return np.select(
+            [near, beyond, no_worse], ["in-focus", "beyond", "refocused"], "unfamiliar"
+        )
 
 
 def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | None:
@@ -101,6 +124,10 @@ def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | No
     return (
         Judge(card, statistics) if statistics and there.issuperset(NetworkOutputs._fields) else None
     )
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _ramp(value: NDArray[Any], none: float, full: float) -> NDArray[np.float32]:

@@ -71,6 +71,9 @@ class Judgement:
 UNRATED = Judgement("unrated", None, None, None, None, None, np.ones((1, 1), np.float32))
 """Of an engine or a model that gives no evidence."""
 
+DISTRUSTED = Judgement("unfamiliar", None, None, None, None, None, np.zeros((1, 1), np.float32))
+"""Of a frame that could not be judged, though its model can be."""
+
 
 def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
     """Take the correction where it is trusted, and the captured pixels elsewhere.

@@ -3,6 +3,7 @@
 At half size, where the camera's noise is halved and most of a defocused frame's content is left.
 """
 
+import threading
 from collections import OrderedDict
 from typing import Any
 
@@ -36,6 +37,7 @@ class Reblur:
         self._optics = optics.model_copy(update={"pixel_size_um": 2 * optics.pixel_size_um})
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
         self._spectra: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def warm_up(self) -> None:
         """Compute the PSFs of all distances, so that no frame has to wait for one."""
@@ -98,21 +100,26 @@ class Reblur:
         """Give the transfer function at a distance, on the device of a frame."""
         place = device(beside)
         key = (distance_um, *shape, place)
-        if key not in self._spectra:
-            kernel = psf(self._optics, distance_um)
-            half = kernel.shape[0] // 2
-            if half > LARGEST_HALF:
-                cut = slice(half - LARGEST_HALF, half + LARGEST_HALF + 1)
-                kernel, half = kernel[cut, cut], LARGEST_HALF
-            placed = np.zeros(shape, np.float32)
-            inside = tuple(slice(0, min(n, s)) for n, s in zip(kernel.shape, shape, strict=True))
-            placed[inside] = kernel[inside]
-            transfer = scipy.fft.rfft2(np.roll(placed, (-half, -half), (0, 1)))
-            self._spectra[key] = array_namespace(beside).asarray(transfer, device=place)
-            while len(self._spectra) > KEPT:
-                self._spectra.popitem(last=False)
-        self._spectra.move_to_end(key)
-        return self._spectra[key]
+        with self._lock:
+            if key not in self._spectra:
+                spectrum = self._spectrum(distance_um, shape)
+                self._spectra[key] = array_namespace(beside).asarray(spectrum, device=place)
+                while len(self._spectra) > KEPT:
+                    self._spectra.popitem(last=False)
+            self._spectra.move_to_end(key)
+            return self._spectra[key]
+
+    def _spectrum(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+        kernel = psf(self._optics, distance_um)
+        half = kernel.shape[0] // 2
+        if half > LARGEST_HALF:
+            cut = slice(half - LARGEST_HALF, half + LARGEST_HALF + 1)
+            kernel, half = kernel[cut, cut], LARGEST_HALF
+        placed = np.zeros(shape, np.float32)
+        inside = tuple(slice(0, min(n, s)) for n, s in zip(kernel.shape, shape, strict=True))
+        placed[inside] = kernel[inside]
+        spectrum: NDArray[np.complex64] = scipy.fft.rfft2(np.roll(placed, (-half, -half), (0, 1)))
+        return spectrum
 
 
 def _fft(pixels: Any) -> Any:

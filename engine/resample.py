@@ -89,7 +89,7 @@ class ResamplingEngine:
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Warm up for the size that frames of this shape are brought to."""
-        self.refocus(warm_up_frame(shape, dtype))
+        self._engine.warm_up(self._seen(warm_up_frame(shape, dtype))[0].shape, np.dtype(np.uint16))
 
     def refocus(self, frame: Frame) -> Frame:
         """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""

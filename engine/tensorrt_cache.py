@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import ModelCard
+from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.nvidia import Gpu
 from refocus.engine.protocol import EngineError, log
 from refocus.engine.tensorrt_build import Profile, Runtime
@@ -29,6 +30,7 @@ def describe(
 ) -> Description:
     """Say everything that a plan depends on; the runtime picks the rest from it."""
     return {
+        "outputs": list(NetworkOutputs._fields),
         "model": f"{card.name} {card.version}",
         "model_sha256": card.sha256,
         "precision": "fp16",

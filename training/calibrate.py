@@ -31,6 +31,8 @@ from refocus.training.hard_sets import MEASURED, HardFrame
 
 WORSE_DB = 0.5
 """A frame that loses more than this has been made worse."""
+BETTER_DB = 0.3
+"""A frame that gains more than this has been made better."""
 LARGEST_DB = 60.0
 """Frames that are this near to the truth are not told apart."""
 COMPONENTS = 24
@@ -38,11 +40,18 @@ HIDDEN = (32, 16)
 STEPS = 1500
 FALSE_ALARMS = 0.02
 """Fraction of the frames that the network improves which may be left as captured."""
+OF_A_TILE = 0.25
+"""Fraction of a frame's score that a tile needs in a frame that is trusted, which speaks for its
+tiles: one of them can be most of what there is to see."""
+NEARLY = 0.9
+"""So much of what leaving frames near focus alone can save is to be saved."""
 LARGEST_LOSS_DB = 3.0
 """What a frame counts for at most where it is left alone or not."""
 FULL = 0.03
 """Fraction of the frames that the network improves which may lose some of their correction."""
 IMPROVED_DB = 0.1
+FAR_ALARMS = 0.05
+"""Fraction of the frames far from focus made better which may be called ``beyond``."""
 COVERAGE = 0.90
 FOLDS = 6
 
@@ -119,13 +128,15 @@ def calibrate(
     finally:
         engine.close()
     statistics = _fitted(examples, familiar)
-    frame_score, tile_score, full_score = _thresholds(examples)
+    beyond_um = round(0.8 * card.defocus_um[1], 1)
+    frame_score, full_score, better_score = _thresholds(examples, beyond_um)
     limits = Thresholds(
         in_focus_um=max(_in_focus_um(examples), round(depth_of_field_um(card.optics) / 2, 2)),
-        beyond_um=round(0.8 * card.defocus_um[1], 1),
+        beyond_um=beyond_um,
         frame_score=frame_score,
-        tile_score=tile_score,
+        tile_score=round(OF_A_TILE * frame_score, 4),
         full_score=full_score,
+        better_score=better_score,
         error_factor=factor,
         calibrated_on=calibrated_on,
         sha256=statistics.digest(),
@@ -180,13 +191,19 @@ def error_factor(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> float:
     return float(np.quantile(np.concatenate(ratios), COVERAGE) / -np.log(1 - COVERAGE))
 
 
-def coverage(engine: OpenVinoEngine, frames: Sequence[HardFrame], factor: float) -> float:
-    """Give the fraction of pixels that lie within the 90 % interval of a Laplace distribution."""
+def coverage(
+    engine: OpenVinoEngine,
+    frames: Sequence[HardFrame],
+    factor: float,
+    levels: Sequence[float] = (COVERAGE,),
+) -> list[float]:
+    """Give the fractions of pixels that lie within intervals of a Laplace distribution."""
+    within = [-np.log(1 - level) * factor for level in levels]
     inside = []
     for frame in frames:
         error, scale = _errors(engine, frame)
-        inside.append(np.mean(error <= -np.log(1 - COVERAGE) * factor * scale))
-    return float(np.mean(inside))
+        inside.append([np.mean(error <= reach * scale) for reach in within])
+    return [float(found) for found in np.mean(inside, axis=0)]
 
 
 def _errors(
@@ -262,8 +279,8 @@ def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
     )
 
 
-def _thresholds(examples: Examples) -> tuple[float, float, float]:
-    """Choose where trust ends for frames and tiles, and where it is full.
+def _thresholds(examples: Examples, beyond_um: float) -> tuple[float, float, float]:
+    """Choose where trust ends for frames, where it is full, and what is no better.
 
     By the scores of kinds that the scorer did not learn from.
     """
@@ -271,7 +288,7 @@ def _thresholds(examples: Examples) -> tuple[float, float, float]:
     frames = np.arange(len(rows)) < len(examples.frames)
     groups = np.array([k.split(", ")[0] for k in kinds])
     species = np.array([k.split(", ")[1] for k in kinds])
-    scores = np.zeros(len(rows), np.float32)
+    scores = np.zeros((len(rows), 2), np.float32)
     # what is familiar is judged by specimen or field, the rest by what is wrong with it
     for names in (groups, species):
         for fold in range(FOLDS):
@@ -283,10 +300,11 @@ def _thresholds(examples: Examples) -> tuple[float, float, float]:
             scorer = _learn((rows[~held] - mean) / scale, gains[~held])
             scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
     improved = gains > IMPROVED_DB
+    far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
     chosen = (
-        (scores[frames & improved], FALSE_ALARMS),
-        (scores[~frames & improved], FALSE_ALARMS),
-        (scores[frames & improved], FULL),
+        (scores[frames & improved, 0], FALSE_ALARMS),
+        (scores[frames & improved, 0], FULL),
+        (scores[far & (gains > BETTER_DB), 1], FAR_ALARMS),
     )
     # a network that improves nothing is never trusted
     found = [float(np.quantile(s, share)) if s.size else 1.0 for s, share in chosen]
@@ -305,24 +323,23 @@ def _rows(
 
 
 def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequential:
-    """Fit the small network: is it no worse? What gains or loses most, counts most."""
-    widths = (rows.shape[1], *HIDDEN, 1)
+    """Fit the small network: no worse, better? What gains or loses most, counts most."""
+    widths = (rows.shape[1], *HIDDEN, 2)
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
         layers += [nn.Linear(a, b), nn.ReLU()]
     scorer = nn.Sequential(*layers[:-1])
     x = torch.from_numpy(rows).float().clamp(-5, 5)
-    fine = torch.from_numpy((gains > -WORSE_DB).astype(np.float32))
-    amount = torch.from_numpy(np.clip(np.abs(gains + WORSE_DB), 0.1, 3.0)).float()
+    over = torch.from_numpy(gains).float()[:, None] - torch.tensor([-WORSE_DB, BETTER_DB])
+    so = (over > 0).float()
     # frames lost are few: both sides count the same
-    amount = amount * torch.where(fine > 0, 0.5 / fine.mean(), 0.5 / (1 - fine.mean() + 1e-6))
+    balance = torch.where(over > 0, 0.5 / (so.mean(0) + 1e-6), 0.5 / (1 - so.mean(0) + 1e-6))
+    amount = over.abs().clamp(0.1, 3.0) * balance
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=0.01, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
         picked = torch.randint(len(x), (512,))
-        loss = F.binary_cross_entropy_with_logits(
-            scorer(x[picked])[:, 0], fine[picked], amount[picked]
-        )
+        loss = F.binary_cross_entropy_with_logits(scorer(x[picked]), so[picked], amount[picked])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -332,16 +349,17 @@ def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequenti
 
 def _score(scorer: nn.Sequential, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     with torch.inference_mode():
-        logits = scorer(torch.from_numpy(rows).float().clamp(-5, 5))[:, 0]
+        logits = scorer(torch.from_numpy(rows).float().clamp(-5, 5))
         scores: NDArray[np.float32] = torch.sigmoid(logits).numpy()
     return scores
 
 
 def _in_focus_um(examples: Examples) -> float:
-    """Give the claimed distance below which leaving frames alone gains most over all of them."""
+    """Give the smallest claimed distance below which leaving frames alone saves most over all."""
     order = np.argsort(examples.claimed_um)
     lost = np.append(0.0, np.cumsum(np.clip(examples.gains[order], -LARGEST_LOSS_DB, None)))
-    first = int(np.argmin(lost))  # of those before it, the sum of gains is lowest
+    # of those before it, the sum of gains is about as low as it gets
+    first = int(np.argmax(lost <= NEARLY * lost.min()))
     return round(float(examples.claimed_um[order][first]), 2) if first < len(order) else 0.0
 
 

@@ -10,16 +10,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.configs.trust import Thresholds
 from refocus.engine.judgement import Judgement, blend
 from refocus.engine.openvino_engine import OpenVinoEngine
 from refocus.optics.metrics import gtn, psnr
-from refocus.training.calibrate import COVERAGE, IMPROVED_DB, LARGEST_DB, WORSE_DB, coverage
+from refocus.training.calibrate import (
+    BETTER_DB,
+    COVERAGE,
+    IMPROVED_DB,
+    LARGEST_DB,
+    WORSE_DB,
+    coverage,
+)
+from refocus.training.curves import save_curves
 from refocus.training.hard_sets import HardFrame
 from refocus.training.sheet import Row, save_sheet
 
 VERDICTS = ("in-focus", "refocused", "beyond", "unfamiliar", "unrated")
 LEVELS = 21
 """Points of the curve of risk against coverage."""
+
+INTERVALS = (0.25, 0.5, 0.75, COVERAGE, 0.95, 0.99)
 
 Told = Callable[[int], None]
 
@@ -73,7 +84,10 @@ def trust_metrics(engine: OpenVinoEngine, judged: Sequence[Judged]) -> dict[str,
     near = [j for j in judged if j.hard.familiar and np.isfinite(j.hard.distance_um)]
     claims = [(j.judgement.distance_um, abs(j.hard.distance_um)) for j in near]
     misses = [abs(claimed - true) for claimed, true in claims if claimed is not None]
-    covered = coverage(engine, [j.hard for j in near], limits.error_factor) if limits else None
+    found: list[float] = []
+    if limits and near:
+        found = coverage(engine, [j.hard for j in near], limits.error_factor, INTERVALS)
+    calibration = dict(zip(INTERVALS, found, strict=False))
     return {
         "schema": "refocus-trust/1",
         "model": engine.info.card.model_dump(mode="json") if engine.info.card else None,
@@ -81,7 +95,9 @@ def trust_metrics(engine: OpenVinoEngine, judged: Sequence[Judged]) -> dict[str,
         "all": _set(judged),
         "flagged": flagged(judged),
         "risk_coverage": risk_coverage(judged),
-        "coverage_of_90_percent": covered if near else None,
+        "confusion": confusion(judged, limits) if limits else {},
+        "calibration": [{"stated": p, "found": f} for p, f in calibration.items()],
+        "coverage_of_90_percent": calibration.get(COVERAGE),
         "distance_error_um": float(np.mean(misses)) if misses else None,
     }
 
@@ -115,13 +131,34 @@ def flagged(judged: Sequence[Judged]) -> dict[str, float]:
     }
 
 
-def risk_coverage(judged: Sequence[Judged]) -> list[dict[str, float]]:
-    """Give the mean error of the frames kept, as the score asked for rises.
+def confusion(judged: Sequence[Judged], limits: Thresholds) -> dict[str, dict[str, int]]:
+    """Count the verdicts given, by the one that would have been right."""
+    counts = Counter((_right(j, limits), str(j.judgement.verdict)) for j in judged)
+    return {
+        right: {given: counts[right, given] for given in VERDICTS if counts[right, given]}
+        for right in VERDICTS[:4]
+    }
 
-    The error is the root mean square against the truth, as a fraction of its range.
+
+def _right(judged: Judged, limits: Thresholds) -> str:
+    """Give the verdict that a frame should have had, by the truth."""
+    distance, gain = abs(judged.hard.distance_um), judged.network - judged.before
+    if distance <= limits.in_focus_um:
+        return "in-focus"
+    if distance > limits.beyond_um and gain < BETTER_DB:
+        return "beyond"
+    return "unfamiliar" if gain < -WORSE_DB or not judged.hard.restorable else "refocused"
+
+
+def risk_coverage(judged: Sequence[Judged]) -> list[dict[str, float]]:
+    """Give what is wrong with the frames kept, as the score asked for rises.
+
+    ``worse`` is the fraction of them that the network makes worse; ``risk`` their mean error: root
+    mean square against the truth, as a fraction of its range.
     """
     scores = np.array([j.judgement.score or 0.0 for j in judged])
     error = 10 ** (-np.array([j.network for j in judged]) / 20)
+    worse = np.array([j.network - j.before < -WORSE_DB for j in judged])
     order = np.argsort(-scores)
     rows = []
     for kept in np.unique(np.linspace(1, len(judged), LEVELS).astype(int)):
@@ -130,6 +167,7 @@ def risk_coverage(judged: Sequence[Judged]) -> list[dict[str, float]]:
             {
                 "coverage": float(kept / len(judged)),
                 "score": float(scores[chosen[-1]]),
+                "worse": float(worse[chosen].mean()),
                 "risk": float(error[chosen].mean()),
             }
         )
@@ -157,7 +195,14 @@ def markdown(metrics: dict[str, Any]) -> str:
             ]
         )
     body = "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
-    return f"{body}\n\n{summary(metrics)}\n"
+    return f"{body}\n\n{_confusion_table(metrics)}\n\n{summary(metrics)}\n"
+
+
+def _confusion_table(metrics: dict[str, Any]) -> str:
+    lines = [["right", *VERDICTS[:4]], ["---"] * 5]
+    for right, given in metrics["confusion"].items():
+        lines.append([f"`{right}`", *(str(given.get(v, "")) for v in VERDICTS[:4])])
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def summary(metrics: dict[str, Any]) -> str:
@@ -181,12 +226,17 @@ def summary(metrics: dict[str, Any]) -> str:
 
 
 def write_trust(metrics: dict[str, Any], judged: Sequence[Judged], folder: Path) -> None:
-    """Write ``trust.json``, ``trust.md`` and a picture of each verdict."""
+    """Write ``trust.json``, ``trust.md``, a picture of each verdict and one of the curves."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "trust.json").write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
     (folder / "trust.md").write_text(markdown(metrics), encoding="utf-8")
     rows = [row for verdict in VERDICTS if (row := _example(judged, verdict)) is not None]
     save_sheet(folder / "verdicts.png", "one frame of each verdict, as published by default", rows)
+    save_curves(
+        folder / "curves.png",
+        [(row["coverage"], row["worse"]) for row in metrics["risk_coverage"]],
+        [(row["stated"], row["found"]) for row in metrics["calibration"]],
+    )
 
 
 def _example(judged: Sequence[Judged], verdict: str) -> Row | None:
@@ -198,6 +248,8 @@ def _example(judged: Sequence[Judged], verdict: str) -> Row | None:
     shown = [j for j in found if j.before < 55 and j.hard.group != "empty"] or found
     if verdict == "refocused":
         chosen = max(shown, key=lambda j: j.network - j.before)
+    elif verdict == "in-focus":
+        chosen = min(shown, key=lambda j: (j.hard.distance_um != 0, j.network - j.before))
     else:
         chosen = min(shown, key=lambda j: (j.hard.restorable, j.network - j.before))
     hard, score = chosen.hard, chosen.judgement.score

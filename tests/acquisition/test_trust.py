@@ -11,14 +11,19 @@ from useq import MDASequence
 
 from refocus.acquisition import Selection, attach
 from refocus.acquisition.frame import CapturedFrame, FrameResult
-from refocus.acquisition.messages import FrameHeader, frame_header
+from refocus.acquisition.messages import FrameHeader, frame_header, tiles_of
 from refocus.acquisition.recorder import Recorder
 from refocus.acquisition.refocusing import Refocuser
 from refocus.acquisition.simulated import SimulatedMicroscope
-from refocus.configs import RefocusError
+from refocus.configs import Optics, RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.engine.judgement import Judgement, Verdict
+from refocus.engine.model_file import default_model
+from refocus.engine.openvino_engine import OpenVinoEngine
 from refocus.engine.protocol import Frame
+from refocus.optics.camera import CameraModel
+from refocus.optics.defocus import defocus
+from refocus.optics.specimens import nuclei
 
 
 class Doubtful(FakeEngine):
@@ -36,6 +41,14 @@ class Doubtful(FakeEngine):
 
 def captured() -> CapturedFrame:
     pixels = np.random.default_rng(0).integers(100, 4000, (64, 64)).astype(np.uint16)
+    return CapturedFrame(pixels, 0, "2025-01-01T00:00:00+00:00", 0)
+
+
+@pytest.fixture
+def captured_nuclei() -> CapturedFrame:
+    rng = np.random.default_rng(0)
+    light = defocus(nuclei((192, 256), rng) * 2000 + 100, Optics(), 8.0)
+    pixels = CameraModel().expose(light, rng)
     return CapturedFrame(pixels, 0, "2025-01-01T00:00:00+00:00", 0)
 
 
@@ -129,6 +142,35 @@ def test_the_header_says_what_the_judgement_does() -> None:
         "consistency": 1.5,
         "domain": 2.5,
     }
+
+
+def test_the_header_says_where_in_the_frame() -> None:
+    distance = np.array([[1.04, 2.0, 3.0], [4.0, 5.0, 6.26]], np.float32)
+    share = np.array([[0, 0.5, 1], [1, 1, 1]], np.float32)
+    judgement = Judgement(
+        "refocused", 0.9, 3.5, 0.5, 1.0, 0.5, share, 48.0, tile_distance_um=distance
+    )
+
+    tiles = tiles_of(judgement)
+
+    assert tiles is not None
+    assert (tiles.side_px, tiles.rows, tiles.columns) == (48.0, 2, 3)
+    assert tiles.distance_um == [1.0, 2.0, 3.0, 4.0, 5.0, 6.3]
+    assert tiles.share_percent == [0, 50, 100, 100, 100, 100]
+
+
+def test_a_region_has_no_tiles_of_the_frame(captured_nuclei: CapturedFrame) -> None:
+    with_network = OpenVinoEngine(default_model(), precision="f32")
+    try:
+        whole, region = (
+            tiles_of(Refocuser(with_network, {}, part).refocus(captured_nuclei).judgement)
+            for part in (None, (64, 64, 64, 64))
+        )
+    finally:
+        with_network.close()
+    assert whole is not None
+    assert (whole.rows, whole.columns) == (3, 4)
+    assert region is None
 
 
 def test_an_unknown_way_to_distrust_is_refused() -> None:

@@ -1,5 +1,7 @@
 """From evidence to verdicts, and to what is published."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -14,20 +16,21 @@ from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
 
 CHANNELS = 6
-DOMAIN = NAMES.index("domain")
+DOMAIN, CORRECTION = NAMES.index("domain"), NAMES.index("correction")
 
 
 def statistics() -> TrustStatistics:
-    """Trust what lies within the domain: score 1/2 at its edge, and steep."""
-    weights = [[0.0] for _ in NAMES]
-    weights[DOMAIN] = [-20.0]
+    """Trust what lies within the domain, and has a correction: score 1/2 at the edge, and steep."""
+    weights = [[0.0, 0.0] for _ in NAMES]
+    weights[DOMAIN] = [-20.0, -20.0]
+    weights[CORRECTION] = [0.0, 20.0]
     return TrustStatistics(
         feature_mean=[0.0] * CHANNELS,
         feature_basis=np.eye(CHANNELS).tolist(),
         feature_radius=float(np.log1p(1.0)),
         evidence_mean=[0.0] * len(NAMES),
         evidence_scale=[1.0] * len(NAMES),
-        layers=[Layer(weights=weights, bias=[20.0])],
+        layers=[Layer(weights=weights, bias=[20.0, 95.0])],
     )
 
 
@@ -37,7 +40,8 @@ def judge() -> Judge:
         in_focus_um=1.0,
         beyond_um=28.0,
         frame_score=0.5,
-        tile_score=0.5,
+        better_score=0.5,
+        tile_score=0.25,
         full_score=0.6,
         error_factor=1.0,
         calibrated_on="a test",
@@ -64,9 +68,9 @@ def outputs(frame: NDArray[np.float32], distance_um: float, feature: float) -> N
     small = tuple(n // 16 for n in frame.shape)
     told = np.stack([np.full(small, distance_um), np.full(small, 0.5)]).astype(np.float32)
     error = np.full((1, *(n // 2 for n in frame.shape)), 0.01, np.float32)
-    return NetworkOutputs(
-        frame * np.float32(1.1), told, error, np.full((CHANNELS, *small), feature, np.float32)
-    )
+    refocused = frame * np.float32(1.1) + np.float32(0.05)
+    features = np.full((CHANNELS, *small), feature, np.float32)
+    return NetworkOutputs(refocused, told, error, features)
 
 
 @pytest.mark.parametrize(
@@ -90,6 +94,14 @@ def test_verdicts(distance_um: float, feature: float, verdict: str) -> None:
     assert (found.tile_verdicts == verdict).all()
     assert found.distance_um == pytest.approx(distance_um)
     assert found.taken == (1.0 if verdict == "refocused" else 0.0)
+
+
+@pytest.mark.parametrize(("distance_um", "verdict"), [(8.0, "refocused"), (33.0, "beyond")])
+def test_what_is_not_made_better_far_from_focus_is_beyond(distance_um: float, verdict: str) -> None:
+    frame = seen()
+    given = outputs(frame, distance_um, 0.5)._replace(refocused=frame)
+
+    assert judge().judge(frame, given).verdict == verdict
 
 
 def test_a_tile_is_left_alone_in_a_frame_that_is_trusted() -> None:
@@ -183,3 +195,39 @@ def test_the_right_distance_explains_the_captured_frame(distance_um: float) -> N
     right = unexplained(abs(distance_um))
     assert right < 0.08  # distances are tried in steps
     assert right < 0.5 * unexplained(abs(distance_um) / 3)
+
+
+@pytest.mark.parametrize("spoiled", ["features", "distance_um", "refocused"])
+def test_evidence_that_is_not_finite_is_no_reason_to_trust(spoiled: str) -> None:
+    frame = seen()
+    given = outputs(frame, 8.0, 0.5)
+    getattr(given, spoiled)[..., :3, :3] = np.nan
+
+    found = judge().judge(frame, given)
+
+    assert found.verdict == "unfamiliar"
+    assert np.isfinite(found.share).all()
+    counts = np.full(frame.shape, 1000, np.uint16)
+    np.testing.assert_array_equal(blend(counts, counts * 2, found), counts)
+
+
+def test_a_judge_that_fails_does_not_trust(caplog: pytest.LogCaptureFixture) -> None:
+    frame = seen()
+    given = outputs(frame, 8.0, 0.5)._replace(features=np.zeros((CHANNELS + 1, 16, 16), np.float32))
+    failing = judge()
+
+    found = [failing.judge(frame, given) for _ in range(2)]
+
+    assert [f.verdict for f in found] == ["unfamiliar", "unfamiliar"]
+    assert found[0].taken == 0
+    assert sum(record.levelname == "ERROR" for record in caplog.records) == 1
+
+
+def test_judging_from_several_threads() -> None:
+    frames = [seen(side) for side in (96, 128, 160, 192)]
+    one = judge()
+    wanted = [one.judge(f, outputs(f, 8.0, 0.5)).consistency for f in frames]
+    turns = [(frame, float(d)) for frame in frames for d in (2, 5, 8, 12, 20, 30)] * 4
+    with ThreadPoolExecutor(6) as callers:
+        list(callers.map(lambda turn: one.judge(turn[0], outputs(turn[0], turn[1], 0.5)), turns))
+    assert [one.judge(f, outputs(f, 8.0, 0.5)).consistency for f in frames] == wanted

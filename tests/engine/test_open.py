@@ -3,6 +3,8 @@
 import logging
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -130,3 +132,25 @@ def test_frames_at_fault_change_nothing() -> None:
     with pytest.raises(EngineError, match="told to fail"):
         engine.refocus(FRAME)
     assert not first.closed
+
+
+def test_a_frame_in_an_engine_that_another_thread_replaced_is_done_by_the_next() -> None:
+    began, replaced = threading.Event(), threading.Event()
+
+    class Overtaken(FakeEngine):
+        """Holds its first frame until the engine was closed; fails on the second."""
+
+        def refocus(self, frame: Frame) -> Frame:
+            if began.is_set():
+                raise DeviceError("the GPU failed")
+            began.set()
+            assert replaced.wait(10)
+            raise EngineError("the engine is closed; open it again")
+
+    engine = FallbackEngine({"gpu": Overtaken, "cpu": FakeEngine})
+    with ThreadPoolExecutor(1) as other:
+        waiting = other.submit(engine.refocus, FRAME)
+        assert began.wait(10)
+        wanted = engine.refocus(FRAME)
+        replaced.set()
+        np.testing.assert_array_equal(waiting.result(10), wanted)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 from refocus.configs import Optics, RefocusError
 from refocus.engine import EngineError
@@ -111,7 +112,13 @@ def test_the_report_of_the_verdicts(
     )
     assert metrics["all"]["frames"] == sum(s["frames"] for s in metrics["sets"].values())
     assert 0 <= metrics["coverage_of_90_percent"] <= 1
-    assert (tmp_path / "verdicts.png").is_file()
+    given = sum(sum(row.values()) for row in metrics["confusion"].values())
+    assert given == metrics["all"]["frames"]
+    found = [row["found"] for row in metrics["calibration"]]
+    assert found == sorted(found)
+    for picture in ("verdicts.png", "curves.png"):
+        with Image.open(tmp_path / picture) as drawn:
+            assert drawn.size[0] > 300
     assert "made worse than captured" in capsys.readouterr().out
 
 

@@ -280,8 +280,17 @@ def test_the_verdict_is_over_the_picture(stream, watching, verdict, words, event
     picture = np.zeros((32, 32), np.uint16)
     focus = {"distance_um": 7.64, "sigma_um": 0.8}
     trust = {"verdict": verdict, "score": 0.987, "share": 0.84}
-    stream.frame(picture, picture + 1, trust=trust, focus=focus)
+    tiles = {"side_px": 16, "rows": 2, "columns": 2}
+    tiles |= {"distance_um": [7.0, 8.0, 9.0, 6.04], "share_percent": [100, 100, 40, 100]}
+    stream.frame(picture, picture + 1, trust=trust, focus=focus, tiles=tiles)
     shows(page, 0)
+    box = page.locator("#picture").bounding_box()
+    for down, words_there in (
+        (0.3, "7.0 µm from focus"),
+        (0.7, "9.0 µm from focus, 40 % refocused"),
+    ):
+        page.mouse.move(box["x"] + box["width"] / 8, box["y"] + down * box["height"])
+        eventually(lambda there=words_there: text(page, "readout").endswith(there))
     badge = page.locator("#verdict")
     assert badge.locator("b").inner_text() == words
     assert "7.6 ± 0.8 µm" in badge.inner_text()

@@ -245,7 +245,7 @@ export class Stage {
         const at = y * width + x;
         text = `x ${x}  y ${y}`;
         if (captured) text += `  captured ${captured[at]}`;
-        text += `  refocused ${refocused[at]}`;
+        text += `  refocused ${refocused[at]}${tileAt(this.frame.header.tiles, x, y)}`;
       }
     }
     const out = $("readout");
@@ -266,6 +266,19 @@ export class Stage {
       handle.addEventListener(end, () => (handle.onpointermove = null));
     }
   }
+}
+
+// What was found around a pixel: "  7.4 µm from focus", and how much of it was taken, if not all.
+function tileAt(tiles, x, y) {
+  if (!tiles) return "";
+  const [column, row] = [
+    Math.min(tiles.columns - 1, Math.floor(x / tiles.side_px)),
+    Math.min(tiles.rows - 1, Math.floor(y / tiles.side_px)),
+  ];
+  const at = row * tiles.columns + column;
+  const share = tiles.share_percent[at];
+  const part = share < 100 ? `, ${share} % refocused` : "";
+  return `  ${tiles.distance_um[at].toFixed(1)} µm from focus${part}`;
 }
 
 // Whether a frame was handed on untouched, on purpose or because its result was not trusted.
