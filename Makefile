@@ -15,7 +15,7 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest
 
 soak: $(VENV)/.test
-	$(BIN)/python -m pytest -m soak
+	$(BIN)/python -m pytest -m soak -s
 
 bench: $(VENV)/.plain
 	$(BIN)/refocus-bench --json bench.json
