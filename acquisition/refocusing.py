@@ -154,7 +154,7 @@ class Refocuser:
         elif info.card.trust is None:
             why = f"the model {info.card.name} was not calibrated ('refocus-train calibrate' does)"
         else:
-            why = f"the engine {info.name} gives no verdicts"
+            why = f"the engine {info.name} gives no verdicts; openvino, torch and tensorrt do"
         log.warning("results are unrated: %s", why)
 
     def _shown(self, shape: tuple[int, int]) -> tuple[slice, slice]:

@@ -117,17 +117,17 @@ def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Fami
     weight = np.maximum(contrast2 - noise2, FLOOR**2)
     weight = np.asarray(weight / weight.sum(), np.float32)
     left = reblur.residual(captured, refocused, distance, weight)
-    names = ("correction", "residual", "fine", "fine captured", "below", "above")
+    names = ("correction", "error", "residual", "fine", "fine captured", "below", "above")
     parts = (
         (refocused - captured) ** 2,
+        outputs.error[0] ** 2,
         left**2,
         detail(refocused) ** 2,
         detail(captured) ** 2,
-        _beyond(-0.02 - refocused) ** 2,
-        _beyond(refocused - 1.2) ** 2,
+        _excess(-0.02 - refocused) ** 2,
+        _excess(refocused - 1.2) ** 2,
     )
     energy = dict(zip(names, _maps(parts, tiles), strict=True))
-    energy["error"] = on_host(over_tiles(outputs.error[0] ** 2, tiles))
     energy |= {"noise": noise2, "contrast": np.maximum(contrast2, 0)}
     domain = familiar.distance(outputs.features, tiles)
     middle = _middle(captured)
@@ -203,9 +203,9 @@ def _maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> NDArray[np.float3
     return on_host(xp.stack([over_tiles(part, tiles) for part in parts]))
 
 
-def _beyond(excess: Array) -> Array:
-    xp = array_namespace(excess)
-    return xp.where(excess > 0, excess, 0.0)
+def _excess(over: Array) -> Array:
+    xp = array_namespace(over)
+    return xp.where(over > 0, over, 0.0)
 
 
 def _middle(pixels: Array) -> float:

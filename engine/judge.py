@@ -11,10 +11,12 @@ from numpy.typing import NDArray
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
-from refocus.engine.judgement import DISTRUSTED, TILE, Judgement, Verdict
+from refocus.engine.frames import prepare
+from refocus.engine.judgement import DISTRUSTED, TILE, UNRATED, Judgement, Verdict
 from refocus.engine.model_file import read_trust
-from refocus.engine.protocol import log
+from refocus.engine.protocol import Frame, log
 from refocus.engine.reblur import Reblur
+from refocus.engine.tiling import Outputs
 
 NEAR_RAMP = 1.2
 """From so many times the distance called in focus, a tile's correction is taken in full."""
@@ -124,6 +126,24 @@ def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | No
     return (
         Judge(card, statistics) if statistics and there.issuperset(NetworkOutputs._fields) else None
     )
+
+
+def refocus_and_judge(
+    frame: Frame, network: Outputs, judge: Judge | None
+) -> tuple[Frame, Judgement]:
+    """Refocus a frame with normalisation and judgement on the CPU; unrated without a judge.
+
+    Raises
+    ------
+    EngineError
+        The frame is none, or the network gave NaN or infinity.
+    """
+    prepared = prepare(frame)
+    outputs = network(prepared.seen)
+    refocused = prepared.counts(outputs[0])
+    if judge is None:
+        return refocused, UNRATED
+    return refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs))
 
 
 def _finite(value: float) -> float | None:

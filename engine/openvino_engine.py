@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from refocus.engine.evidence import NetworkOutputs
 from refocus.engine.frames import Prepared, prepare, run_network, warm_up_frame
-from refocus.engine.judge import open_judge
-from refocus.engine.judgement import UNRATED, Judgement
+from refocus.engine.judge import open_judge, refocus_and_judge
+from refocus.engine.judgement import Judgement
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, difference
 from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame, NotFiniteError, log
@@ -111,12 +111,7 @@ class OpenVinoEngine:
         """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
         if self._closed:
             raise EngineError("the engine is closed; open it again")
-        prepared = prepare(frame)
-        outputs = self._network(prepared.seen)
-        refocused = prepared.counts(outputs[0])
-        if self._judge is None:
-            return refocused, UNRATED
-        return refocused, self._judge.judge(prepared.seen, NetworkOutputs(*outputs))
+        return refocus_and_judge(frame, self._network, self._judge)
 
     def outputs(self, frame: Frame) -> tuple[Prepared, NetworkOutputs]:
         """Give the frame as the network is shown it, and all that it says, for calibration."""

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.engine.evidence import NetworkOutputs
-from refocus.engine.frames import check_frame, prepare, run_network, warm_up_frame
+from refocus.engine.frames import check_frame, run_network, warm_up_frame
 from refocus.engine.half_precision import half_precision
-from refocus.engine.judge import open_judge
+from refocus.engine.judge import open_judge, refocus_and_judge
 from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.nvidia import Gpu, find_gpu
@@ -19,7 +18,7 @@ from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame,
 from refocus.engine.stream import IN_FLIGHT
 from refocus.engine.tensorrt_build import Profile, Runtime, build_plan, load_plan, load_runtime
 from refocus.engine.tensorrt_cache import cached_plan, describe, read_description, read_plan
-from refocus.engine.tiling import Outputs, tiled_outputs
+from refocus.engine.tiling import tiled_outputs
 
 if TYPE_CHECKING:
     from refocus.configs import ModelCard
@@ -159,11 +158,11 @@ class TensorRtEngine:
     def _refocused(self, frame: Frame, judge: "Judge | None") -> tuple[Frame, Judgement]:
         self._check(frame)
         if frame.shape in self._too_large:
-            return _run(frame, self._tiles, judge)
+            return refocus_and_judge(frame, self._tiles, judge)
         try:
             if self._ring is None:
                 assert self._plain is not None
-                return _run(frame, self._plain, judge)
+                return refocus_and_judge(frame, self._plain, judge)
             if judge is None:
                 return self._ring.finish(self._ring.start(frame)), UNRATED
             return self._ring.examine(frame, judge)
@@ -172,7 +171,7 @@ class TensorRtEngine:
         # only here: the error's traceback kept what did not fit
         log.warning("frames of %d×%d: %s; tiled from now on", *frame.shape, reason)
         self._too_large.add(frame.shape)
-        return _run(frame, self._tiles, judge)
+        return refocus_and_judge(frame, self._tiles, judge)
 
     @property
     def in_flight(self) -> int:
@@ -275,13 +274,3 @@ class TensorRtEngine:
         from refocus.engine.tensorrt_torch import run_once
 
         return run_once(opened, pixels)
-
-
-def _run(frame: Frame, network: Outputs, judge: "Judge | None") -> tuple[Frame, Judgement]:
-    """Refocus a frame with normalisation and judgement on the CPU."""
-    prepared = prepare(frame)
-    outputs = network(prepared.seen)
-    refocused = prepared.counts(outputs[0])
-    if judge is None:
-        return refocused, UNRATED
-    return refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refocus.engine.evidence import NetworkOutputs
-from refocus.engine.frames import check_frame, prepare, warm_up_frame
+from refocus.engine.frames import check_frame, warm_up_frame
 from refocus.engine.half_precision import half_precision, precision
-from refocus.engine.judge import open_judge
+from refocus.engine.judge import open_judge, refocus_and_judge
 from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.model_file import read_model
 from refocus.engine.protocol import (
@@ -176,12 +176,7 @@ class TorchEngine:
         return refocused[0], *others
 
     def _in_tiles(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
-        prepared = prepare(frame)
-        outputs = self._tiles(prepared.seen)
-        refocused = prepared.counts(outputs[0])
-        if self._judge is None or not judged:
-            return refocused, UNRATED
-        return refocused, self._judge.judge(prepared.seen, NetworkOutputs(*outputs))
+        return refocus_and_judge(frame, self._tiles, self._judge if judged else None)
 
     def _on_cpu(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
         if frame.size > LARGEST_ON_CPU:
