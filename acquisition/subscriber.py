@@ -33,6 +33,8 @@ from refocus.acquisition.messages import (
 from refocus.acquisition.sharedmemory import MAPPED, SHARED, SharedPixels, SharedReader
 from refocus.configs import RefocusError
 
+HEARTBEAT_MS = 5000
+
 if TYPE_CHECKING:
     from refocus.engine.protocol import Frame
 
@@ -126,6 +128,9 @@ class Subscription:
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, high_water)
+        # a link that died without a word (cable, Wi-Fi) is noticed, and made again
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * HEARTBEAT_MS)
         self._link = Link(self._socket) if watch_link else None
         try:
             if keys is not None:

@@ -66,6 +66,8 @@ class Status:
         """Take note of how the connection stands."""
         if link != self._link:
             self._link, self._link_since = link, now
+            if link == "connecting":  # whoever was not understood has gone
+                self._fault = ""
 
     def fault(self, text: str, now: float) -> None:
         """Take note of a message that was not understood."""
@@ -152,7 +154,8 @@ class Status:
     def _describe_run(self) -> dict[str, Any] | None:
         if self._run is None:
             return None
-        card = self._run.engine.get("card") or {}
+        card = self._run.engine.get("card")
+        card = card if isinstance(card, dict) else {}
         return {
             "id": self._run.run,
             "engine": {

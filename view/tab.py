@@ -6,8 +6,10 @@ or a slow network, sees fewer frames and never old ones, and holds nobody up.
 
 import asyncio
 import json
+import logging
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -15,6 +17,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from refocus.view.feed import Feed
 from refocus.view.newest import Selection, Shown
 from refocus.view.packet import Acknowledged, Pinged, decode, encode_frame
+
+logger = logging.getLogger("refocus.view")
 
 HELD = 3
 """Frames kept for a snapshot: the one on the screen, and those on their way to it."""
@@ -55,15 +59,25 @@ class Tab:
         await self._socket.accept()
         await self._say("hello", self._hello)
         with self._feed.listening(self._wake):
-            sender = asyncio.create_task(self._send())
+            both = {asyncio.create_task(self._send()), asyncio.create_task(self._receive())}
             try:
-                while True:
-                    await self._heard(await self._socket.receive_text())
-            except (WebSocketDisconnect, KeyError):  # KeyError: bytes, which no page of ours sends
-                pass
+                ended, _ = await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                sender.cancel()
-                await asyncio.gather(sender, return_exceptions=True)
+                for task in both:
+                    task.cancel()
+                await asyncio.gather(*both, return_exceptions=True)
+        for error in [task.exception() for task in ended if task.exception()]:
+            # the page connects again, and begins anew
+            logger.error("a tab could not be served: %s", error, exc_info=error)
+            with suppress(RuntimeError):
+                await self._socket.close(1011)
+
+    async def _receive(self) -> None:
+        try:
+            while True:
+                await self._heard(await self._socket.receive_text())
+        except (WebSocketDisconnect, KeyError):  # KeyError: bytes, which no page of ours sends
+            pass
 
     def _wake(self) -> None:
         """Have the sender look; on the feed's thread, and cheap if it is to look anyway."""

@@ -2,6 +2,7 @@
 
 const RETRY_MS = 1000;
 const PING_MS = 2000;
+const SILENT_MS = 7000; // a server that leaves a ping unanswered for so long is gone
 
 // Estimates the difference of two clocks: of the last pings, the fastest one is the one to believe.
 export class Clock {
@@ -53,6 +54,7 @@ export class Link {
     const socket = new WebSocket(this.address);
     socket.binaryType = "arraybuffer";
     this.socket = socket;
+    this.pinged = null; // when the first ping was sent that has not been answered
     socket.onopen = () => {
       this.clock = new Clock();
       this.select(this.wanted);
@@ -60,6 +62,7 @@ export class Link {
       this.on.open();
     };
     socket.onmessage = ({ data }) => {
+      this.pinged = null;
       if (typeof data !== "string") return this.on.frame(decodeFrame(data));
       const message = JSON.parse(data);
       if (message.type === "pong") {
@@ -68,10 +71,16 @@ export class Link {
         this.on[message.type]?.(message);
       }
     };
-    socket.onclose = () => {
-      this.on.closed();
-      setTimeout(() => this.connect(), RETRY_MS);
-    };
+    socket.onclose = () => this.again();
+  }
+
+  // Let go of the connection, without waiting for the other end, and make another.
+  again() {
+    const { socket } = this;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    this.on.closed();
+    setTimeout(() => this.connect(), RETRY_MS);
   }
 
   send(message) {
@@ -79,7 +88,11 @@ export class Link {
   }
 
   ping() {
-    this.send({ type: "ping", sent: performance.now() });
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    const now = performance.now();
+    if (this.pinged !== null && now - this.pinged > SILENT_MS) return this.again();
+    this.pinged ??= now;
+    this.send({ type: "ping", sent: now });
   }
 
   acknowledge(serial) {
