@@ -55,7 +55,7 @@ class Header(BaseModel):
         try:
             content = json.loads(data)
             schema = content["schema"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise RefocusError(
                 "message: its header is not JSON of schema refocus/1; is something else "
                 "publishing on this endpoint?"
@@ -94,7 +94,9 @@ class RunHeader(Header):
 class TimesMs(BaseModel):
     """How long a frame spent where, ms."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     queued: float
     """From capture to the engine."""
@@ -110,18 +112,26 @@ Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "unrated"]
 class Focus(BaseModel):
     """How far from focus a frame was taken to be, µm at the optics of the model's card."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     distance_um: Annotated[float, Field(ge=0)]
-    """Median over the frame; the side of focus is not told."""
+    """Median over the frame, on either side of focus."""
     sigma_um: Annotated[float, Field(ge=0)]
     """Standard deviation expected of it."""
+    positive_side: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How likely the frame is to be on the positive side of focus. Which way a stage has to go from
+    there depends on the sign of the objective's spherical aberration, so it is the same for all
+    frames of one microscope; near 0.5 the sides look alike. Missing where nobody knows."""
 
 
 class Trust(BaseModel):
     """How far a result can be trusted."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     verdict: Verdict
     """``in-focus``: left alone. ``refocused``: better than captured. ``beyond``: too far from
@@ -139,7 +149,9 @@ class Trust(BaseModel):
 class Tiles(BaseModel):
     """Where in a frame what was found: uneven tissue, a tilted slide; row by row from the top."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
     side_px: Annotated[float, Field(gt=0)]
     """Side of a tile, pixels of the frame; the last of a row or column are cut off."""
@@ -264,8 +276,11 @@ def focus_of(judgement: "Judgement | None") -> Focus | None:
     """Say how far from focus a frame was taken to be; None where nobody knows."""
     if judgement is None or judgement.distance_um is None:
         return None
+    side = judgement.positive_side
     return Focus(
-        distance_um=round(judgement.distance_um, 2), sigma_um=round(judgement.sigma_um or 0.0, 2)
+        distance_um=round(judgement.distance_um, 2),
+        sigma_um=round(judgement.sigma_um or 0.0, 2),
+        positive_side=None if side is None else round(side, 3),
     )
 
 

@@ -87,6 +87,8 @@ class MeasuredConfig(_Strict):
     """The fold not trained on; None to train on all of them."""
     distance_um: float | None = Field(default=None, ge=0)
     """Distance from focus where it is known, µm."""
+    side: Literal["positive", "negative"] | None = None
+    """Side of focus where it is known, for a spherical aberration that is negative."""
 
 
 class BBBC006Config(_Strict):
@@ -158,6 +160,8 @@ class TrainConfig(_Strict):
     learning_rate: float = Field(default=1.5e-3, gt=0)
     freeze_steps: int = Field(default=0, ge=0)
     """Steps for which the encoder is left alone (transfer learning)."""
+    focus_weight: float = Field(default=0.02, gt=0)
+    """How much the estimate of distance, side and aberration counts beside the picture."""
     loss: Literal["l1", "l1+ssim", "rms+ssim", "psnr+ssim", "feature", "feature+ssim"] = "l1+ssim"
     vgg: Literal["imagenet", "random"] = "random"
     """Weights of the VGG-16 of the feature loss."""

@@ -36,6 +36,8 @@ NAMES = (
     "above white",
     "mid level",
     "distance spread",
+    "side certainty",
+    "aberration",
 )
 """The evidence, in its order."""
 
@@ -45,14 +47,15 @@ Array = Any
 
 
 class NetworkOutputs(NamedTuple):
-    """What a network says of a frame ``(H, W)``, in network units and µm.
+    """What a network says of a frame ``(H, W)``, in network units, µm and waves.
 
     Attributes
     ----------
     refocused
         ``(H, W)``.
-    distance_um
-        ``(2, H/s, W/s)``: distance from focus and its standard deviation.
+    focus
+        ``(4, H/s, W/s)``: distance from focus and its standard deviation; how likely it is to be on
+        the positive side; spherical aberration.
     error
         ``(1, H/2, W/2)``: scale of the error expected.
     features
@@ -60,7 +63,7 @@ class NetworkOutputs(NamedTuple):
     """
 
     refocused: Array
-    distance_um: Array
+    focus: Array
     error: Array
     features: Array
 
@@ -77,6 +80,8 @@ class Evidence:
         ``(E,)``, of all tiles together, those with more to see counting more.
     distance_um, sigma_um
         ``(h, w)``.
+    positive_side
+        ``(h, w)``, how likely each tile is to be on the positive side of focus.
     weight
         ``(h, w)``, how much there is to see in each tile; sums to 1.
     consistency
@@ -89,6 +94,7 @@ class Evidence:
     frame: NDArray[np.float32]
     distance_um: NDArray[np.float32]
     sigma_um: NDArray[np.float32]
+    positive_side: NDArray[np.float32]
     weight: NDArray[np.float32]
     consistency: float
     domain: float
@@ -111,7 +117,7 @@ def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Fami
     captured, refocused = halved(seen), halved(outputs.refocused)
     height, width = (-(-n // TILE) for n in seen.shape)
     tiles = height, width
-    distance, sigma = on_host(over_tiles(outputs.distance_um, tiles))
+    distance, sigma, side, aberration = on_host(over_tiles(outputs.focus, tiles))
     mean, square, noise2 = _maps((captured, captured**2, noise_energy(seen) * 0.25), tiles)
     contrast2 = square - mean**2
     weight = np.maximum(contrast2 - noise2, FLOOR**2)
@@ -133,12 +139,15 @@ def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Fami
     middle = _middle(captured)
     spread = float(np.sqrt(np.sum(weight * (distance - np.sum(weight * distance)) ** 2)))
     told = {"distance": distance, "sigma": sigma, "domain": domain}
+    told |= {"side certainty": np.abs(2 * side - 1), "aberration": aberration}
     columns = _columns(energy, told, middle, spread)
     whole: dict[str, Any] = {name: np.mean(part) for name, part in energy.items()}
     of_frame = {name: np.sum(weight * part) for name, part in told.items()}
     frame = _columns(whole, of_frame, middle, spread)
     consistency = float(np.sqrt(whole["residual"] / np.maximum(whole["noise"], FLOOR**2)))
-    return Evidence(columns, frame, distance, sigma, weight, consistency, float(of_frame["domain"]))
+    return Evidence(
+        columns, frame, distance, sigma, side, weight, consistency, float(of_frame["domain"])
+    )
 
 
 def _columns(
@@ -161,6 +170,8 @@ def _columns(
         log["above"],
         np.full_like(told["distance"], middle),
         np.full_like(told["distance"], spread),
+        told["side certainty"],
+        told["aberration"],
     )
     return np.stack([np.asarray(c, np.float32) for c in columns], -1)
 

@@ -88,6 +88,7 @@ class Judge:
             TILE,
             tiles,
             evidence.distance_um if np.isfinite(evidence.distance_um).all() else None,
+            _finite(float(np.sum(evidence.weight * evidence.positive_side))),
         )
 
     def scores(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -49,6 +49,9 @@ class Judgement:
         ``(h, w)`` of verdicts, or None where unrated.
     tile_distance_um
         ``(h, w)``, µm, or None where unrated.
+    positive_side
+        How likely the frame is to be on the positive side of focus; None where unrated. Which way
+        the stage has to go from there is the same for all frames of one instrument.
     """
 
     verdict: Verdict
@@ -61,6 +64,7 @@ class Judgement:
     tile_px: float = TILE
     tile_verdicts: NDArray[np.str_] | None = None
     tile_distance_um: NDArray[np.float32] | None = None
+    positive_side: float | None = None
 
     @property
     def taken(self) -> float:

@@ -11,7 +11,7 @@ from refocus.engine.frames import STRIDE, Network
 Outputs = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], ...]]
 """``(H, W)`` network units in; ``(..., H/s, W/s)`` out, each ``s`` a divisor of the stride."""
 
-HALO = 128
+HALO = 160
 """Pixels of context around a tile: further than the widest blur a model undoes."""
 
 

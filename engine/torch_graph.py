@@ -134,6 +134,17 @@ def _max_pool(v: list[Any], a: Attributes) -> Tensor:
     )
 
 
+def _average_pool(v: list[Any], a: Attributes) -> Tensor:
+    return F.avg_pool2d(
+        v[0],
+        list(a["kernel_shape"]),
+        list(a.get("strides", (1, 1))),
+        _padding(a, "a pooling"),
+        bool(a.get("ceil_mode", 0)),
+        bool(a.get("count_include_pad", 0)),
+    )
+
+
 def _batch_norm(v: list[Any], a: Attributes) -> Tensor:
     return F.batch_norm(v[0], v[3], v[4], v[1], v[2], False, 0.0, a.get("epsilon", 1e-5))
 
@@ -225,6 +236,7 @@ def _pointwise(
 
 OPERATORS: dict[str, Operator] = {
     "Add": _pointwise(lambda a, b: a + b),
+    "AveragePool": _average_pool,
     "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "Clip": _clip,

@@ -19,7 +19,7 @@ from refocus.engine.model_file import embed_card
 from refocus.export.verify import require_parity
 from refocus.training.checkpoint import load_model
 
-OUTPUTS = ("refocused", "distance_um", "error", "features")
+OUTPUTS = ("refocused", "focus", "error", "features")
 
 
 def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> ModelCard:

@@ -35,8 +35,9 @@ def folder_fields(config: MeasuredConfig) -> list[MeasuredField]:
             f"{config.out_of_focus}: holds one well, which is held out; set 'held_out: null'"
         )
     distance = np.nan if config.distance_um is None else config.distance_um
+    side = np.nan if config.side is None else float(config.side == "positive")
     return [
-        MeasuredField(str(f), partial(read_pair, f, config.in_focus / f.name), distance)
+        MeasuredField(str(f), partial(read_pair, f, config.in_focus / f.name), distance, side)
         for f in kept
     ]
 

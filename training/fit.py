@@ -21,13 +21,12 @@ from refocus.configs.training import TrainConfig
 from refocus.training.bbbc006 import STEP_UM
 from refocus.training.checkpoint import SafeCheckpointIO, build, load_weights, save_model
 from refocus.training.data import TrainingPairs
-from refocus.training.losses import ImageLoss, distance_loss, error_loss
+from refocus.training.losses import ImageLoss, error_loss, focus_loss
 from refocus.training.pictures import Pictures
 from refocus.training.resnet import load_imagenet
 from refocus.training.unet import ResNet34UNet
 
 RUN, CONFIG = "run", "config.json"
-DISTANCE_WEIGHT = 0.02
 FROZEN_FROM = 0.67
 ERROR_WEIGHT = 0.003
 
@@ -53,17 +52,13 @@ class Refocusing(L.LightningModule):
         """Refocus a batch and compare."""
         frames = batch["frame"].contiguous(memory_format=torch.channels_last)
         # told the truth in half of the examples, its own estimate in the others
-        told = torch.where(
-            self._places(frames) % 2 == 0,
-            batch["distance_um"],
-            torch.nan,
-        )
+        told = torch.where(self._places(frames)[:, None] % 2 == 0, batch["focus"], torch.nan)
         output = self.network(frames, told)
         image = self.loss(output.pixels, batch["target"], batch["span"])
-        distance = distance_loss(output, batch["distance_um"])
+        focus = focus_loss(output, batch["focus"])
         error = error_loss(output, batch["target"])
-        self.log_dict({"image": image, "distance": distance, "error": error}, prog_bar=True)
-        loss: Tensor = image + DISTANCE_WEIGHT * distance + ERROR_WEIGHT * error
+        self.log_dict({"image": image, "focus": focus, "error": error}, prog_bar=True)
+        loss: Tensor = image + self.config.focus_weight * focus + ERROR_WEIGHT * error
         if not torch.isfinite(loss):
             raise RefocusError(
                 f"the loss became {loss.item()} at step {self.global_step}; "

@@ -78,14 +78,26 @@ class ImageLoss(nn.Module):
         return loss
 
 
-def distance_loss(output: Refocused, distance_um: Tensor) -> Tensor:
-    """Gaussian negative log likelihood of the distance from focus, where it is known."""
-    known = ~torch.isnan(distance_um)
-    if not known.any():
-        return output.distance_um.sum() * 0.0
-    mean, sigma = torch.split(output.distance_um[known], 1, 1)
-    truth = distance_um[known].view(-1, 1, 1, 1)
-    return torch.mean(((mean - truth) / sigma) ** 2 / 2 + torch.log(sigma))
+def focus_loss(output: Refocused, known: Tensor) -> Tensor:
+    """Judge the estimated light path ``(N, 4, H, W)`` against ``known`` ``(N, 3)``, NaN unknown.
+
+    Negative log likelihoods: Gaussian of the distance, Bernoulli of the side, and Laplace of the
+    spherical aberration, with a scale of a fifth of a wave.
+    """
+    mean, sigma, side, spherical = torch.split(output.focus, 1, 1)
+    there = ~torch.isnan(known).view(-1, 3, 1, 1)
+    distance, positive, waves = torch.split(torch.nan_to_num(known).view(-1, 3, 1, 1), 1, 1)
+    likely = positive * side + (1 - positive) * (1 - side)
+    parts = torch.cat(
+        [
+            ((mean - distance) / sigma) ** 2 / 2 + torch.log(sigma),
+            -torch.log(likely.clamp_min(1e-4)),
+            (spherical - waves).abs() / 0.2,
+        ],
+        1,
+    )
+    counted = there.sum(0).clamp_min(1) * mean[0].numel()
+    return (torch.where(there, parts, 0.0).sum((0, 2, 3)) / counted.flatten()).sum()
 
 
 def error_loss(output: Refocused, target: Tensor) -> Tensor:

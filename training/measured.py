@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from refocus.configs import RefocusError
 from refocus.optics.images import read_image
 from refocus.optics.normalise import Brightness, brightness
-from refocus.training.simulate import Pair, finish
+from refocus.training.simulate import LightPath, Pair, finish
 
 KEPT = 256
 """Fields that stay in memory; the others are read again when they are drawn."""
@@ -32,11 +32,14 @@ class MeasuredField:
         Gives both as ``(H, W)``; must survive pickling, for workers.
     distance_um
         Distance from focus, µm, unsigned; NaN where it is not known.
+    side
+        1 on the positive side of focus, 0 on the negative one; NaN where it is not known.
     """
 
     name: str
     read: Callable[[], tuple[Pixels, Pixels]]
     distance_um: float = float("nan")
+    side: float = float("nan")
 
 
 def read_pair(out_of_focus: Path, in_focus: Path) -> tuple[Pixels, Pixels]:
@@ -100,7 +103,8 @@ class MeasuredPairs:
             views.append(turned[:, ::-1] if mirrored else turned)
         level = whole if rng.random() < 0.5 else brightness(views[0])
         level = Brightness(level.offset, level.scale * float(np.exp(rng.normal(0, 0.15))))
-        return finish(views[0], views[1], level, self._fields[chosen].distance_um)
+        path = LightPath(self._fields[chosen].distance_um, self._fields[chosen].side)
+        return finish(views[0], views[1], level, path)
 
     def _open(self, number: int) -> tuple[Pixels, Pixels, Brightness]:
         if number not in self._kept:

@@ -24,6 +24,9 @@ from refocus.training.specimens import Specimens
 
 Field = NDArray[np.float32]
 
+TILT_UM = 6.0
+"""Most that the distance changes across a tilted pair, µm."""
+
 
 class Pair(NamedTuple):
     """One example.
@@ -32,8 +35,9 @@ class Pair(NamedTuple):
     ----------
     frame, target
         ``(1, H, W)`` ``float32``, out of focus and in focus, in network units.
-    distance_um
-        Distance from focus, µm at the reference optics; NaN where it is not known.
+    focus
+        ``(3,)`` ``float32``, of the light path: distance from focus, µm at the reference optics;
+        side of focus, 1 or 0; spherical aberration, waves (:class:`LightPath`). NaN: not known.
     span
         Range of the target (0.1 to 99.9 %), network units, or that of the frame, which is about 1,
         if larger: what an error is measured against. The frame's, because it may be all noise.
@@ -41,7 +45,7 @@ class Pair(NamedTuple):
 
     frame: NDArray[np.float32]
     target: NDArray[np.float32]
-    distance_um: np.float32
+    focus: NDArray[np.float32]
     span: np.float32
 
 
@@ -53,6 +57,39 @@ def equivalent_um(optics: Optics, defocus_um: float, reference: Optics) -> float
         return sine / math.sqrt(1 - sine**2)
 
     return abs(defocus_um) * slope(optics) / slope(reference)
+
+
+class LightPath(NamedTuple):
+    """How a frame came to be out of focus, as far as it shows.
+
+    A light path whose distance and spherical aberration both have the other sign makes the same
+    picture. So the aberration is stated as negative, as that of the measured instrument is, and
+    the side goes with it.
+
+    Attributes
+    ----------
+    distance_um
+        From focus, unsigned, µm at the reference optics.
+    side
+        1 on the positive side of focus, 0 on the negative one.
+    spherical_waves
+        Never positive.
+    """
+
+    distance_um: float = math.nan
+    side: float = math.nan
+    spherical_waves: float = math.nan
+
+
+IN_FOCUS = LightPath(0.0)
+
+
+def light_path(optics: Optics, defocus_um: float, reference: Optics) -> LightPath:
+    """Describe a light path; the side is not known in focus or without aberration."""
+    waves = optics.spherical_waves
+    sign = -waves * defocus_um
+    side = math.nan if sign == 0 else float(sign > 0)
+    return LightPath(equivalent_um(optics, defocus_um, reference), side, -abs(waves))
 
 
 class SimulatedPairs:
@@ -76,11 +113,11 @@ class SimulatedPairs:
         self.config, self.size, self.seed = config, size, seed
         self._specimens = specimens
         rng = np.random.default_rng([seed, 0])
-        self._psfs = [self._draw_psf(rng) for _ in range(config.psfs)]
-        by_distance = np.argsort([distance for _, distance in self._psfs])
-        self._psfs = [self._psfs[i] for i in by_distance]
+        self._paths = [self._draw_path(rng) for _ in range(config.psfs)]
+        self._psfs = [psf(optics, distance) for optics, distance in self._paths]
 
-    def _draw_psf(self, rng: np.random.Generator) -> tuple[Field, float]:
+    def _draw_path(self, rng: np.random.Generator) -> tuple[Optics, float]:
+        """Draw optics and a distance from focus, µm."""
         c = self.config
         reach = c.defocus_um if rng.random() > c.near_fraction else c.near_um
         distance = rng.uniform(*reach) * rng.choice([-1.0, 1.0])
@@ -92,40 +129,62 @@ class SimulatedPairs:
         optics = c.optics.model_copy(
             update={"na": rng.uniform(*c.na), "spherical_waves": float(np.clip(spherical, -2, 2))}
         )
-        return psf(optics, distance), equivalent_um(optics, distance, c.optics)
+        return optics, float(distance)
 
     def __getitem__(self, number: int) -> Pair:
         """Make pair ``number``."""
         rng = np.random.default_rng([self.seed, 1, number])
         if _happens(rng, self.config.foreign_fraction):
             return self._foreign(rng)
-        kernel, distance = self._choose_psf(rng)
-        margin = kernel.shape[0] // 2 if rng.random() < 0.8 else 8
+        chosen = self._choose_path(rng)
+        reach = 0 if chosen is None else self._psfs[chosen].shape[0] // 2
+        margin = reach if rng.random() < 0.8 else 8
         specimen = self._place_specimen(rng, self.size + 2 * min(margin, 48))
-        blurred = specimen if kernel.shape == (1, 1) else convolve(specimen, kernel)
-        if rng.random() < self.config.tilt_fraction and kernel.shape != (1, 1):
-            blurred, distance = self._tilt(rng, specimen, blurred, distance)
+        blurred, path = specimen, IN_FOCUS
+        if chosen is not None:
+            blurred, path = self._blur(rng, specimen, chosen)
         frame, target = expose(rng, blurred, specimen, self.config)
-        if kernel.shape == (1, 1):  # in focus: to be left alone, its noise included
+        if chosen is None:  # in focus: to be left alone, its noise included
             target = frame
         level = brightness(frame)
         if rng.random() < 0.3:  # a whole frame's brightness is not that of this crop
             level = Brightness(level.offset, level.scale * float(np.exp(rng.normal(0, 0.4))))
         inner = (len(frame) - self.size) // 2
         window = slice(inner, inner + self.size)
-        return finish(frame[window, window], target[window, window], level, distance)
+        return finish(frame[window, window], target[window, window], level, path)
 
     def _foreign(self, rng: np.random.Generator) -> Pair:
         """Make a frame of phase contrast, at any distance from focus, to be left alone."""
         distance = rng.uniform(*self.config.defocus_um) * rng.choice([-1.0, 1.0])
         light = phase_contrast((self.size, self.size), rng, self.config.optics, distance)
         frame, _ = expose(rng, light, light, self.config)
-        return finish(frame, frame, brightness(frame), np.nan)
+        return finish(frame, frame, brightness(frame), LightPath())
 
-    def _choose_psf(self, rng: np.random.Generator) -> tuple[Field, float]:
+    def _choose_path(self, rng: np.random.Generator) -> int | None:
+        """Choose one of the light paths; None: in focus."""
         if rng.random() < self.config.in_focus_fraction:
-            return np.ones((1, 1), np.float32), 0.0
-        return self._psfs[rng.integers(len(self._psfs))]
+            return None
+        return int(rng.integers(len(self._paths)))
+
+    def _blur(
+        self, rng: np.random.Generator, specimen: Field, chosen: int
+    ) -> tuple[Field, LightPath]:
+        """Image a specimen; now and then one side of it lies at another distance, as if tilted."""
+        optics, distance = self._paths[chosen]
+        blurred = convolve(specimen, self._psfs[chosen])
+        path = light_path(optics, distance, self.config.optics)
+        if rng.random() >= self.config.tilt_fraction:
+            return blurred, path
+        other_um = distance + rng.uniform(-TILT_UM, TILT_UM)
+        other = light_path(optics, other_um, self.config.optics)
+        ramp = np.linspace(0, 1, blurred.shape[0], dtype=np.float32)[:, None]
+        mixed = (1 - ramp) * blurred + ramp * convolve(specimen, psf(optics, other_um))
+        middle = LightPath(
+            (path.distance_um + other.distance_um) / 2,
+            path.side if path.side == other.side else math.nan,
+            path.spherical_waves,
+        )
+        return np.asarray(mixed, np.float32), middle
 
     def _place_specimen(self, rng: np.random.Generator, side: int) -> Field:
         """Cut a specimen to ``(side, side)``: scaled, turned, mirrored, now and then inverted."""
@@ -144,17 +203,6 @@ class SimulatedPairs:
         if rng.random() < 0.3:
             field = ndimage.gaussian_filter(field, rng.uniform(0.3, 0.8))
         return np.ascontiguousarray(field, dtype=np.float32)
-
-    def _tilt(
-        self, rng: np.random.Generator, specimen: Field, blurred: Field, distance: float
-    ) -> tuple[Field, float]:
-        """Let one side of the field be at another distance, as on a tilted slide."""
-        place = np.searchsorted([d for _, d in self._psfs], distance)
-        other = int(np.clip(place + rng.integers(-40, 41), 0, len(self._psfs) - 1))
-        kernel, other_distance = self._psfs[other]
-        ramp = np.linspace(0, 1, blurred.shape[0], dtype=np.float32)[:, None]
-        mixed = (1 - ramp) * blurred + ramp * convolve(specimen, kernel)
-        return mixed.astype(np.float32), (distance + other_distance) / 2
 
 
 def _cut(field: Field, rng: np.random.Generator, side: int) -> Field:
@@ -202,7 +250,7 @@ def _happens(rng: np.random.Generator, fraction: float) -> bool:
     return fraction > 0 and rng.random() < fraction
 
 
-def finish(frame: Field, target: Field, level: Brightness, distance: float) -> Pair:
+def finish(frame: Field, target: Field, level: Brightness, path: LightPath) -> Pair:
     """Put a pair into network units."""
     x, y = level.apply(frame), level.apply(target)
     over = x - np.clip(x, -LIMIT, LIMIT)  # goes around the network, as in an engine
@@ -211,6 +259,6 @@ def finish(frame: Field, target: Field, level: Brightness, distance: float) -> P
     return Pair(
         np.ascontiguousarray(x[None]),
         np.ascontiguousarray(y[None]),
-        np.float32(distance),
+        np.array(path, np.float32),
         np.float32(max(high - low, 1.0)),
     )

@@ -30,6 +30,9 @@ VERDICTS = ("in-focus", "refocused", "beyond", "unfamiliar", "unrated")
 LEVELS = 21
 """Points of the curve of risk against coverage."""
 
+SIDES_FROM_UM = 4.0
+"""From so far the sides of focus look different enough to be named."""
+
 INTERVALS = (0.25, 0.5, 0.75, COVERAGE, 0.95, 0.99)
 
 Told = Callable[[int], None]
@@ -99,7 +102,18 @@ def trust_metrics(engine: OpenVinoEngine, judged: Sequence[Judged]) -> dict[str,
         "calibration": [{"stated": p, "found": f} for p, f in calibration.items()],
         "coverage_of_90_percent": calibration.get(COVERAGE),
         "distance_error_um": float(np.mean(misses)) if misses else None,
+        "side_named_rightly": _side_named_rightly(near),
     }
+
+
+def _side_named_rightly(judged: Sequence[Judged]) -> float | None:
+    """Give the fraction of frames whose side is named rightly, where there are sides to speak of.
+
+    The sign of a hard frame's distance is that of an aberration which is negative.
+    """
+    told = [(j.judgement.positive_side, j.hard.distance_um) for j in judged]
+    named = [(p > 0.5) == (d > 0) for p, d in told if p is not None and abs(d) >= SIDES_FROM_UM]
+    return float(np.mean(named)) if named else None
 
 
 def _set(judged: Sequence[Judged]) -> dict[str, Any]:
@@ -218,6 +232,11 @@ def summary(metrics: dict[str, Any]) -> str:
     ]
     if metrics["distance_error_um"] is not None:
         lines.append(f"- distance from focus: {metrics['distance_error_um']:.2f} µm off on average")
+    if metrics["side_named_rightly"] is not None:
+        lines.append(
+            f"- side of focus, from {SIDES_FROM_UM:g} µm on: named rightly for "
+            f"{metrics['side_named_rightly']:.1%} of the frames"
+        )
     if metrics["coverage_of_90_percent"] is not None:
         lines.append(
             f"- pixels within the {COVERAGE:.0%} interval: {metrics['coverage_of_90_percent']:.1%}"

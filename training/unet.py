@@ -16,6 +16,8 @@ from torch.nn import functional as F
 from refocus.training.resnet import ResNet34Encoder
 
 MAX_DISTANCE_UM = 40.0
+MAX_SPHERICAL = 1.2
+"""Waves."""
 
 
 class Refocused(NamedTuple):
@@ -25,9 +27,10 @@ class Refocused(NamedTuple):
     ----------
     pixels
         ``(N, 1, H, W)``, refocused, in the units of the input.
-    distance_um
-        ``(N, 2, H/s, W/s)``: distance from focus, µm at the card's optics, and its standard
-        deviation.
+    focus
+        ``(N, 4, H/s, W/s)``: distance from focus, µm at the card's optics, and its standard
+        deviation; how likely it is to be on the positive side; spherical aberration, waves, which
+        is never positive (:func:`refocus.training.simulate.side_of_focus`).
     error
         ``(N, 1, H/2, W/2)``: scale (Laplace) of the error expected of the pixels.
     features
@@ -35,7 +38,7 @@ class Refocused(NamedTuple):
     """
 
     pixels: Tensor
-    distance_um: Tensor
+    focus: Tensor
     error: Tensor
     features: Tensor
 
@@ -46,8 +49,12 @@ class UNet(Protocol):
     stride: int
     """Height and width must be multiples of it."""
 
-    def __call__(self, frames: Tensor, distance_um: Tensor | None = None) -> Refocused:
-        """Refocus ``(N, 1, H, W)``; ``(N,)`` distances where the acquisition knows them."""
+    def __call__(self, frames: Tensor, known: Tensor | None = None) -> Refocused:
+        """Refocus ``(N, 1, H, W)``.
+
+        ``known`` ``(N, 3)``: distance, µm, side (1 or 0) and spherical aberration, waves, where
+        they are known, or NaN.
+        """
         ...
 
 
@@ -95,44 +102,66 @@ class Upsample(nn.Module):
         return F.pixel_shuffle(self.spread(x), 2)
 
 
-class DistanceHead(nn.Module):
-    """Estimates the distance from focus per tile, and puts it in words for the decoder.
+class FocusHead(nn.Module):
+    """Estimates the light path per tile, and puts it in words for the decoder.
 
     Estimating the blur and undoing it are two things: the decoder is given the distance as
-    Gaussian bumps along the axis, the truth in half of training and the estimate otherwise, so
-    that an acquisition that knows its distance can state it.
+    Gaussian bumps along the axis, on either side of focus as far as that side is likely, and the
+    spherical aberration as bumps, too. In half of training these are the truth, and the estimate
+    otherwise, so that an acquisition that knows its light path can state it. What is told
+    of a tile is the estimates around it, weighted by how sure they are: light paths change slowly
+    across a field, and a tile with little to see knows little.
     """
 
-    bumps = 12
+    around = 7
+    distances, aberrations = 12, 5
+    bumps = 2 * distances + aberrations
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.hidden = convolve(width, 64)
-        self.estimate = nn.Conv2d(64, 2, 1)
-        self.centres: Tensor
-        centres = torch.linspace(0, 36, self.bumps).view(1, -1, 1, 1)
-        self.register_buffer("centres", centres, False)
+        self.estimate = nn.Conv2d(64, 4, 1)
+        self.distance_um: Tensor
+        self.spherical: Tensor
+        centres = torch.linspace(0, 36, self.distances).view(1, -1, 1, 1)
+        self.register_buffer("distance_um", centres, False)
+        centres = torch.linspace(-1, 0, self.aberrations).view(1, -1, 1, 1)
+        self.register_buffer("spherical", centres, False)
 
-    def forward(self, x: Tensor, known_um: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Give the bumps ``(N, 12, H, W)``, and the estimate ``(N, 2, H, W)`` in µm."""
+    def forward(self, x: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Give the bumps ``(N, 29, H, W)``, and the estimate as in :class:`Refocused`."""
         raw = self.estimate(F.relu(self.hidden(x))).float()  # bf16 has two digits
         distance = MAX_DISTANCE_UM * torch.sigmoid(raw[:, :1] - 1.5)
-        sigma = 0.2 + 10 * torch.sigmoid(raw[:, 1:] - 1.5)
-        told = distance.detach()
-        if known_um is not None:  # NaN: not known
-            given = known_um.to(x.dtype).view(-1, 1, 1, 1).expand_as(told)
+        sigma = 0.2 + 10 * torch.sigmoid(raw[:, 1:2] - 1.5)
+        side = torch.sigmoid(raw[:, 2:3])
+        spherical = -MAX_SPHERICAL * torch.sigmoid(raw[:, 3:])
+        told = self._pooled(torch.cat([distance, side, spherical], 1), sigma).detach()
+        if known is not None:  # NaN: not known
+            given = known.to(told.dtype).view(-1, 3, 1, 1).expand_as(told)
             told = torch.where(torch.isnan(given), told, given)
-        bumps = torch.exp(-(((told - self.centres) / 3.5) ** 2))
-        return bumps, torch.cat([distance, sigma], 1)
+        far, side_told, aberration = told[:, :1], told[:, 1:2], told[:, 2:]
+        bumps = torch.exp(-(((far - self.distance_um) / 3.5) ** 2))
+        rings = torch.exp(-(((aberration - self.spherical) / 0.25) ** 2))
+        words = torch.cat([side_told * bumps, (1 - side_told) * bumps, rings], 1)
+        return words, torch.cat([distance, sigma, side, spherical], 1)
+
+    def _pooled(self, estimates: Tensor, sigma: Tensor) -> Tensor:
+        """Average over neighbouring tiles by inverse variance."""
+        weight = sigma**-2
+
+        def mean(x: Tensor) -> Tensor:
+            return F.avg_pool2d(x, self.around, 1, self.around // 2)
+
+        return mean(estimates * weight) / mean(weight)
 
 
 class Told(nn.Module):
-    """Shifts features by what the distance asks for, at any level of a decoder."""
+    """Shifts features by what the light path asks for, at any level of a decoder."""
 
     def __init__(self, width: int, scale: int = 1) -> None:
         super().__init__()
         self.scale = float(scale)
-        self.shift = nn.Conv2d(DistanceHead.bumps, width, 1)
+        self.shift = nn.Conv2d(FocusHead.bumps, width, 1)
         nn.init.zeros_(self.shift.weight)
 
     def forward(self, x: Tensor, bumps: Tensor) -> Tensor:
@@ -178,7 +207,7 @@ class CompactUNet(nn.Module):
         self.encode = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
         self.down = nn.ModuleList(convolve(a, b, stride=2) for a, b in pairwise(widths))
         self.bottom = nn.Sequential(ResidualBlock(widths[-1]), ResidualBlock(widths[-1]))
-        self.distance = DistanceHead(widths[-1])
+        self.focus = FocusHead(widths[-1])
         self.told = Told(widths[-1])
         upward = widths[::-1]
         self.up = nn.ModuleList(Upsample(a, b) for a, b in pairwise(upward))
@@ -187,7 +216,7 @@ class CompactUNet(nn.Module):
         self.decode = nn.ModuleList(ResidualBlock(w) for w in upward[1:])
         self.output = OutputHead(widths[0])
 
-    def forward(self, frames: Tensor, distance_um: Tensor | None = None) -> Refocused:
+    def forward(self, frames: Tensor, known: Tensor | None = None) -> Refocused:
         """Down, across, up; ``frames`` ``(N, 1, H, W)``, H and W multiples of ``stride``."""
         x = F.relu(self.stem(F.pixel_unshuffle(frames, 2)))
         across = []
@@ -196,14 +225,14 @@ class CompactUNet(nn.Module):
             across.append(x)
             x = F.relu(down(x))
         features = self.bottom(x)
-        bumps, distance = self.distance(features, distance_um)
+        bumps, focus = self.focus(features, known)
         x = self.told(features, bumps)
         for up, merge, tell, decode in zip(
             self.up, self.merge, self.tell, self.decode, strict=True
         ):
             x = decode(F.relu(tell(merge(torch.cat([up(x), across.pop()], 1)), bumps)))
         pixels, error = self.output(frames, x)
-        return Refocused(pixels, distance, error, features)
+        return Refocused(pixels, focus, error, features)
 
 
 class DecoderBlock(nn.Module):
@@ -230,7 +259,7 @@ class ResNet34UNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.encoder = ResNet34Encoder()
-        self.distance = DistanceHead(512)
+        self.focus = FocusHead(512)
         self.told = Told(512)
         self.decode = nn.ModuleList(
             DecoderBlock(*widths)
@@ -238,15 +267,15 @@ class ResNet34UNet(nn.Module):
         )
         self.output = OutputHead(64)
 
-    def forward(self, frames: Tensor, distance_um: Tensor | None = None) -> Refocused:
+    def forward(self, frames: Tensor, known: Tensor | None = None) -> Refocused:
         """Down, across, up; ``frames`` ``(N, 1, H, W)``, H and W multiples of ``stride``."""
         *across, deepest = self.encoder(frames)
-        bumps, distance = self.distance(deepest, distance_um)
+        bumps, focus = self.focus(deepest, known)
         x = self.told(deepest, bumps)
         for decode in self.decode:
             x = decode(x, across.pop())
         pixels, error = self.output(frames, x)
-        return Refocused(pixels, distance, error, deepest)
+        return Refocused(pixels, focus, error, deepest)
 
 
 ARCHITECTURES: dict[str, type[CompactUNet] | type[ResNet34UNet]] = {

@@ -34,6 +34,31 @@ def test_focus_is_found_and_followed(start_um: float, drift_um_per_s: float) -> 
     assert max(errors[10:]) < 3.0
 
 
+@pytest.mark.parametrize("upward", [True, False])
+@pytest.mark.parametrize("start_um", [-6.0, 5.0])
+def test_the_side_of_focus_is_understood_after_a_move(start_um: float, upward: bool) -> None:
+    rng = np.random.default_rng(1)
+
+    def follow(belief: FocusBelief, focus: float, sided: bool) -> list[float]:
+        offset, errors = 0.0, []
+        for _ in range(20):
+            errors.append(abs(offset - focus))
+            positive = 0.9 if (offset > focus) == upward else 0.1
+            belief.wander(1.0)
+            distance = abs(abs(offset - focus) + rng.normal(0, 0.5))
+            belief.observe(offset, distance, 0.7, positive if sided else 0.5)
+            offset = belief.best(offset)
+        return errors
+
+    first = FocusBelief(20.0)
+    assert max(follow(first, start_um, True)[4:]) < 2.5
+    assert first.upward > 0.8 if upward else first.upward < 0.2
+
+    # at the next position it goes the right way at once
+    assert max(follow(FocusBelief(20.0, upward=first.upward), 6.0, True)[1:]) < 2.5
+    assert max(follow(FocusBelief(20.0, upward=first.upward), -6.0, True)[1:]) < 2.5
+
+
 def test_a_stage_never_leaves_its_limits() -> None:
     belief, offset = FocusBelief(5.0), 0.0
     for _ in range(30):

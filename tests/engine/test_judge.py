@@ -66,7 +66,7 @@ def seen(side: int = 256) -> NDArray[np.float32]:
 
 def outputs(frame: NDArray[np.float32], distance_um: float, feature: float) -> NetworkOutputs:
     small = tuple(n // 16 for n in frame.shape)
-    told = np.stack([np.full(small, distance_um), np.full(small, 0.5)]).astype(np.float32)
+    told = np.stack([np.full(small, x) for x in (distance_um, 0.5, 0.9, -0.5)]).astype(np.float32)
     error = np.full((1, *(n // 2 for n in frame.shape)), 0.01, np.float32)
     refocused = frame * np.float32(1.1) + np.float32(0.05)
     features = np.full((CHANNELS, *small), feature, np.float32)
@@ -93,6 +93,7 @@ def test_verdicts(distance_um: float, feature: float, verdict: str) -> None:
     assert found.tile_verdicts is not None
     assert (found.tile_verdicts == verdict).all()
     assert found.distance_um == pytest.approx(distance_um)
+    assert found.positive_side == pytest.approx(0.9)
     assert found.taken == (1.0 if verdict == "refocused" else 0.0)
 
 
@@ -197,7 +198,7 @@ def test_the_right_distance_explains_the_captured_frame(distance_um: float) -> N
     assert right < 0.5 * unexplained(abs(distance_um) / 3)
 
 
-@pytest.mark.parametrize("spoiled", ["features", "distance_um", "refocused"])
+@pytest.mark.parametrize("spoiled", ["features", "focus", "refocused"])
 def test_evidence_that_is_not_finite_is_no_reason_to_trust(spoiled: str) -> None:
     frame = seen()
     given = outputs(frame, 8.0, 0.5)

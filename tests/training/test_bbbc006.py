@@ -162,7 +162,7 @@ def test_it_is_trained_on_and_judged_by_its_names(site: Site, tmp_path: Path) ->
     bbbc006.fetch(tmp_path, [1, 5, 16, 32], site.url)
     source = BBBC006Config(folder=tmp_path, planes=[1, 5])
     run = TrainConfig(name="b", training_data="b", size=64, steps=2, bbbc006=source)
-    assert TrainingPairs(run)[1]["distance_um"] in (30, 22)
+    assert TrainingPairs(run)[1]["focus"][0] in (30, 22)
     focused = tmp_path / bbbc006.plane_folder(16)
     samples = folder_samples(tmp_path, focused, folder_per_plane=True, split=run)
     assert len(samples) == 3 * 2

@@ -57,7 +57,7 @@ def test_foreign_pairs_are_to_be_left_alone() -> None:
     pair = pairs[0]
 
     np.testing.assert_array_equal(pair.frame, pair.target)
-    assert np.isnan(pair.distance_um)
+    assert np.isnan(pair.focus).all()
 
 
 def test_defects_stay_and_no_pair_is_beyond_what_a_network_is_shown() -> None:

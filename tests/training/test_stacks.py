@@ -122,7 +122,7 @@ def test_stacks_are_trained_on_and_held_out_by_file(tmp_path: Path) -> None:
     config = TrainConfig(name="s", training_data="s", size=64, steps=2, stacks=[source])
     pair = TrainingPairs(config)[0]
     assert pair["frame"].shape == pair["target"].shape == (1, 64, 64)
-    assert pair["distance_um"] in (4, 8, 12)
+    assert pair["focus"][0] in (4, 8, 12)
 
 
 @pytest.mark.parametrize("shift", [(0, 0), (3, -2), (-1, 5), (0, 12)])

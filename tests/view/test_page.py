@@ -278,7 +278,7 @@ def test_two_fingers_zoom(stream, watching, gradient):
 def test_the_verdict_is_over_the_picture(stream, watching, verdict, words, eventually):
     page = watching
     picture = np.zeros((32, 32), np.uint16)
-    focus = {"distance_um": 7.64, "sigma_um": 0.8}
+    focus = {"distance_um": 7.64, "sigma_um": 0.8, "positive_side": 0.07}
     trust = {"verdict": verdict, "score": 0.987, "share": 0.84}
     tiles = {"side_px": 16, "rows": 2, "columns": 2}
     tiles |= {"distance_um": [7.0, 8.0, 9.0, 6.04], "share_percent": [100, 100, 40, 100]}
@@ -293,15 +293,18 @@ def test_the_verdict_is_over_the_picture(stream, watching, verdict, words, event
         eventually(lambda there=words_there: text(page, "readout").endswith(there))
     badge = page.locator("#verdict")
     assert badge.locator("b").inner_text() == words
-    assert "7.6 ± 0.8 µm" in badge.inner_text()
+    assert "7.6 ± 0.8 µm from focus" in badge.inner_text()
+    assert ("−\u00a0side" in badge.inner_text()) == (verdict != "in-focus")
     assert "score 0.99" in badge.inner_text()
     assert "84 % refocused" in badge.inner_text()
     assert text(page, "label-refocused") == "refocused"
     stream.stats(verdicts={verdict: 1234, "refocused": 1234})
     eventually(lambda: "1,234" in text(page, "verdicts"))
     assert verdict in text(page, "verdicts")
-    stream.frame(picture, picture, trust={"verdict": verdict, "share": 0.0})
+    del focus["positive_side"]
+    stream.frame(picture, picture, trust={"verdict": verdict, "share": 0.0}, focus=focus)
     shows(page, 1)
+    assert "side" not in badge.inner_text()
     assert "score" not in badge.inner_text()
     assert text(page, "label-refocused") == "as captured"  # whatever the header says
     stream.frame(picture, picture + 1, refocused=False)
@@ -361,6 +364,9 @@ def test_contrast_by_hand_and_by_percentile_for_each_channel(stream, watching):
     middle = greys[:, greys.shape[1] // 4]
     lit = middle[middle > 0]
     assert (lit >= 250).mean() == pytest.approx(0.5, abs=0.06)  # 1950 and above are white
+    show("FITC")
+    assert fields() == ["1000", "1950"]  # it stays a while with what was touched
+    page.wait_for_timeout(6000)
     show("FITC")
     assert fields() == ["0.1", "99.9"]
     show("DAPI")

@@ -2,6 +2,8 @@
 
 import { histogram, percentile } from "./contrast.js";
 
+const HELD_MS = 6000; // so long after it was touched the panel stays with its channel
+
 const $ = (id) => document.getElementById(id);
 
 export class ContrastPanel {
@@ -11,25 +13,42 @@ export class ContrastPanel {
     this.name = "";
     this.range = [0, 1];
     this.dragged = null;
+    this.heldUntil = 0;
     this.canvas = $("histogram");
     for (const button of $("contrast-modes").children) {
       button.onclick = () => this.setMode(button.dataset.contrast);
     }
-    for (const id of ["contrast-low", "contrast-high"]) $(id).onchange = () => this.read();
+    for (const id of ["contrast-low", "contrast-high"]) {
+      $(id).onchange = () => this.read();
+      $(id).onkeydown = ({ key }) => key === "Enter" && $(id).blur();
+    }
     $("contrast-same").onchange = (event) => {
       this.contrast.setSame(this.name, event.target.checked);
       this.update();
     };
+    $("contrast-section").addEventListener("pointerdown", () => this.hold());
     this.listenHandles();
   }
 
+  // Stay with this channel, whatever the run shows next.
+  hold() {
+    this.heldUntil = performance.now() + HELD_MS;
+  }
+
+  get held() {
+    const typing = ["contrast-low", "contrast-high"].includes(document.activeElement?.id);
+    return typing || this.dragged !== null || performance.now() < this.heldUntil;
+  }
+
   setMode(mode) {
+    this.hold();
     this.contrast.setMode(this.name, mode);
     this.update();
   }
 
   // Take the numbers that were typed.
   read() {
+    this.hold();
     const [low, high] = ["contrast-low", "contrast-high"].map((id) =>
       Number.parseFloat($(id).value.replace(",", ".")),
     );
@@ -44,7 +63,7 @@ export class ContrastPanel {
   }
 
   select(name) {
-    if (name === this.name) return;
+    if (name === this.name || (this.name && this.held)) return;
     this.name = name;
     $("contrast-channel").textContent = name;
     this.draw(true); // also over what is being typed: it is of another channel

@@ -16,6 +16,13 @@ const VERDICTS = {
 
 const $ = (id) => document.getElementById(id);
 
+// The side of focus is named where it is likely enough to turn a knob by.
+function distanceInWords(focus, verdict) {
+  const far = `${focus.distance_um.toFixed(1)} ± ${focus.sigma_um.toFixed(1)} µm from focus`;
+  const side = focus.positive_side ?? 0.5;
+  return verdict === "in-focus" || Math.abs(side - 0.5) < 0.3 ? far : `${far}, ${side > 0.5 ? "+" : "−"}\u00a0side`;
+}
+
 export class Stage {
   // changed() is called whenever the stage wants to be drawn again.
   constructor(changed) {
@@ -185,9 +192,7 @@ export class Stage {
     const [sign, words] = VERDICTS[verdict];
     badge.dataset.verdict = verdict;
     badge.firstElementChild.textContent = `${sign} ${verdict}`;
-    const far = header.focus
-      ? `${header.focus.distance_um.toFixed(1)} ± ${header.focus.sigma_um.toFixed(1)} µm from focus`
-      : "";
+    const far = header.focus ? distanceInWords(header.focus, verdict) : "";
     const sure = score === null ? "" : `score ${score.toFixed(2)}`;
     const part = share > 0 && share < 1 ? `${Math.round(100 * share)} % refocused` : "";
     badge.lastElementChild.textContent = [far, sure, part].filter(Boolean).join(" · ");
