@@ -17,6 +17,17 @@ from refocus.configs.errors import RefocusError
 
 OVER_BOUND, BAD_INPUT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 130, 141, 143
 
+TRAINING = (
+    "torch",
+    "lightning",
+    "onnxscript",
+    "safetensors",
+    "torchmetrics",
+    "tensorboard",
+    "pooch",
+)
+"""What the extra ``[train]`` installs: a microscope PC does without."""
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 _UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
@@ -85,11 +96,20 @@ def run_command(
         if not isinstance(error.__context__, BrokenPipeError):
             raise
         status = PIPE_CLOSED  # click says 1, which means something else here
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in TRAINING:
+            raise
+        _complain(name, f"needs {error.name}; install the extra: pip install -e '.[train]'")
+        status = BAD_INPUT
     except foreseen as error:
         text, status = _explain(error, name, endings)
         if text:
-            make_console(stderr=True).print(f"{name}: {text}", style="red", markup=False)
+            _complain(name, text)
     return status if isinstance(status, int) else 0
+
+
+def _complain(name: str, text: str) -> None:
+    make_console(stderr=True).print(f"{name}: {text}", style="red", markup=False)
 
 
 def _explain(

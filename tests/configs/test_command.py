@@ -276,3 +276,31 @@ def test_json_of_a_run_and_of_its_watcher_is_all_there_is(tmp_path: Path) -> Non
     ]
     assert headers[-1]["topic"] == "refocus.end"
     assert {header["schema"] for header in headers} == {"refocus/1"}
+
+
+@pytest.mark.parametrize("missing", ["torch", "lightning.pytorch"])
+def test_a_microscope_pc_is_told_what_training_needs(
+    missing: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = command_app("refocus-train")
+
+    @app.command()
+    def fit() -> None:
+        raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+
+    assert run_command(app, "", arguments=[]) == 2
+    told = capsys.readouterr().err
+    assert told.strip() == (
+        f"refocus-train: needs {missing}; install the extra: pip install -e '.[train]'"
+    )
+
+
+def test_a_module_of_ours_that_is_missing_is_our_mistake() -> None:
+    app = command_app("refocus-train")
+
+    @app.command()
+    def fit() -> None:
+        raise ModuleNotFoundError("No module named 'refocus.lost'", name="refocus.lost")
+
+    with pytest.raises(ModuleNotFoundError):
+        run_command(app, "", arguments=[])

@@ -55,7 +55,9 @@ export class Contrast {
     const refocused = sample(frame.refocused);
     const captured = frame.captured ? sample(frame.captured) : null;
     channel.samples = { refocused, captured };
-    channel.full = [0, 2 ** frame.header.bit_depth - 1];
+    const white = 2 ** frame.header.bit_depth - 1;
+    if (white !== channel.full[1]) channel.found = null; // another camera: nothing to settle from
+    channel.full = [0, white];
     this.settle(channel, SETTLE);
   }
 
