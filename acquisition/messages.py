@@ -6,6 +6,7 @@ that a reader does not know are ignored; a change of meaning changes the number 
 """
 
 import json
+import math
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -66,7 +67,7 @@ class Header(BaseModel):
                 "install the same version of refocus-live on both sides"
             )
         try:
-            return cls.model_validate(content)
+            header = cls.model_validate(content)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
@@ -74,6 +75,11 @@ class Header(BaseModel):
                 f"message: {where or 'header'} of {cls.__name__}: {first['msg']}; "
                 "the publisher does not keep to schema refocus/1"
             ) from None
+        for name, value in vars(header).items():  # JSON has no infinity, but 1e999
+            numbers = value.values() if isinstance(value, dict) else (value,)
+            if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
+                raise RefocusError(f"message: {name} of {cls.__name__}: not a finite number")
+        return header
 
 
 class RunHeader(Header):

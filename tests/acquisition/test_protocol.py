@@ -15,6 +15,7 @@ import zmq
 
 from refocus.acquisition import attach, subscribe
 from refocus.acquisition.keys import make_keys
+from refocus.acquisition.messages import StatsHeader
 from refocus.acquisition.publisher import Publisher
 from refocus.acquisition.selection import Selection
 from refocus.acquisition.sink import RunInfo
@@ -223,3 +224,17 @@ def test_pixels_are_little_endian_and_c_ordered(microscope):
         received = [frame.pixels.copy() for frame in subscription]
     assert live.stats.check().published == 3
     np.testing.assert_array_equal(received, [np.invert(pixels) for pixels in raw])
+
+
+@pytest.mark.parametrize("spoiled", ["infinity", "depth"])
+def test_a_header_that_no_page_could_read_is_refused(spoiled):
+    counts = {"p50": 1.0, "p99": 2.0}
+    good = StatsHeader(
+        run="a", next_number=0, frames={}, queued=0, capacity=8, fps=7.0,
+        latency_ms=counts | {"max": 3.0}, engine_ms=counts,
+    ).encode()  # fmt: skip
+    assert StatsHeader.decode(good).fps == 7.0
+
+    bad = good.replace(b"7.0", b"1e999") if spoiled == "infinity" else b"[" * 200_000
+    with pytest.raises(RefocusError, match="message"):
+        StatsHeader.decode(bad)

@@ -10,7 +10,7 @@ from io import BytesIO
 import numpy as np
 import pytest
 import tifffile
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from refocus.configs import RefocusError
@@ -332,3 +332,15 @@ def test_the_socket_says_why_it_cannot_listen():
 )
 def test_what_is_loopback(host, alone):
     assert is_loopback(host) is alone
+
+
+def test_a_tab_whose_sender_fails_is_let_go_to_begin_anew(viewer, monkeypatch, caplog):
+    host, feed = viewer
+    with monkeypatch.context() as broken:
+        broken.setattr(feed, "points", lambda since: 1 / 0)
+        with tab_at(host) as tab, pytest.raises(ConnectionClosedError) as closed:
+            tab.hear("frame")
+    assert closed.value.rcvd.code == 1011
+    assert "a tab could not be served: division by zero" in caplog.text
+    with tab_at(host) as tab:
+        assert tab.hear("hello")

@@ -37,6 +37,11 @@ STORIES = {
     "connected": ([("link", "connected", 1.0)], 9.0, "idle"),
     "wrong keys": ([("link", "refused", 1.0)], 9.0, "refused"),
     "another schema": ([("link", "connected", 1.0), ("fault", "of 9", 2.0)], 2.1, "foreign"),
+    "another schema, that has gone": (
+        [("link", "connected", 1.0), ("fault", "of 9", 2.0), ("link", "connecting", 2.5)],
+        3.6,
+        "nobody",
+    ),
     "ours again": (
         [("link", "connected", 1.0), ("fault", "?", 2.0), ("run", run(), 3.0)],
         3.1,
@@ -80,6 +85,13 @@ def test_phases(story):
         getattr(status, what)(content, now)
     assert status.phase(then) == phase
     assert status.describe(then)["phase"] == phase
+
+
+def test_a_card_of_another_kind_is_no_card():
+    status = Status(0.0)
+    status.run(run(card="x"), 1.0)
+
+    assert status.describe(1.1)["run"]["engine"]["version"] == ""
 
 
 @pytest.mark.parametrize(
