@@ -2,7 +2,7 @@
 
 const RETRY_MS = 1000;
 const PING_MS = 2000;
-const SILENT_MS = 7000; // a server that leaves a ping unanswered for so long is gone
+const SILENT_MS = 30000; // a server silent for so long is gone; a large frame takes its time
 
 // Estimates the difference of two clocks: of the last pings, the fastest one is the one to believe.
 export class Clock {
