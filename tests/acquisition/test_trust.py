@@ -122,7 +122,7 @@ def test_verdicts_are_counted_published_and_written(
     found = json.loads((tmp_path / "refocused.ome.zarr" / "zarr.json").read_text())
     rows = found["attributes"]["ome_writers"]["frame_metadata"]
     assert [r["trust"]["verdict"] for r in rows] == ["refocused", "unfamiliar", "in-focus"] * 2
-    assert rows[0]["focus"] == {"distance_um": 7.5, "sigma_um": 0.8}
+    assert rows[0]["focus"] == {"distance_um": 7.5, "sigma_um": 0.8, "positive_side": None}
 
 
 def test_the_header_says_what_the_judgement_does() -> None:
