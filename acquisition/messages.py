@@ -75,10 +75,15 @@ class Header(BaseModel):
                 f"message: {where or 'header'} of {cls.__name__}: {first['msg']}; "
                 "the publisher does not keep to schema refocus/1"
             ) from None
-        for name, value in vars(header).items():  # JSON has no infinity, but 1e999
+        # JSON has no infinity, but 1e999; not refused in the model, for what a microscope says of
+        # itself must not keep a frame from being published
+        for name, value in vars(header).items():
             numbers = value.values() if isinstance(value, dict) else (value,)
             if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
-                raise RefocusError(f"message: {name} of {cls.__name__}: not a finite number")
+                raise RefocusError(
+                    f"message: {name} of {cls.__name__}: not a finite number; "
+                    "the publisher does not keep to schema refocus/1"
+                )
         return header
 
 

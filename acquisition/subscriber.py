@@ -8,6 +8,7 @@ for frame in subscribe("tcp://127.0.0.1:5555"):
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -33,10 +34,13 @@ from refocus.acquisition.messages import (
 from refocus.acquisition.sharedmemory import MAPPED, SHARED, SharedPixels, SharedReader
 from refocus.configs import RefocusError
 
-HEARTBEAT_MS = 5000
-
 if TYPE_CHECKING:
     from refocus.engine.protocol import Frame
+
+HEARTBEAT_MS = 5000
+"""How often the other end is asked for a sign of life; after six without one it is gone."""
+RENEW_S = 3.0
+"""A watched link that does not come about is made anew so often."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,6 +136,7 @@ class Subscription:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * HEARTBEAT_MS)
         self._link = Link(self._socket) if watch_link else None
+        self._renewed = time.monotonic()
         try:
             if keys is not None:
                 unlock(self._socket, keys)
@@ -220,6 +225,7 @@ class Subscription:
         RefocusError
             What came is not schema ``refocus/1``.
         """
+        self._renew()
         silent_at = time.monotonic() + (timeout or 0.0)
         while True:
             if timeout is not None:
@@ -256,6 +262,17 @@ class Subscription:
                 self._catch_up(end, end.next_number)
                 self.stats = self.end = end
                 return end
+
+    def _renew(self) -> None:
+        """Connect anew where nothing came about: ZeroMQ gives up for good after a bad handshake."""
+        now = time.monotonic()
+        if self._link is None or self._link.state() == "connected":
+            self._renewed = now
+        elif now - self._renewed > RENEW_S:
+            self._renewed = now
+            with suppress(zmq.ZMQError):  # it was given up
+                self._socket.disconnect(self.endpoint)
+            self._socket.connect(self.endpoint)
 
     def _frame(self, data: bytes, parts: list[zmq.Frame]) -> ReceivedFrame:
         header = FrameHeader.decode(data)

@@ -25,6 +25,9 @@ from refocus.view.newest import Selection, Shown
 from refocus.view.snapshot import file_name, snapshot
 from refocus.view.tab import Tab
 
+UNREAD_MS = 60_000
+"""So long a tab may take nothing of what was sent to it."""
+
 
 def build_app(feed: Feed, token: str | None = None) -> ASGIApp:
     """Make the application.
@@ -89,6 +92,8 @@ def listen(host: str, port: int) -> socket.socket:
         listener = socket.socket(family, socket.SOCK_STREAM)
         if sys.platform != "win32":  # there it would share the port with another program
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # lets go of a tab that takes nothing any more
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNREAD_MS)
         try:
             listener.bind(address)
             listener.listen(128)  # whoever comes before the server is ready waits a moment
@@ -127,6 +132,7 @@ class Server(uvicorn.Server):
                 ws="websockets-sansio",
                 ws_max_size=1 << 16,  # what a page sends is short
                 ws_per_message_deflate=False,  # noise of a camera does not compress
+                ws_ping_interval=None,  # a ping waits behind a frame, for long on a slow network
                 lifespan="off",
                 log_level="warning",  # the log of requests would hold the token
                 access_log=False,

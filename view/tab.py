@@ -12,7 +12,7 @@ from collections import deque
 from contextlib import suppress
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refocus.view.feed import Feed
 from refocus.view.newest import Selection, Shown
@@ -66,17 +66,20 @@ class Tab:
                 for task in both:
                     task.cancel()
                 await asyncio.gather(*both, return_exceptions=True)
-        for error in [task.exception() for task in ended if task.exception()]:
+        states = {self._socket.client_state, self._socket.application_state}
+        if states != {WebSocketState.CONNECTED}:  # it was closed, and whatever was raised says so
+            return
+        for error in filter(None, [task.exception() for task in ended]):
             # the page connects again, and begins anew
             logger.error("a tab could not be served: %s", error, exc_info=error)
-            with suppress(RuntimeError):
-                await self._socket.close(1011)
+        with suppress(WebSocketDisconnect):
+            await self._socket.close(1011)
 
     async def _receive(self) -> None:
         try:
             while True:
                 await self._heard(await self._socket.receive_text())
-        except (WebSocketDisconnect, KeyError):  # KeyError: bytes, which no page of ours sends
+        except KeyError:  # bytes, which no page of ours sends
             pass
 
     def _wake(self) -> None:

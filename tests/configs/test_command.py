@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import typer
 
 from refocus.configs import RefocusError
-from refocus.configs.command import command_app, run_command
+from refocus.configs.command import TRAINING, command_app, run_command
 
 BIN = Path(sys.executable).parent
 MODULES = {
@@ -276,6 +277,14 @@ def test_json_of_a_run_and_of_its_watcher_is_all_there_is(tmp_path: Path) -> Non
     ]
     assert headers[-1]["topic"] == "refocus.end"
     assert {header["schema"] for header in headers} == {"refocus/1"}
+
+
+def test_what_training_needs_is_the_extra() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+
+    extra = project["project"]["optional-dependencies"]["train"]
+
+    assert sorted(TRAINING) == sorted(need.partition(">=")[0] for need in extra)
 
 
 @pytest.mark.parametrize("missing", ["torch", "lightning.pytorch"])

@@ -454,6 +454,36 @@ def test_a_server_that_is_ended_and_comes_back(stream, serving, page, gradient):
         shows(page, 0)
 
 
+def test_a_server_that_falls_silent_is_told_and_found_again(stream, viewer, page, gradient):
+    """As one that hangs, or a network that swallows everything and closes nothing."""
+    silent, asked = [], []
+
+    def between(route):
+        server = route.connect_to_server()
+        server.on_message(lambda message: None if silent else route.send(message))
+
+    def answer(route):
+        asked.append(route)
+        if len(asked) < 3:  # slow, not gone
+            route.continue_()
+        else:
+            route.abort()
+
+    page.route_web_socket("**/stream", between)
+    page.goto(f"http://{viewer[0]}/")
+    stream.run()
+    stream.frame(gradient(), gradient())
+    shows(page, 0)
+    page.route("**/icon.svg", answer)
+    silent.append(True)
+    banner(page, "server").wait_for()
+    assert len(asked) == 3
+    silent.clear()
+    banner(page, "server").wait_for(state="detached")
+    stream.frame(gradient(), gradient())
+    shows(page, 1)
+
+
 def test_a_wrong_token_is_refused_and_the_right_one_shows_the_page(stream, serving, page, gradient):
     with serving(stream.endpoint, "right") as (host, _):
         stream.wait_reader()

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import struct
 from collections import defaultdict, deque
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from refocus.configs import RefocusError
+from refocus.view import server
 from refocus.view.guard import is_loopback
 from refocus.view.newest import Selection
 from refocus.view.packet import Acknowledged, Pinged, decode
@@ -344,3 +346,22 @@ def test_a_tab_whose_sender_fails_is_let_go_to_begin_anew(viewer, monkeypatch, c
     assert "a tab could not be served: division by zero" in caplog.text
     with tab_at(host) as tab:
         assert tab.hear("hello")
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux lets go of it so")
+def test_a_tab_that_takes_nothing_any_more_is_let_go(stream, serving, monkeypatch, eventually):
+    monkeypatch.setattr(server, "UNREAD_MS", 1000)
+    frame = np.zeros((2048, 2048), np.uint16)  # more than the buffers of the network hold
+    with serving(stream.endpoint) as (host, feed), socket.socket() as tab:
+        stream.wait_reader()
+        tab.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        name, _, port = host.partition(":")
+        tab.connect((name, int(port)))
+        asked = ["GET /stream HTTP/1.1", f"Host: {host}", "Connection: Upgrade"]
+        asked += ["Upgrade: websocket", "Sec-WebSocket-Version: 13"]
+        asked += ["Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="]
+        tab.sendall("\r\n".join([*asked, "", ""]).encode())
+        eventually(lambda: feed._wakers)
+        stream.run()
+        stream.frame(frame, frame)
+        eventually(lambda: not feed._wakers)

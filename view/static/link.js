@@ -2,7 +2,8 @@
 
 const RETRY_MS = 1000;
 const PING_MS = 2000;
-const SILENT_MS = 30000; // a server silent for so long is gone; a large frame takes its time
+const SILENT_MS = 7000; // a ping unanswered for so long is worth a question by another way
+const GONE_MS = 120000; // and for so long, worth another connection whatever the answer
 
 // Estimates the difference of two clocks: of the last pings, the fastest one is the one to believe.
 export class Clock {
@@ -46,6 +47,7 @@ export class Link {
     this.on = on;
     this.clock = new Clock();
     this.wanted = {};
+    this.asking = false;
     this.connect();
     setInterval(() => this.ping(), PING_MS);
   }
@@ -90,9 +92,21 @@ export class Link {
   ping() {
     if (this.socket.readyState !== WebSocket.OPEN) return;
     const now = performance.now();
-    if (this.pinged !== null && now - this.pinged > SILENT_MS) return this.again();
+    if (this.pinged !== null && now - this.pinged > SILENT_MS) this.ask(now - this.pinged);
     this.pinged ??= now;
     this.send({ type: "ping", sent: now });
+  }
+
+  // Is the server gone, or does a large frame take its time? A slow network answers all the same.
+  async ask(silent) {
+    if (this.asking) return;
+    this.asking = true;
+    const { socket } = this;
+    const options = { cache: "no-store", signal: AbortSignal.timeout(SILENT_MS) };
+    const there = await fetch("icon.svg", options).then(({ ok }) => ok, () => false);
+    this.asking = false;
+    const meanwhile = socket !== this.socket || this.pinged === null;
+    if (!meanwhile && (!there || silent > GONE_MS)) this.again();
   }
 
   acknowledge(serial) {
