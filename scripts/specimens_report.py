@@ -25,7 +25,7 @@ from refocus.training.restore import richardson_lucy
 
 OPTICS = Optics(na=0.52, spherical_waves=-0.4)
 CAMERA = CameraModel(electrons_per_count=1.0)
-DISTANCES_UM = (4.0, 8.0, 16.0, 32.0, -8.0, -32.0)
+DISTANCES_UM = (4.0, 8.0, 16.0, 32.0, -4.0, -8.0, -32.0)
 KINDS = ("nuclei", "filaments", "membranes", "beads", "tissue")
 FIELDS, SIDE = 6, 384
 

@@ -38,11 +38,9 @@ LARGEST_DB = 60.0
 COMPONENTS = 24
 HIDDEN = (32, 16)
 STEPS = 1500
-STEP, STEP_MEASURED = 512, 40
-"""Examples of a step, and how many of them are measured frames where there are any."""
 FALSE_ALARMS = 0.02
 """Fraction of the frames that the network improves which may be left as captured."""
-OF_A_TILE = 0.04
+OF_A_TILE = 0.25
 """Fraction of a frame's score that a tile needs in a frame that is trusted, which speaks for its
 tiles: one of them can be most of what there is to see."""
 NEARLY = 0.9
@@ -262,9 +260,9 @@ def _grid(outputs: NetworkOutputs) -> tuple[int, int]:
 
 def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
     """Learn to tell better from worse, on all examples."""
-    rows, gains, kinds = _rows(examples)
+    rows, gains, _ = _rows(examples)
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
-    scorer = _learn((rows - mean) / scale, gains, kinds, len(examples.frames))
+    scorer = _learn((rows - mean) / scale, gains)
     linear = [m for m in scorer if isinstance(m, nn.Linear)]
     return familiar.model_copy(
         update={
@@ -299,8 +297,7 @@ def _thresholds(examples: Examples, beyond_um: float) -> tuple[float, float, flo
             if not mine.any() or held.all():
                 continue
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
-            kept = int((frames & ~held).sum())
-            scorer = _learn((rows[~held] - mean) / scale, gains[~held], kinds[~held], kept)
+            scorer = _learn((rows[~held] - mean) / scale, gains[~held])
             scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
     improved = gains > IMPROVED_DB
     far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
@@ -325,14 +322,8 @@ def _rows(
     return rows, gains, kinds
 
 
-def _learn(
-    rows: NDArray[np.float32], gains: NDArray[np.float32], kinds: NDArray[np.str_], frames: int
-) -> nn.Sequential:
-    """Fit the small network: no worse, better? What gains or loses most, counts most.
-
-    The first ``frames`` rows are of whole frames, the others of tiles. Both make up half of a step:
-    tiles are many, and it is frames that are believed or not; some of them are measured ones.
-    """
+def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequential:
+    """Fit the small network: no worse, better? What gains or loses most, counts most."""
     widths = (rows.shape[1], *HIDDEN, 2)
     layers: list[nn.Module] = []
     for a, b in pairwise(widths):
@@ -341,24 +332,13 @@ def _learn(
     x = torch.from_numpy(rows).float().clamp(-5, 5)
     over = torch.from_numpy(gains).float()[:, None] - torch.tensor([-WORSE_DB, BETTER_DB])
     so = (over > 0).float()
-    parts = [np.arange(frames), np.arange(frames, len(rows))]
-    amount = torch.zeros_like(over)
-    for part in parts:
-        # those lost are few: both sides count the same
-        share = so[part].mean(0)
-        balance = torch.where(over[part] > 0, 0.5 / (share + 1e-6), 0.5 / (1 - share + 1e-6))
-        amount[part] = over[part].abs().clamp(0.1, 3.0) * balance
-    measured = np.flatnonzero(np.char.startswith(kinds[:frames], MEASURED))
-    drawn = [(parts[1], STEP // 2), (parts[0], STEP // 2)]
-    if measured.size:
-        drawn = [(parts[1], STEP // 2), (parts[0], STEP // 2 - STEP_MEASURED)]
-        drawn.append((measured, STEP_MEASURED))
+    # frames lost are few: both sides count the same
+    balance = torch.where(over > 0, 0.5 / (so.mean(0) + 1e-6), 0.5 / (1 - so.mean(0) + 1e-6))
+    amount = over.abs().clamp(0.1, 3.0) * balance
     optimizer = torch.optim.AdamW(scorer.parameters(), lr=0.01, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
-        picked = torch.cat(
-            [torch.from_numpy(part)[torch.randint(len(part), (n,))] for part, n in drawn]
-        )
+        picked = torch.randint(len(x), (512,))
         loss = F.binary_cross_entropy_with_logits(scorer(x[picked]), so[picked], amount[picked])
         optimizer.zero_grad()
         loss.backward()

@@ -228,7 +228,9 @@ def calibrate(  # noqa: PLR0917
     ] = None,
     specimens: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Sharp images to use as specimens, too."),
+        typer.Option(
+            metavar="DIR", help="Images in focus; the sharpest three tenths are specimens, too."
+        ),
     ] = None,
     measured: Annotated[
         str | None,
@@ -253,7 +255,8 @@ def calibrate(  # noqa: PLR0917
     from refocus.training.specimens import load_specimens
 
     _, card = read_model(model)
-    pictures = load_specimens(SpecimensConfig(folder=specimens)) if specimens else []
+    # the sharpest alone: making more of a soft one is no harm, and would count as some
+    pictures = load_specimens(SpecimensConfig(folder=specimens, sharpest=0.3)) if specimens else []
     named = f" and {len(pictures)} sharp images of {specimens.name}" if specimens else ""
     pairs = training_fields(load_train_config(measured)) if measured else []
     if pairs:

@@ -108,7 +108,7 @@ class FocusHead(nn.Module):
     Estimating the blur and undoing it are two things: the decoder is given the distance as
     Gaussian bumps along the axis, on either side of focus as far as that side is likely, and the
     spherical aberration as bumps, too. In half of training these are the truth, and the estimate
-    otherwise, so that an acquisition that knows its light path can state it. What is told
+    otherwise, so that a light path that is known can be stated. What is told
     of a tile is the estimates around it, weighted by how sure they are: light paths change slowly
     across a field, and a tile with little to see knows little.
     """

@@ -35,7 +35,7 @@ def calibrated(
 
 def test_a_calibrated_model_gives_verdicts(calibrated: Path, frames: list[HardFrame]) -> None:
     engine = OpenVinoEngine(calibrated, precision="f32")
-    judged = judge_all(engine, frames[:24])
+    judged = judge_all(engine, frames)
     engine.close()
 
     assert "unrated" not in {j.judgement.verdict for j in judged}
@@ -43,7 +43,7 @@ def test_a_calibrated_model_gives_verdicts(calibrated: Path, frames: list[HardFr
     # random weights make many frames worse, and that is noticed
     network = np.mean([j.network < j.before - 0.5 for j in judged])
     published = np.mean([j.published < j.before - 0.5 for j in judged])
-    assert network > 0.2
+    assert network > 0.3
     assert published < 0.25 * network
 
 
