@@ -60,7 +60,7 @@ $(VENV)/.napari: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 # On a machine with an NVIDIA GPU: conformance, parity, speed of every engine.
 gpu-report: $(VENV)/.test
-	$(BIN)/python scripts/gpu_report.py
+	$(BIN)/python -m refocus.bench.gpu_report
 
 clean:
 	rm -rf $(VENV) build demo *.egg-info

@@ -4,19 +4,20 @@ Follow a frame by opening ``hook``, ``arrival``, ``queue``, ``worker`` and ``pub
 order. Names are imported when they are first used, so that a subscriber needs no microscope.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from refocus.configs.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from refocus.acquisition.frame import CapturedFrame, FrameResult
     from refocus.acquisition.hook import attach
     from refocus.acquisition.live import Live
-    from refocus.acquisition.pipeline import Pipeline
-    from refocus.acquisition.publisher import Publisher
+    from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+    from refocus.acquisition.pipeline.pipeline import Pipeline
+    from refocus.acquisition.pipeline.sink import RunInfo, Sink
+    from refocus.acquisition.pipeline.stats import Stats
     from refocus.acquisition.selection import Selection
-    from refocus.acquisition.sink import RunInfo, Sink
-    from refocus.acquisition.stats import Stats
-    from refocus.acquisition.subscriber import ReceivedFrame, Subscription, subscribe
+    from refocus.acquisition.sinks.publisher import Publisher
+    from refocus.stream.subscriber import ReceivedFrame, Subscription, subscribe
 
 __all__ = [
     "CapturedFrame",
@@ -34,24 +35,21 @@ __all__ = [
     "subscribe",
 ]
 
-_HOMES = {
-    "CapturedFrame": "frame",
-    "FrameResult": "frame",
-    "Live": "live",
-    "Pipeline": "pipeline",
-    "Publisher": "publisher",
-    "ReceivedFrame": "subscriber",
-    "RunInfo": "sink",
-    "Selection": "selection",
-    "Sink": "sink",
-    "Stats": "stats",
-    "Subscription": "subscriber",
-    "attach": "hook",
-    "subscribe": "subscriber",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(f"refocus.acquisition.{_HOMES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "CapturedFrame": "refocus.acquisition.pipeline.frame",
+        "FrameResult": "refocus.acquisition.pipeline.frame",
+        "Live": "refocus.acquisition.live",
+        "Pipeline": "refocus.acquisition.pipeline.pipeline",
+        "Publisher": "refocus.acquisition.sinks.publisher",
+        "ReceivedFrame": "refocus.stream.subscriber",
+        "RunInfo": "refocus.acquisition.pipeline.sink",
+        "Selection": "refocus.acquisition.selection",
+        "Sink": "refocus.acquisition.pipeline.sink",
+        "Stats": "refocus.acquisition.pipeline.stats",
+        "Subscription": "refocus.stream.subscriber",
+        "attach": "refocus.acquisition.hook",
+        "subscribe": "refocus.stream.subscriber",
+    },
+)

@@ -22,23 +22,23 @@ from typing import TYPE_CHECKING, Any
 
 from pymmcore_plus.mda import RunState
 
-from refocus.acquisition.arrival import MDAArrival, RunContext
 from refocus.acquisition.live import Live
 from refocus.acquisition.live_mode import LiveMode
-from refocus.acquisition.pipeline import Pipeline, Run
-from refocus.acquisition.queue import Task
-from refocus.acquisition.rawdata import RawFrames, RawZarr
-from refocus.acquisition.refocusing import describe_engine
+from refocus.acquisition.pipeline.arrival import MDAArrival, RunContext
+from refocus.acquisition.pipeline.pipeline import Pipeline, Run
+from refocus.acquisition.pipeline.queue import Task
+from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
+from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
-from refocus.acquisition.sink import RunInfo, Sink
 from refocus.engine.protocol import Engine, Frame
+from refocus.engine.refocuser import describe_engine
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
     from useq import MDAEvent, MDASequence
 
-    from refocus.acquisition.publisher import Publisher
+    from refocus.acquisition.sinks.publisher import Publisher
 
 __all__ = ["FIRST", "Hook", "Live", "attach"]
 
@@ -280,7 +280,7 @@ def attach(
 
 
 def _publisher(*args: Any, **settings: Any) -> "Publisher":
-    from refocus.acquisition.publisher import Publisher
+    from refocus.acquisition.sinks.publisher import Publisher
 
     return Publisher(*args, **settings)
 

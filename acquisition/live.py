@@ -5,16 +5,16 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from refocus.acquisition.events import LiveEvents
-from refocus.acquisition.pipeline import Pipeline
-from refocus.acquisition.sink import RunInfo
-from refocus.acquisition.stats import Stats
+from refocus.acquisition.pipeline.events import LiveEvents
+from refocus.acquisition.pipeline.pipeline import Pipeline
+from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.stats import Stats
 from refocus.engine.protocol import Engine
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
-    from refocus.acquisition.publisher import Publisher
+    from refocus.acquisition.sinks.publisher import Publisher
 
 
 class Feed(Protocol):

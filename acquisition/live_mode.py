@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refocus.acquisition.arrival import Described, RunContext
-from refocus.acquisition.frame import CapturedFrame
-from refocus.acquisition.pipeline import Pipeline, Run
-from refocus.acquisition.refocusing import describe_engine
+from refocus.acquisition.pipeline.arrival import Described, RunContext
+from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.pipeline import Pipeline, Run
+from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.signals import connect_direct
-from refocus.acquisition.sink import RunInfo
 from refocus.engine.protocol import Engine, Frame
+from refocus.engine.refocuser import describe_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable

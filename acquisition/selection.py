@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from refocus.acquisition.queue import Task
+from refocus.acquisition.pipeline.queue import Task
 from refocus.configs import RefocusError
 from refocus.engine.protocol import Engine
 
 if TYPE_CHECKING:
     from useq import MDASequence
 
-    from refocus.acquisition.refocusing import OnDistrust, Region
+    from refocus.engine.refocuser import OnDistrust, Region
 
 NONE = "none"
 """Instead of a model: hand the channel on as it was captured."""

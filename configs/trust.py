@@ -2,8 +2,12 @@
 
 import hashlib
 import json
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "unrated"]
+"""What is said of a result; :mod:`refocus.engine.trust.judgement` says when."""
 
 
 class Thresholds(BaseModel):

@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from refocus.engine.judgement import UNRATED, Judgement
 from refocus.engine.protocol import Engine, Frame
+from refocus.engine.trust.judgement import UNRATED, Judgement
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from refocus.engine.examine import examine
-from refocus.engine.judgement import Judgement
 from refocus.engine.protocol import DeviceError, Engine, EngineError, EngineInfo, Frame, log
+from refocus.engine.trust.judgement import Judgement
 
 
 class FallbackEngine:

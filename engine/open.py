@@ -48,7 +48,7 @@ def open_engine(
         return _auto(chosen, device) if name == "auto" else _openers(chosen, device)[name]()
     suffix = Path(name).suffix.lower()
     if suffix in (".plan", ".engine"):
-        from refocus.engine.tensorrt_engine import TensorRtEngine
+        from refocus.engine.tensorrt.engine import TensorRtEngine
 
         return TensorRtEngine.from_plan(Path(name))
     if suffix == ".safetensors":
@@ -75,18 +75,18 @@ def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]
     """Say how each engine is opened; what it needs is imported only then."""
 
     def tensorrt() -> Engine:
-        from refocus.engine.tensorrt_engine import TensorRtEngine
+        from refocus.engine.tensorrt.engine import TensorRtEngine
 
         return TensorRtEngine(model, "tensorrt")
 
     def tensorrt_rtx() -> Engine:
-        from refocus.engine.tensorrt_engine import TensorRtEngine
+        from refocus.engine.tensorrt.engine import TensorRtEngine
 
         return TensorRtEngine(model, "tensorrt-rtx")
 
     def torch() -> Engine:
         try:
-            from refocus.engine.torch_engine import TorchEngine
+            from refocus.engine.torch.engine import TorchEngine
         except ImportError as error:
             raise EngineError(
                 f"PyTorch cannot be imported ({error}); install it: pip install torch"
@@ -95,7 +95,7 @@ def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]
 
     def openvino() -> Engine:
         try:
-            from refocus.engine.openvino_engine import OpenVinoEngine
+            from refocus.engine.openvino import OpenVinoEngine
         except ImportError as error:
             raise EngineError(
                 f"OpenVINO cannot be imported ({error}); install it: pip install openvino"

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from refocus.engine.examine import examine
-from refocus.engine.frames import SMALLEST, check_frame, warm_up_frame
-from refocus.engine.judgement import Judgement
+from refocus.engine.prepare import SMALLEST, check_frame, warm_up_frame
 from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
+from refocus.engine.trust.judgement import Judgement
 
 TOLERANCE = 0.10
 """A model works as it is on pixels that differ by less."""

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.engine.frames import STRIDE, Network
+from refocus.engine.prepare import STRIDE, Network
 
 Outputs = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], ...]]
 """``(H, W)`` network units in; ``(..., H/s, W/s)`` out, each ``s`` a divisor of the stride."""

@@ -13,7 +13,7 @@ import useq
 from pymmcore_plus import CMMCorePlus
 
 from refocus.acquisition import FrameResult, attach
-from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 
 
 class Sharpness:

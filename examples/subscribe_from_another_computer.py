@@ -26,7 +26,7 @@ def demo(frames: int) -> Iterator[str]:
     """Publish the simulated microscope from another process, and give its endpoint."""
     endpoint = f"tcp://127.0.0.1:{PORT}"
     command = [
-        *(sys.executable, "-c", "from refocus.acquisition.cli import main; main()"),
+        *(sys.executable, "-c", "from refocus.acquisition.command.cli import main; main()"),
         *("run", "--demo", "--size", "256", "--frames", str(frames)),
         *("--publish", endpoint, "--wait-subscribers", "1"),
     ]

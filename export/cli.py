@@ -160,8 +160,8 @@ def to_tensorrt(  # noqa: PLR0917
             progress=show,
         )
     if layers is not None:
-        from refocus.engine.tensorrt_build import layers as describe_layers
-        from refocus.engine.tensorrt_build import load_runtime
+        from refocus.engine.tensorrt.build import layers as describe_layers
+        from refocus.engine.tensorrt.build import load_runtime
 
         described = describe_layers(built.path.read_bytes(), load_runtime(runtime.value))
         layers.write_text(json.dumps(described, indent=2), encoding="utf-8")

@@ -17,7 +17,7 @@ from refocus.configs import ModelCard, RefocusError
 from refocus.engine.half_precision import half_precision
 from refocus.engine.model_file import embed_card
 from refocus.export.verify import require_parity
-from refocus.training.checkpoint import load_model
+from refocus.training.network.checkpoint import load_model
 
 OUTPUTS = ("refocused", "focus", "error", "features")
 

@@ -10,8 +10,8 @@ from refocus.configs import ModelCard
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.nvidia import find_gpu
-from refocus.engine.tensorrt_build import Profile, Progress, build_plan, load_runtime
-from refocus.engine.tensorrt_cache import (
+from refocus.engine.tensorrt.build import Profile, Progress, build_plan, load_runtime
+from refocus.engine.tensorrt.cache import (
     Description,
     cache_folder,
     cache_key,

@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
-from refocus.engine.frames import run_network, warm_up_frame
 from refocus.engine.half_precision import precision
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import Difference, compare, passed
+from refocus.engine.prepare import run_network, warm_up_frame
 from refocus.engine.protocol import Engine, EngineInfo, Frame
-from refocus.training.checkpoint import load_model
+from refocus.training.network.checkpoint import load_model
 
 PLANS = (".plan", ".engine")
 
@@ -79,14 +79,14 @@ def open_form(path: Path) -> Engine:
     if suffix == ".onnx":
         model, _ = read_model(path)
         if precision(model) == "fp16":
-            from refocus.engine.torch_engine import TorchEngine
+            from refocus.engine.torch.engine import TorchEngine
 
             return TorchEngine(path, "cpu")
-        from refocus.engine.openvino_engine import OpenVinoEngine
+        from refocus.engine.openvino import OpenVinoEngine
 
         return OpenVinoEngine(path, precision="f32")
     if suffix in PLANS:
-        from refocus.engine.tensorrt_engine import TensorRtEngine
+        from refocus.engine.tensorrt.engine import TensorRtEngine
 
         return TensorRtEngine.from_plan(path)
     raise RefocusError(

@@ -15,7 +15,7 @@ from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = {"../acquisition/schema/refocus-1.json": "refocus-1.json"}
+OUTSIDE = {"../stream/schema/refocus-1.json": "refocus-1.json"}
 """Files that pages link to in the checkout, and their place in the site."""
 HELP = re.compile(r"^<!-- help of (?P<command>[\w-]+) in (?P<module>[\w.]+) -->$", re.MULTILINE)
 EXAMPLE_LINES = re.compile(r"(?:^refocus-.*\n+)+", re.MULTILINE)

@@ -156,9 +156,9 @@ def evaluate(  # noqa: PLR0917
     if vgg not in ("random", "imagenet"):
         raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
     from refocus.configs.presets import load_train_config
-    from refocus.training import evaluate as judge
-    from refocus.training.refocuser import open_refocuser
-    from refocus.training.samples import folder_samples, simulated_samples
+    from refocus.training.judging import evaluate as judge
+    from refocus.training.judging.refocuser import open_refocuser
+    from refocus.training.judging.samples import folder_samples, simulated_samples
 
     judged = open_refocuser(model)
     if frames is not None and reference is not None:
@@ -196,9 +196,14 @@ def evaluate(  # noqa: PLR0917
 def _evaluate_trust(
     model: Path, phase: Path | None, per_set: int, output: Path | None, *, as_json: bool
 ) -> None:
-    from refocus.engine.openvino_engine import OpenVinoEngine
-    from refocus.training.hard_sets import judging_frames
-    from refocus.training.trust_report import judge_all, markdown, trust_metrics, write_trust
+    from refocus.engine.openvino import OpenVinoEngine
+    from refocus.training.judging.hard_sets import judging_frames
+    from refocus.training.judging.trust_report import (
+        judge_all,
+        markdown,
+        trust_metrics,
+        write_trust,
+    )
 
     engine = OpenVinoEngine(model, precision="f32")
     card = engine.info.card
@@ -249,10 +254,10 @@ def calibrate(  # noqa: PLR0917
     from refocus.configs.presets import load_train_config
     from refocus.configs.training import SpecimensConfig
     from refocus.engine.model_file import read_model
-    from refocus.training.calibrate import calibrate as run_calibrate
-    from refocus.training.data import training_fields
-    from refocus.training.hard_sets import calibration_frames, measured_frames
-    from refocus.training.specimens import load_specimens
+    from refocus.training.judging.calibrate import calibrate as run_calibrate
+    from refocus.training.judging.hard_sets import calibration_frames, measured_frames
+    from refocus.training.pairs.data import training_fields
+    from refocus.training.pairs.pool import load_specimens
 
     _, card = read_model(model)
     # the sharpest alone: making more of a soft one is no harm, and would count as some
@@ -302,8 +307,8 @@ def measure(  # noqa: PLR0917
     """Measure the distance and the spherical aberration that pairs were taken with."""
     from refocus.configs import Optics
     from refocus.optics.images import list_images
-    from refocus.training.measure import measure_optics
-    from refocus.training.measured import read_pair
+    from refocus.training.pairs.measure import measure_optics
+    from refocus.training.pairs.measured import read_pair
 
     optics = Optics(na=na, pixel_size_um=pixel_size_um, emission_um=emission_um)
     table = Table(title=f"NA {na:g}, {pixel_size_um:g} µm per pixel", title_justify="left")
@@ -339,7 +344,7 @@ def fetch(
     """Download a public data set; run it again to go on after a break."""
     if dataset.lower() != "bbbc006":
         raise RefocusError(f"{dataset}: is not known; allowed: bbbc006")
-    from refocus.training import bbbc006
+    from refocus.training.pairs import bbbc006
 
     try:
         numbers = [int(number) for number in z.split(",")]

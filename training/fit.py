@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader, Subset
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.training import TrainConfig
-from refocus.training.bbbc006 import STEP_UM
-from refocus.training.checkpoint import SafeCheckpointIO, build, load_weights, save_model
-from refocus.training.data import TrainingPairs
-from refocus.training.losses import ImageLoss, error_loss, focus_loss
+from refocus.training.network.checkpoint import SafeCheckpointIO, build, load_weights, save_model
+from refocus.training.network.losses import ImageLoss, error_loss, focus_loss
+from refocus.training.network.resnet import load_imagenet
+from refocus.training.network.unet import ResNet34UNet
+from refocus.training.pairs.bbbc006 import STEP_UM
+from refocus.training.pairs.data import TrainingPairs
 from refocus.training.pictures import Pictures
-from refocus.training.resnet import load_imagenet
-from refocus.training.unet import ResNet34UNet
 
 RUN, CONFIG = "run", "config.json"
 FROZEN_FROM = 0.67

@@ -4,7 +4,7 @@ import ipaddress
 import re
 from datetime import datetime
 
-from refocus.acquisition.messages import FrameHeader
+from refocus.stream.messages import FrameHeader
 
 FORGET_S = 60.0
 """For how long the fastest journey is remembered; clocks drift."""

@@ -68,14 +68,14 @@ def view(  # noqa: PLR0917
     if engine and not demo:
         raise RefocusError("--engine is for --demo; what refocuses a run is chosen there")
     try:
-        from refocus.view.server import Server, build_app, listen
+        from refocus.view.page.server import Server, build_app, listen
     except ImportError as error:
         raise RefocusError(
             f"{error.name} is not installed; install the viewer: pip install 'refocus-live[view]'"
         ) from None
     from refocus.view.demo import Demo
-    from refocus.view.feed import Feed
-    from refocus.view.guard import is_loopback, make_token
+    from refocus.view.listener import Feed
+    from refocus.view.page.guard import is_loopback, make_token
 
     listener = listen(host, port)
     token = None if is_loopback(host) else make_token()
@@ -123,7 +123,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    from refocus.acquisition.interrupt import Stopped
+    from refocus.configs.interrupt import Stopped
     from refocus.view.demo import log_to_terminal
 
     log_to_terminal()
@@ -134,6 +134,6 @@ def _main() -> int:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    from refocus.acquisition.interrupt import Stopped
+    from refocus.configs.interrupt import Stopped
 
     raise Stopped

@@ -78,9 +78,9 @@ def demo_sequence(field_um: float) -> useq.MDASequence:
 
 def acquire(endpoint: str, engine: str, over: threading.Event) -> None:
     """Acquire run after run until ``over`` is set."""
+    from refocus.acquisition.command.sources import open_source
     from refocus.acquisition.hook import attach
-    from refocus.acquisition.sources import open_source
-    from refocus.configs.live import LiveConfig
+    from refocus.configs.live_config import LiveConfig
 
     config = LiveConfig(demo=True, fps=FPS)
     with open_source(config) as source:

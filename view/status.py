@@ -5,9 +5,9 @@ import time
 from collections import deque
 from typing import Any, Literal
 
-from refocus.acquisition.link import LinkState
-from refocus.acquisition.messages import EndHeader, RunHeader, StatsHeader
-from refocus.view.newest import Shown
+from refocus.stream.link import LinkState
+from refocus.stream.messages import EndHeader, RunHeader, StatsHeader
+from refocus.view.places import Shown
 
 SILENCE_S = 3.0
 """Something comes every second during a run; this much silence is a stream that is lost."""
@@ -27,7 +27,7 @@ class Status:
     ``connecting → nobody ⇄ idle → running ⇄ lost``, ``running → ended``; ``refused`` is a publisher
     that wants other keys, ``foreign`` one that speaks another schema.
 
-    Not thread-safe: :class:`~refocus.view.feed.Feed` holds a lock.
+    Not thread-safe: :class:`~refocus.view.listener.Feed` holds a lock.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from refocus.acquisition import attach
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 
-from .conftest import Keep
+from ..conftest import Keep
 
 ANY = "tcp://127.0.0.1:*"
 

@@ -17,7 +17,7 @@ MICROSCOPE = {"pymmcore_plus", "pymmcore", "useq", "ome_writers", "tensorstore"}
         ("from refocus.acquisition import subscribe", HEAVY | MICROSCOPE),
         ("import refocus.view", HEAVY | MICROSCOPE),
         ("import refocus.engine", HEAVY),
-        ("import refocus.acquisition.cli", HEAVY | MICROSCOPE),
+        ("import refocus.acquisition.command.cli", HEAVY | MICROSCOPE),
         ("import refocus.training.cli, refocus.export.cli", HEAVY),
     ],
 )

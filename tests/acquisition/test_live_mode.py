@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from refocus.acquisition import attach
-from refocus.acquisition.arrival import RunContext
-from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
+from refocus.acquisition.pipeline.arrival import RunContext
 from refocus.engine.fake import FakeEngine
 
-from .conftest import loops
+from ..conftest import loops
 
 
 def until(condition, seconds=20.0):

@@ -8,15 +8,15 @@ import useq
 from pydantic import ValidationError
 
 from refocus.acquisition import attach
-from refocus.acquisition.queue import Task
-from refocus.acquisition.recorder import Recorder
+from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import ModelCard, Optics, RefocusError
-from refocus.configs.live import LiveConfig
+from refocus.configs.live_config import LiveConfig
 from refocus.engine import EngineInfo
 from refocus.engine.fake import FakeEngine
 
-from .conftest import Gated, loops, zarr_arrays
+from ..conftest import Gated, loops, zarr_arrays
 
 CHANNELS = ["DAPI", "BF"]
 STACK = {"range": 4, "step": 2}

@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from refocus.acquisition import attach, subscribe
-from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.engine.fake import FakeEngine
 
-from .conftest import loops
+from ..conftest import loops
 
 SECONDS = float(os.environ.get("REFOCUS_SOAK_SECONDS", "600"))
 

@@ -10,20 +10,21 @@ import pytest
 from useq import MDASequence
 
 from refocus.acquisition import Selection, attach
-from refocus.acquisition.frame import CapturedFrame, FrameResult
-from refocus.acquisition.messages import FrameHeader, frame_header, tiles_of
-from refocus.acquisition.recorder import Recorder
-from refocus.acquisition.refocusing import Refocuser
-from refocus.acquisition.simulated import SimulatedMicroscope
+from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
+from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.sinks.headers import frame_header, tiles_of
+from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import Optics, RefocusError
 from refocus.engine.fake import FakeEngine
-from refocus.engine.judgement import Judgement, Verdict
 from refocus.engine.model_file import default_model
-from refocus.engine.openvino_engine import OpenVinoEngine
+from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import Frame
+from refocus.engine.refocuser import Refocuser
+from refocus.engine.trust.judgement import Judgement, Verdict
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
+from refocus.stream.messages import FrameHeader
 
 
 class Doubtful(FakeEngine):

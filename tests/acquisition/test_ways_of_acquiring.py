@@ -9,10 +9,10 @@ import useq
 from pymmcore_plus.mda import MDAEngine, SkipEvent
 
 from refocus.acquisition import attach
-from refocus.acquisition.recorder import Recorder
+from refocus.acquisition.sinks.recorder import Recorder
 from refocus.engine.fake import FakeEngine
 
-from .conftest import loops, zarr_arrays
+from ..conftest import loops, zarr_arrays
 
 STOP = object()
 

@@ -19,8 +19,8 @@ from refocus.configs.command import TRAINING, command_app, run_command
 
 BIN = Path(sys.executable).parent
 MODULES = {
-    "refocus-live": "refocus.acquisition.cli",
-    "refocus-bench": "refocus.acquisition.bench",
+    "refocus-live": "refocus.acquisition.command.cli",
+    "refocus-bench": "refocus.bench.cli",
     "refocus-train": "refocus.training.cli",
     "refocus-export": "refocus.export.cli",
 }
@@ -234,8 +234,8 @@ def test_windows_paths_are_taken_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    from refocus.acquisition import cli
-    from refocus.acquisition import run as running
+    from refocus.acquisition.command import cli
+    from refocus.acquisition.command import session as running
 
     if isinstance(expected, str):
         assert run_command(cli.app, "", arguments=["run", *arguments]) == 2

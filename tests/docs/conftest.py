@@ -79,7 +79,7 @@ def _write_sequences(folder: Path) -> None:
 def _write_scan(path: Path) -> None:
     import useq
 
-    from refocus.acquisition.simulated import SimulatedMicroscope
+    from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 
     with SimulatedMicroscope(frame_shape=(64, 64), z_um=8.0) as microscope:
         plan = {"interval": 0, "loops": 2}

@@ -35,8 +35,8 @@ SHORTER = {
     r"refocus-live run --demo\b(?!.*--size)": " --size 64",
     r"refocus-live run --demo\b(?!.*--frames)": " --frames 3",
     r"refocus-train fit --config (?!.*--max-steps)": " --max-steps 2 --workers 0",
-    r"python scripts/specimens_report.py": " --fields 1 --side 64",
-    r"python scripts/limits_pictures.py": " --only near",
+    r"python -m refocus.bench.specimens_report": " --fields 1 --side 64",
+    r"python -m refocus.bench.limits_pictures": " --only near",
     r"benchmark_app": " -t 1",
 }
 """What is added to a command so that it takes seconds."""
@@ -60,7 +60,7 @@ def parses(words: list[str]) -> None:
     """The command understands every word; it is not carried out."""
     modules = {
         "refocus-train": "refocus.training.cli",
-        "refocus-bench": "refocus.acquisition.bench",
+        "refocus-bench": "refocus.bench.cli",
         "refocus-export": "refocus.export.cli",
     }
     command: Any = typer.main.get_command(import_module(modules[words[0]]).app)
@@ -71,8 +71,9 @@ def parses(words: list[str]) -> None:
 
 
 def is_there(words: list[str]) -> None:
-    """The script exists, and is Python."""
-    script = ROOT / words[1]
+    """The module exists, and is Python."""
+    script = ROOT / "/".join(words[2].split(".")[1:])
+    script = script.with_suffix(".py")
     compile(script.read_text(encoding="utf-8"), script, "exec")
 
 
@@ -82,14 +83,14 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"pip install ": (installs_what_there_is, "needs the network"),
     r"python -m pytest": (lambda _: None, "this is it"),
     r"refocus-train fetch ": (parses, "needs the network"),
-    r"refocus-bench --(quick|json)": (parses, "takes minutes; tests/acquisition/test_bench.py"),
+    r"refocus-bench --(quick|json)": (parses, "takes minutes; tests/bench/test_bench.py"),
     r"refocus-train (calibrate|evaluate .*--trust)": (parses, "minutes; test_calibrate.py"),
-    r"python scripts/trust_time.py": (is_there, "a benchmark"),
+    r"python -m refocus.bench.trust_time": (is_there, "a benchmark"),
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
     r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
     r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
-    r"python scripts/view_": (is_there, "needs a browser; tests/view runs it shorter"),
-    r"python scripts/napari_picture.py": (is_there, "needs napari and a display"),
+    r"python -m refocus.bench.view_": (is_there, "needs a browser; tests/view runs it shorter"),
+    r"python -m refocus.bench.napari_picture": (is_there, "needs napari and a display"),
     r"python examples/": (is_there, "tests/examples runs them all"),
 }
 """What cannot run here: what is done instead, and why."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from refocus.acquisition.subscriber import subscribe
+from refocus.stream.subscriber import subscribe
 
 from .conftest import (
     PATIENCE,

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from refocus.acquisition.subscriber import ReceivedFrame, Subscription
+from refocus.stream.subscriber import ReceivedFrame, Subscription
 
 from .conftest import (
     PATIENCE,

@@ -12,10 +12,10 @@ from refocus.engine import Engine, EngineError, open_engine
 from refocus.engine.examine import examine
 from refocus.engine.model_file import default_model
 from refocus.engine.nvidia import find_gpu
-from refocus.engine.openvino_engine import OpenVinoEngine
+from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.overlap import refocus_stream
 from refocus.engine.parity import adversarial_frames, compare
-from refocus.engine.stream import refocus_stream
-from refocus.engine.torch_engine import TorchEngine
+from refocus.engine.torch.engine import TorchEngine
 from refocus.export.verify import CheckpointEngine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus

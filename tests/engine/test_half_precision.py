@@ -46,7 +46,7 @@ def test_sixteen_bits_of_the_camera_survive(half_model_file: Path) -> None:
     """Pixels that the network leaves alone come back to the last bit."""
     import torch
 
-    from refocus.engine.torch_graph import TorchGraph
+    from refocus.engine.torch.graph import TorchGraph
 
     model = onnx.load(half_model_file)
     for tensor in model.graph.initializer:

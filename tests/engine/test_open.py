@@ -94,7 +94,7 @@ def test_auto_with_a_gpu_that_nothing_can_use(
     gpu = Gpu("NVIDIA Test", "8.9", "12.8", 1 << 30)
     for module in ("open", "tensorrt_engine"):
         monkeypatch.setattr(f"refocus.engine.{module}.find_gpu", lambda: gpu, raising=False)
-    monkeypatch.setattr("refocus.engine.tensorrt_engine.load_runtime", lambda _: absent())
+    monkeypatch.setattr("refocus.engine.tensorrt.engine.load_runtime", lambda _: absent())
     with caplog.at_level(logging.INFO, "refocus.engine"):
         engine = open_engine("auto", model_file)
     assert engine.info.name == "openvino"

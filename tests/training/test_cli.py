@@ -11,7 +11,7 @@ from PIL import Image
 from refocus.configs import RefocusError
 from refocus.configs.presets import load_train_config, preset_files
 from refocus.export.to_onnx import onnx_from_checkpoint
-from refocus.training.refocuser import open_refocuser
+from refocus.training.judging.refocuser import open_refocuser
 
 Command = Callable[..., int]
 

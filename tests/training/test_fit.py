@@ -17,9 +17,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from refocus.configs import RefocusError
 from refocus.configs.training import TrainConfig
 from refocus.training import fit as fit_module
-from refocus.training.checkpoint import build, load_model
-from refocus.training.data import TrainingPairs
 from refocus.training.fit import fit
+from refocus.training.network.checkpoint import build, load_model
+from refocus.training.pairs.data import TrainingPairs
 
 Small = Callable[..., TrainConfig]
 

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import zmq
 
-from refocus.acquisition import messages
-from refocus.view.feed import Feed
-from refocus.view.server import Server, build_app, listen
+from refocus.stream import messages
+from refocus.view.listener import Feed
+from refocus.view.page.server import Server, build_app, listen
 
 PATIENCE = 30.0
 ENGINE = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from websockets.sync.client import connect
 
-from refocus.view.newest import KEPT_BYTES
+from refocus.view.places import KEPT_BYTES
 
 COMMAND = str(Path(sys.executable).parent / "refocus-view")
 PATIENCE = 120.0

@@ -1,6 +1,6 @@
 import pytest
 
-from refocus.acquisition.messages import EndHeader, RunHeader, StatsHeader
+from refocus.stream.messages import EndHeader, RunHeader, StatsHeader
 from refocus.view.status import POINTS, Status
 
 ENGINE = {"name": "tensorrt", "device": "GPU", "sha256": "ab", "model": "m", "card": None}

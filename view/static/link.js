@@ -25,7 +25,7 @@ export class Clock {
   }
 }
 
-// A frame's message: see view/packet.py.
+// A frame's message: see view/page/packet.py.
 export function decodeFrame(buffer) {
   const length = new DataView(buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));

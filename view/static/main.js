@@ -218,4 +218,4 @@ tell();
 contrastPanel.draw();
 document.documentElement.dataset.painter = stage.withWebGl ? "webgl" : "canvas";
 performance.mark("ready");
-window.refocusView = { figures, drawn }; // for scripts/view_bench.py and the tests
+window.refocusView = { figures, drawn }; // for bench/view_bench.py and the tests

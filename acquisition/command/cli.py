@@ -1,0 +1,376 @@
+"""The command ``refocus-live``: reading options, showing progress, printing results."""
+
+import json
+import signal
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from refocus.configs import RefocusError
+from refocus.configs.command import (
+    TERMINATED,
+    JsonOption,
+    command_app,
+    examples,
+    make_console,
+    run_command,
+)
+
+if TYPE_CHECKING:
+    from refocus.engine.refocuser import OnDistrust
+    from refocus.recorded.process import Processed
+
+app = command_app(
+    "refocus-live", "Refocus microscope frames live, as they are captured.", no_args_is_help=True
+)
+out, err = make_console(), make_console(stderr=True)
+
+RUN_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-live run --demo --report demo/report.json
+
+refocus-live run --replay out_of_focus/ --reference in_focus/ --report r.json
+
+refocus-live run --mm-config MMConfig.cfg --sequence timelapse.yaml --save run1/
+
+refocus-live run --demo --frames 1000 --fps 20 --publish tcp://127.0.0.1:5556 --wait-subscribers 1
+"""
+KEYS_EXAMPLES = examples("refocus-live keys keys/", "refocus-live keys keys/ --reader tablet")
+WATCH_EXAMPLES = examples(
+    "refocus-live watch tcp://127.0.0.1:5556",
+    "refocus-live watch tcp://127.0.0.1:5556 --runs 0 --json",
+)
+PROCESS_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-live process raw.ome.zarr refocused.ome.zarr
+
+refocus-live process scan.ome.tiff refocused.ome.tiff
+
+refocus-live process images/ refocused/
+"""
+
+EngineOption = Annotated[
+    str | None,
+    typer.Option(help="[b]auto[/b], [b]openvino[/b], or the path of an ONNX model."),
+]
+
+OnDistrustOption = Annotated[
+    str | None,
+    typer.Option(
+        help="What is published where a result is not trusted: [b]captured[/b] or [b]refocused[/b]."
+    ),
+]
+
+
+@app.command(epilog=RUN_EXAMPLES)
+def run(  # noqa: PLR0917
+    demo: Annotated[
+        bool | None, typer.Option("--demo", help="Acquire with the simulated microscope.")
+    ] = None,
+    replay: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Feed a folder of images through a camera, in order."),
+    ] = None,
+    mm_config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Acquire with this Micro-Manager hardware."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="In-focus partners of the replay, same file names."),
+    ] = None,
+    specimen: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="In-focus images for the demo; else nuclei."),
+    ] = None,
+    sequence: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The useq sequence to acquire, YAML or JSON."),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(metavar="N", help="How many frames (40, or the whole replay).")
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="F",
+            help="Rate of the simulated or replaying camera. Without it, the camera waits "
+            "for room in the queue, and nothing is dropped.",
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="PX", help="Side of the demo's frame (512).")
+    ] = None,
+    defocus: Annotated[
+        float | None, typer.Option(metavar="UM", help="Mean distance from focus in the demo (10).")
+    ] = None,
+    drift: Annotated[
+        float | None, typer.Option(metavar="UM", help="Focus drift of the demo, µm per minute (0).")
+    ] = None,
+    exposure: Annotated[float | None, typer.Option(metavar="MS", help="Exposure.")] = None,
+    engine: EngineOption = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="When the queue is full: [b]newest[/b] gives the oldest frame up, [b]every[/b] "
+            "comes back to it later (needs --save)."
+        ),
+    ] = None,
+    queue: Annotated[
+        int | None, typer.Option(metavar="N", help="Frames that may wait for the engine (8).")
+    ] = None,
+    refocus_z: Annotated[
+        bool | None, typer.Option("--refocus-z", help="Refocus the planes of z-stacks, too.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=MODEL",
+            help="Refocus this channel with this model (a name, a path, [b]auto[/b] or "
+            "[b]none[/b]), and no channel that is not named. Repeat it for each.",
+        ),
+    ] = None,
+    every_nth: Annotated[
+        int | None, typer.Option(metavar="N", help="Refocus one frame of N (1).")
+    ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
+    ] = None,
+    on_distrust: OnDistrustOption = None,
+    act: Annotated[
+        bool | None,
+        typer.Option("--act", help="Move the focus stage to where focus is judged to be."),
+    ] = None,
+    act_limit_um: Annotated[
+        float | None,
+        typer.Option(metavar="UM", help="How far from its plan, with --act (10)."),
+    ] = None,
+    publish: Annotated[
+        str | None,
+        typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),
+    ] = None,
+    publish_raw: Annotated[
+        bool | None,
+        typer.Option("--publish-raw", help="Send the captured pixels, too, as a viewer wants."),
+    ] = None,
+    insecure: Annotated[
+        bool | None,
+        typer.Option("--insecure", help="Allow an endpoint that other hosts can reach."),
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="The publisher's keys: only readers with one can read."),
+    ] = None,
+    shared_memory: Annotated[
+        bool | None,
+        typer.Option(
+            "--shared-memory", help="Offer readers on this host the pixels in shared memory, too."
+        ),
+    ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Let Prometheus read the counts there."),
+    ] = None,
+    wait_subscribers: Annotated[
+        int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
+    ] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Save raw.ome.zarr and refocused.ome.zarr in here."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the figures as JSON, and a picture beside it."),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="YAML file of these options; those given here win."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Acquire, and refocus every frame as it is captured."""
+    options = {key: value for key, value in locals().items() if value is not None}
+    options.pop("config", None)
+    options.pop("as_json")
+    options |= _selection(options)
+    from refocus.configs.live_config import load_live_config
+
+    settings = load_live_config(config, options)
+    from refocus.acquisition.command.report import report_table
+    from refocus.acquisition.command.session import run as run_live
+    from refocus.acquisition.command.terminal import Terminal, progress_bar
+
+    with progress_bar(err) as bar:
+        outcome = run_live(settings, Terminal(bar, err))
+    if as_json:
+        print(json.dumps(outcome.report, indent=2))
+        return
+    out.print(report_table(outcome.report))
+    for path in outcome.files:
+        out.print(f"[dim]wrote[/dim]  {path}")
+
+
+def _selection(options: dict[str, Any]) -> dict[str, Any]:
+    """Read the options that a configuration file has as lists and mappings."""
+    found: dict[str, Any] = {}
+    if channels := options.pop("channel", None):
+        pairs = [text.partition("=") for text in channels]
+        for name, _, model in pairs:
+            if not name or not model:
+                raise RefocusError(f"--channel {name}: write NAME=MODEL, such as DAPI=auto")
+        found["channels"] = {name: model for name, _, model in pairs}
+    if text := options.pop("region", None):
+        try:
+            found["region"] = [int(number) for number in text.split(",")]
+        except ValueError:
+            raise RefocusError(f"--region {text}: write X,Y,WIDTH,HEIGHT in pixels") from None
+    return found
+
+
+@app.command(epilog=KEYS_EXAMPLES)
+def keys(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to put them.")],
+    reader: Annotated[
+        str, typer.Option(metavar="NAME", help="Whom they are for; run it again for another.")
+    ] = "reader",
+) -> None:
+    """Make the keys with which frames are published beyond this host."""
+    from refocus.stream.keys import make_keys
+
+    ours, theirs = make_keys(folder, reader)
+    out.print(f"publish with   --keys {ours}")
+    out.print(f"read with      --keys {theirs}   (take that folder to the reader; keep it safe)")
+
+
+@app.command(epilog=WATCH_EXAMPLES)
+def watch(  # noqa: PLR0917
+    endpoint: Annotated[str, typer.Argument(help="Where frames are published.")],
+    runs: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Stop after N runs; 0 never stops.")
+    ] = 1,
+    timeout: Annotated[
+        float | None, typer.Option(metavar="S", min=0.1, help="Give up after S seconds of silence.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The reader's folder of keys.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print every header, a line of JSON each, for scripts.")
+    ] = False,
+    shared_memory: Annotated[
+        bool,
+        typer.Option(
+            "--shared-memory", help="Take the pixels from memory that a run on this host shares."
+        ),
+    ] = False,
+) -> None:
+    """Print the frames that a run publishes, and the gaps between them."""
+    from refocus.acquisition.command.terminal import describe, describe_json
+    from refocus.stream.subscriber import subscribe
+
+    with subscribe(
+        endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
+    ) as subscription:
+        if err.is_terminal:
+            err.print(f"[dim]listening on {endpoint}[/dim]")
+        announced = ""
+        for message in subscription.messages():
+            line = describe_json(message) if as_json else describe(message)
+            if line and line != announced:  # runs are announced again and again
+                print(line, flush=True)
+            announced = line if line.startswith("run") else announced
+
+
+@app.command(epilog=PROCESS_EXAMPLES)
+def process(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
+    ],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
+    engine: EngineOption = None,
+    on_distrust: OnDistrustOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Refocus data that already exist: same format, axes, metadata and names."""
+    from refocus.acquisition.command.terminal import progress_bar
+    from refocus.engine import open_engine
+    from refocus.recorded.process import count_planes
+    from refocus.recorded.process import process as process_data
+
+    distrust = on_distrust or "captured"
+    if distrust not in ("captured", "refocused"):
+        raise RefocusError(f"--on-distrust {distrust}: allowed are captured and refocused")
+    total = count_planes(source)
+    opened = open_engine(engine or "auto")
+    begun = time.monotonic()
+    try:
+        with progress_bar(err) as bar:
+            task = bar.add_task("refocusing", total=total, figures="")
+
+            def show(done: "Processed") -> None:
+                seconds = max(time.monotonic() - begun, 1e-3)
+                rate = (done.refocused + done.failed) / seconds
+                failed = f"  {done.failed} failed" if done.failed else ""
+                figures = f"{rate:.1f} planes/s{failed}"
+                bar.update(task, completed=done.refocused + done.failed, figures=figures)
+
+            done = process_data(
+                source, target, opened, on_plane=show, on_distrust=cast("OnDistrust", distrust)
+            )
+    finally:
+        opened.close()
+    seconds = time.monotonic() - begun
+    if as_json:
+        facts = {
+            "refocused": done.refocused,
+            "failed": done.failed,
+            "verdicts": dict(done.verdicts),
+            "seconds": round(seconds, 3),
+        }
+        print(json.dumps({**facts, "engine": opened.info.describe(), "output": str(target)}))
+    else:
+        out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
+        out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+        out.print(f"[dim]wrote[/dim]  {target}")
+    if done.failed:
+        raise RefocusError(
+            f"{target}: {done.failed} planes are missing, because the engine failed on them; "
+            "the lines above say why"
+        )
+
+
+def main() -> None:
+    """Run the command, and turn what goes wrong into one line and an exit status."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    from refocus.acquisition.command.terminal import log_to
+    from refocus.configs.interrupt import Stopped
+
+    log_to(err)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    signal.signal(signal.SIGINT, _on_sigint)
+    kept = "what was captured is kept"
+    return run_command(
+        app, f"interrupted; {kept}", endings={Stopped: (f"terminated; {kept}", TERMINATED)}
+    )
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> None:
+    from refocus.configs.interrupt import Stopped
+
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: let the clean-up finish
+    raise Stopped
+
+
+def _on_sigint(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    raise KeyboardInterrupt

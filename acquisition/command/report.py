@@ -1,0 +1,294 @@
+"""What a run has to show for itself: ``report.json``, the table at its end, and its picture."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.table import Table
+
+from refocus.acquisition.command.picture import Panel, save_picture
+from refocus.acquisition.microscopes.scene import Truth
+from refocus.acquisition.pipeline.frame import FrameResult
+from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.stats import Stats, Timing
+
+Witness = Callable[[int], Truth | None]
+"""Tells what is known of a capture number; None where that is nothing."""
+
+BEST_PSNR_DB = 100.0  # what equal frames count for: JSON knows no infinity
+
+
+@dataclass(frozen=True)
+class FrameQuality:
+    """How near one frame was to the truth, before and after; PSNR in dB."""
+
+    psnr_before: float
+    psnr_after: float
+    ssim_before: float
+    ssim_after: float
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Means of :class:`FrameQuality` over ``n`` frames."""
+
+    psnr_before: float
+    psnr_after: float
+    ssim_before: float
+    ssim_after: float
+    n: int
+
+
+class Album:
+    """A sink that keeps frames for judging a run afterwards, within a bounded amount of memory.
+
+    Judging costs more than refocusing, so it waits until the run is over. When the album is full
+    every second page is thrown away, and from then on only every second frame is kept: what is
+    left is evenly spread over the whole run.
+
+    Parameters
+    ----------
+    limit_bytes
+        Pixels kept, captured and refocused together.
+    """
+
+    def __init__(self, limit_bytes: int = 128 * 2**20) -> None:
+        self._limit = limit_bytes
+        self._every = 1
+        self._seen = 0
+        self._bytes = 0
+        self._pages: list[tuple[int, FrameResult]] = []
+
+    @property
+    def results(self) -> list[FrameResult]:
+        """The frames kept, in order."""
+        return [result for _, result in self._pages]
+
+    def start(self, run: RunInfo) -> None:
+        """Open an empty album."""
+        self._pages, self._every, self._seen, self._bytes = [], 1, 0, 0
+
+    def put(self, result: FrameResult) -> None:
+        """Keep a frame, if it is its turn."""
+        seen, self._seen = self._seen, self._seen + 1
+        if seen % self._every:
+            return
+        self._pages.append((seen, result))
+        self._bytes += _size(result)
+        while self._bytes > self._limit and len(self._pages) > 1:
+            self._every *= 2
+            self._pages = [page for page in self._pages if page[0] % self._every == 0]
+            self._bytes = sum(_size(kept) for _, kept in self._pages)
+
+    def close(self, stats: Stats) -> None:
+        """Keep what there is."""
+
+
+def judge_frame(
+    captured: NDArray[Any], refocused: NDArray[Any], in_focus: NDArray[Any]
+) -> FrameQuality:
+    """Compare a frame, before and after, with the truth.
+
+    Parameters
+    ----------
+    captured, refocused, in_focus
+        ``(H, W)`` each. All are scaled by the in-focus frame's 0.1 to 99.9 percentiles and
+        clipped to [0, 1], see :func:`refocus.optics.metrics.gtn`.
+    """
+    from refocus.optics.metrics import gtn, psnr, ssim  # 2 s that only a known truth is worth
+
+    truth, before, after = gtn(in_focus, captured, refocused)
+    return FrameQuality(
+        psnr_before=min(psnr(truth, before), BEST_PSNR_DB),
+        psnr_after=min(psnr(truth, after), BEST_PSNR_DB),
+        ssim_before=ssim(truth, before),
+        ssim_after=ssim(truth, after),
+    )
+
+
+def judge(results: Iterable[FrameResult], witness: Witness) -> dict[int, FrameQuality]:
+    """Compare every refocused frame whose truth is known with it, by capture number."""
+    judged: dict[int, FrameQuality] = {}
+    for result in results:
+        truth = witness(result.captured.frame) if result.refocused else None
+        in_focus = truth.in_focus if truth else None
+        if in_focus is not None and in_focus.shape == result.pixels.shape:
+            judged[result.captured.frame] = judge_frame(
+                result.captured.pixels, result.pixels, in_focus
+            )
+    return judged
+
+
+def mean_quality(judged: Mapping[int, FrameQuality]) -> Quality | None:
+    """Average over frames; None where nothing was judged."""
+    if not judged:
+        return None
+    rows = [asdict(frame) for frame in judged.values()]
+    means = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    return Quality(**means, n=len(rows))
+
+
+def build_report(
+    stats: Stats, engine: Mapping[str, Any], quality: Quality | None = None
+) -> dict[str, Any]:
+    """Give the content of ``report.json``.
+
+    Parameters
+    ----------
+    stats
+        The run's final counts and times.
+    engine
+        :meth:`refocus.engine.protocol.EngineInfo.describe`.
+    quality
+        Where the truth is known.
+
+    Returns
+    -------
+    dict
+        ``frames`` (counts), ``fps``, ``latency_ms`` (capture to publish), ``engine_ms``,
+        ``engine`` and, where it is known, ``quality``.
+    """
+    report: dict[str, Any] = {
+        "frames": {
+            "received": stats.received,
+            "published": stats.published,
+            "deferred": stats.deferred,
+            "dropped": stats.dropped,
+            "failed": stats.failed,
+        },
+        "fps": round(stats.fps, 3),
+        "latency_ms": _rounded(stats.latency_ms, "p50", "p99", "max"),
+        "engine_ms": _rounded(stats.engine_ms, "p50", "p99"),
+        "engine": {key: engine[key] for key in ("name", "model", "sha256", "precision")},
+    }
+    if stats.verdicts:
+        report["verdicts"] = dict(stats.verdicts)
+    if stats.skipped:
+        report["frames"]["skipped"] = stats.skipped
+    if quality is not None:
+        report["quality"] = {
+            key: round(value, 4) if isinstance(value, float) else value
+            for key, value in asdict(quality).items()
+        }
+    return report
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Write ``report.json`` in one step: a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
+        unfinished.write_text(text + "\n", encoding="utf-8")
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def report_table(report: Mapping[str, Any]) -> Table:
+    """Lay a report out for a terminal."""
+    frames, latency, engine = report["frames"], report["latency_ms"], report["engine"]
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column()
+    table.add_row("engine", " ".join(x for x in (engine["name"], engine["precision"]) if x))
+    table.add_row("model", f"{engine['model']} {engine['sha256'][:12]}".strip())
+    counts = [f"{frames['published']} of {frames['received']} published"]
+    counts += [f"{frames[k]} {k}" for k in ("deferred", "dropped", "failed") if frames[k]]
+    if frames.get("skipped"):
+        counts.append(f"{frames['skipped']} skipped on purpose")
+    table.add_row("frames", ", ".join(counts))
+    if verdicts := report.get("verdicts"):
+        told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
+        table.add_row("verdicts", told)
+    table.add_row("rate", f"{report['fps']:.1f} frames/s")
+    table.add_row(
+        "capture to publish",
+        f"{latency['p50']:.1f} ms median, {latency['p99']:.1f} p99, {latency['max']:.1f} max",
+    )
+    times = report["engine_ms"]
+    table.add_row("in the engine", f"{times['p50']:.1f} ms median, {times['p99']:.1f} p99")
+    if quality := report.get("quality"):
+        table.add_row("PSNR", f"{quality['psnr_before']:.2f} → {quality['psnr_after']:.2f} dB")
+        table.add_row("SSIM", f"{quality['ssim_before']:.3f} → {quality['ssim_after']:.3f}")
+        table.add_row("measured over", f"{quality['n']} frames with a reference")
+    return table
+
+
+def picture_run(
+    path: Path, results: list[FrameResult], witness: Witness, judged: Mapping[int, FrameQuality]
+) -> bool:
+    """Draw captured | refocused | reference of one typical frame.
+
+    Typical is the frame whose PSNR gained the median amount, or the middle one of the run where
+    no truth is known; then there is no reference either.
+
+    Returns
+    -------
+    bool
+        False where there was no frame to draw.
+    """
+    refocused = [result for result in results if result.refocused]
+    if not refocused:
+        return False
+    gains = {
+        result.captured.frame: judged[result.captured.frame].psnr_after
+        - judged[result.captured.frame].psnr_before
+        for result in refocused
+        if result.captured.frame in judged
+    }
+    if gains:
+        typical = sorted(gains, key=lambda frame: gains[frame])[len(gains) // 2]
+        chosen = next(r for r in refocused if r.captured.frame == typical)
+    else:
+        chosen = refocused[len(refocused) // 2]
+    captured = chosen.captured
+    panels = [Panel(captured.pixels, "captured"), Panel(chosen.pixels, _published(chosen))]
+    truth, quality = witness(captured.frame), judged.get(captured.frame)
+    if quality and truth and truth.in_focus is not None:
+        panels = [
+            Panel(captured.pixels, "captured", _note(quality.psnr_before, quality.ssim_before)),
+            Panel(chosen.pixels, _published(chosen), _note(quality.psnr_after, quality.ssim_after)),
+            Panel(truth.in_focus, "reference", "in focus"),
+        ]
+    facts = [captured.source or f"frame {captured.frame}"]
+    if truth and truth.z_um is not None:
+        facts.append(f"{abs(truth.z_um):.1f} µm from focus")
+    verdict = chosen.judgement
+    if verdict and verdict.distance_um is not None:
+        told = f"{verdict.distance_um:.1f} ± {verdict.sigma_um:.1f} µm"
+        facts.append(f"judged {verdict.verdict}, {told}")
+    facts += [f"{chosen.engine_ms:.0f} ms in the engine", "one contrast for all"]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    caption = " · ".join(facts)
+    save_picture(path, panels, pixel_size_um=captured.pixel_size_um, caption=caption)
+    return True
+
+
+def _published(result: FrameResult) -> str:
+    """Name what is shown: refocused, or not, and why."""
+    judged = result.judgement
+    if judged is None or judged.verdict in ("refocused", "unrated"):
+        return "refocused"
+    return (
+        f"{judged.verdict}: as captured"
+        if result.pixels is result.captured.pixels
+        else (f"refocused, though {judged.verdict}")
+    )
+
+
+def _note(psnr_db: float, similarity: float) -> str:
+    return f"PSNR {psnr_db:.1f} dB   SSIM {similarity:.2f}"
+
+
+def _rounded(timing: Timing, *keys: str) -> dict[str, float]:
+    return {key: round(float(getattr(timing, key)), 3) for key in keys}
+
+
+def _size(result: FrameResult) -> int:
+    return int(result.captured.pixels.nbytes + result.pixels.nbytes)

@@ -1,0 +1,247 @@
+"""Where the frames of ``refocus-live run`` come from: a core with its camera, and a sequence."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import useq
+import yaml
+from pydantic import ValidationError
+from pymmcore_plus import CMMCorePlus
+
+from refocus.acquisition.command.report import Witness
+from refocus.acquisition.microscopes.scene import Truth
+from refocus.acquisition.microscopes.virtual import VirtualMicroscope
+from refocus.configs import BBBC006, RefocusError
+from refocus.configs.live_config import LiveConfig
+
+if TYPE_CHECKING:
+    from refocus.acquisition.sinks.focus_keeper import FocusKeeper
+
+log = logging.getLogger("refocus.run")
+
+DEMO_FRAMES = 40
+FIELDS = 4
+"""Fields of view of the demo, each at its own distance from focus."""
+SPREAD_UM = 4.0
+"""Between the nearest and the farthest of them, µm."""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A microscope that is ready to acquire.
+
+    Attributes
+    ----------
+    core
+        Its core.
+    sequence
+        What to acquire.
+    frames
+        How many frames that makes, or None where nobody knows beforehand.
+    throttle
+        The camera waits for the engine: only ever a simulated one without a rate of its own.
+    witness
+        Tells what is known of a captured frame.
+    """
+
+    core: CMMCorePlus
+    sequence: useq.MDASequence
+    frames: int | None
+    throttle: bool
+    witness: Witness
+
+
+@contextmanager
+def open_source(config: LiveConfig) -> Iterator[Source]:
+    """Open the microscope that the settings name, and release its devices at the end.
+
+    Raises
+    ------
+    RefocusError
+        A file or folder they name is missing or cannot be used.
+    """
+    if config.mm_config:
+        with _micro_manager(config) as source:
+            yield source
+        return
+    with _virtual(config) as microscope:
+        if config.exposure:
+            microscope.core.setExposure(config.exposure)
+        sequence = _sequence(config, microscope)
+        yield Source(
+            core=microscope.core,
+            sequence=sequence,
+            frames=_count(sequence),
+            throttle=config.fps is None,
+            witness=_witness(microscope),
+        )
+
+
+def read_sequence(path: Path) -> useq.MDASequence:
+    """Read a useq sequence, YAML or JSON, and refuse keys that useq would pass over in silence.
+
+    Raises
+    ------
+    RefocusError
+        The file cannot be read, or is not a sequence.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise RefocusError(f"{path}: cannot be read: {reason}; give a useq sequence") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        raise RefocusError(f"{path}{line}: not YAML; mend this line") from error
+    if not isinstance(content, dict):
+        raise RefocusError(f"{path}: not a useq sequence; expected keys such as 'time_plan:'")
+    allowed = list(useq.MDASequence.model_fields)
+    for key in content:
+        if key not in allowed:
+            raise RefocusError(f"{path}: unknown key '{key}'; allowed: {', '.join(allowed)}")
+    try:
+        return useq.MDASequence.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = str(first["loc"][0]) if first["loc"] else "sequence"
+        raise RefocusError(
+            f"{path}: {where}: {first['msg']}; see the useq documentation"
+        ) from error
+
+
+def demo_sequence(frames: int, defocus_um: float, field_um: float) -> useq.MDASequence:
+    """Visit up to four fields side by side, each at another distance from focus, in bursts.
+
+    Parameters
+    ----------
+    frames
+        How many in all.
+    defocus_um
+        Mean distance of the fields from focus, µm.
+    field_um
+        Width of a field, µm.
+    """
+    fields = max(n for n in range(1, FIELDS + 1) if frames % n == 0)
+    step = SPREAD_UM / max(fields - 1, 1)
+    first = defocus_um - step * (fields - 1) / 2
+    return useq.MDASequence(
+        axis_order=tuple("ptcz"),
+        stage_positions=tuple(
+            useq.Position(x=i * field_um, y=0.0, z=first + i * step, name=f"field{i}")
+            for i in range(fields)
+        ),
+        time_plan=_bursts(frames // fields),
+    )
+
+
+def keep_in_focus(source: Source, limit_um: float, **belief: float) -> "tuple[Source, FocusKeeper]":
+    """Give the same source with a sequence that follows focus, and the sink that makes it do so.
+
+    Events are taken one at a time: in a hardware sequence the stage is told all of its positions
+    before the first frame.
+
+    Raises
+    ------
+    RefocusError
+        There is no focus stage, or the sequence has z-stacks.
+    """
+    from refocus.acquisition.sinks.focus_keeper import FocusKeeper
+
+    if not source.core.getFocusDevice():
+        raise RefocusError("--act: there is no focus stage; name one in the configuration")
+    stage_um = source.core.getZPosition()
+    keeper = FocusKeeper(source.sequence, stage_um, limit_um, **belief)
+    if source.core.mda.engine is not None:
+        source.core.mda.engine.use_hardware_sequencing = False
+    return replace(source, sequence=keeper.sequence), keeper
+
+
+def _virtual(config: LiveConfig) -> VirtualMicroscope:
+    # heavy, and not needed for a real microscope
+    if config.replay:
+        from refocus.acquisition.microscopes.replayed import ReplayMicroscope
+
+        return ReplayMicroscope(config.replay, config.reference, fps=config.fps)
+    from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
+
+    return SimulatedMicroscope(
+        frame_shape=(config.size, config.size),
+        specimen=config.specimen,
+        optics=BBBC006,
+        z_um=config.defocus,
+        drift_um_per_min=config.drift,
+        fps=config.fps,
+    )
+
+
+def _sequence(config: LiveConfig, microscope: VirtualMicroscope) -> useq.MDASequence:
+    if config.sequence:
+        return read_sequence(config.sequence)
+    if not config.demo:
+        images = len(getattr(microscope, "sources", ()))
+        return microscope.sequence(config.frames or images)
+    field_um = config.size * microscope.core.getPixelSizeUm()
+    return demo_sequence(config.frames or DEMO_FRAMES, config.defocus, field_um)
+
+
+def _witness(microscope: VirtualMicroscope) -> Witness:
+    def tell(frame: int) -> Truth | None:
+        try:
+            return microscope.truth(frame)
+        except RefocusError:  # too long ago
+            return None
+
+    return tell
+
+
+@contextmanager
+def _micro_manager(config: LiveConfig) -> Iterator[Source]:
+    from refocus.acquisition.microscopes.devices import quiet_exit
+
+    sequence = (
+        read_sequence(config.sequence)
+        if config.sequence
+        else useq.MDASequence(time_plan=_bursts(config.frames or DEMO_FRAMES))
+    )
+    core = CMMCorePlus()
+    quiet_exit(core)
+    try:
+        try:
+            core.loadSystemConfiguration(str(config.mm_config))
+        except FileNotFoundError as error:
+            raise RefocusError(
+                f"{config.mm_config}: cannot be loaded: no such file; give the path of a "
+                "configuration as Micro-Manager saves it (.cfg)"
+            ) from error
+        except (OSError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise RefocusError(f"{config.mm_config}: cannot be loaded: {reason}") from error
+        if not core.getCameraDevice():
+            raise RefocusError(f"{config.mm_config}: names no camera; add one (Core, Camera)")
+        if config.exposure:
+            core.setExposure(config.exposure)
+        yield Source(core, sequence, _count(sequence), throttle=False, witness=lambda frame: None)
+    finally:
+        super(CMMCorePlus, core).registerCallback(None)
+        try:
+            core.unloadAllDevices()
+        except RuntimeError as error:  # what ended the run is told, and not this
+            log.warning("devices not released: %s", " ".join(str(error).split()))
+
+
+def _bursts(frames: int) -> useq.TIntervalLoops:
+    """As fast as the camera gives them."""
+    return useq.TIntervalLoops(interval=timedelta(0), loops=frames)
+
+
+def _count(sequence: useq.MDASequence) -> int | None:
+    try:
+        return sum(1 for _ in sequence)
+    except Exception:  # some plans have no end
+        return None

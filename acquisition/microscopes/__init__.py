@@ -1,0 +1,1 @@
+"""Simulated and replayed microscopes: a core whose camera, stage and specimen are software."""

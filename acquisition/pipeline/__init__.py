@@ -1,0 +1,4 @@
+"""One bounded queue and one worker: a captured frame in, a result at every sink, accounts exact.
+
+Knows neither Micro-Manager nor ZeroMQ: frames come from whoever submits them.
+"""

@@ -1,0 +1,223 @@
+"""What the acquisition thread leaves in the queue, and how it becomes a ``CapturedFrame``.
+
+The acquisition thread only makes an ``MDAArrival``: references and a clock reading. All reading
+of metadata waits for the worker, in ``RunContext``.
+"""
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.engine.protocol import Frame
+
+if TYPE_CHECKING:
+    from useq import MDAEvent
+
+
+NOWHERE = (None, None, None)
+
+
+@lru_cache(maxsize=8)
+def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Frame:
+    """Give zeros that take no memory, and cannot be written to."""
+    return np.broadcast_to(np.zeros((), dtype), shape)
+
+
+def sample(pixels: Frame) -> bytes:
+    """Give some 64 pixels spread over a frame, by which it is known again."""
+    rows, columns = (max(1, length // 8) for length in pixels.shape[:2])
+    return pixels[::rows, ::columns].tobytes()
+
+
+def utc_of(captured_ns: int) -> str:
+    """Give the time of day of a reading of ``perf_counter_ns``: ISO 8601, microseconds, UTC.
+
+    By what both clocks read now, so that one reading is enough for the acquisition thread.
+    """
+    ns = time.time_ns() - (time.perf_counter_ns() - captured_ns)
+    seconds, rest_ns = divmod(ns, 1_000_000_000)
+    return f"{_second(seconds)}.{rest_ns // 1000:06d}+00:00"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+class Described:
+    """A frame that needs no describing: the ``Arrival`` of those who have a ``CapturedFrame``."""
+
+    __slots__ = ("_frame",)
+
+    def __init__(self, frame: CapturedFrame) -> None:
+        self._frame = frame
+
+    def describe(self) -> CapturedFrame:
+        """Give the frame."""
+        return self._frame
+
+    def note(self) -> None:
+        """Do nothing: nothing depends on it."""
+
+    def without_pixels(self) -> "Described":
+        """Give the frame without the memory of its pixels."""
+        pixels = self._frame.pixels
+        return Described(replace(self._frame, pixels=blank(pixels.shape, pixels.dtype)))
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
+        return self._frame.pixels.nbytes
+
+    def sample(self) -> bytes:
+        """Give a few of its pixels."""
+        return sample(self._frame.pixels)
+
+
+class RunContext:
+    """What the summary at the start of a run says of all its frames, and where the stages stood.
+
+    Parameters
+    ----------
+    summary
+        ``SummaryMetaV1`` of ``sequenceStarted``, or an empty mapping.
+    """
+
+    def __init__(self, summary: Mapping[str, Any]) -> None:
+        self.camera_gaps = 0
+        self._infos = tuple(summary.get("image_infos") or ())
+        self._position = _axes(summary.get("position"))
+        self._numbers: dict[str, int] = {}
+        self._bits: dict[tuple[str, np.dtype[Any]], int] = {}
+
+    def camera(self) -> dict[str, Any]:
+        """Describe the current camera, for ``RunInfo.camera``; empty where nothing is known."""
+        if not self._infos:
+            return {}
+        info = self._infos[0]
+        return {
+            "label": info["camera_label"],
+            "width": info["width"],
+            "height": info["height"],
+            "shape": list(info["plane_shape"]),
+            "dtype": info["dtype"],
+            "bit_depth": self.bit_depth(info["camera_label"], np.dtype(info["dtype"]))
+            if info["dtype"].startswith("uint")
+            else 0,
+            "pixel_size_um": info["pixel_size_um"],
+        }
+
+    def bit_depth(self, camera: str, dtype: np.dtype[Any]) -> int:
+        """Give the significant bits of a camera, at most those of its pixels."""
+        key = camera, dtype
+        if key not in self._bits:
+            self._bits[key] = self._bits_of(camera, dtype)
+        return self._bits[key]
+
+    def _bits_of(self, camera: str, dtype: np.dtype[Any]) -> int:
+        bits = dtype.itemsize * 8
+        named = [info for info in self._infos if info["camera_label"] == camera]
+        for info in (named or self._infos)[:1]:
+            if digits := re.search(r"\d+$", info["pixel_format"]):
+                return min(int(digits[0]), bits)
+        return bits
+
+    def count(self, camera: str, tags: Mapping[str, Any]) -> None:
+        """Count the frames that the camera numbered and that never came, within one burst."""
+        try:
+            number = int(tags["ImageNumber"])
+        except (KeyError, ValueError, TypeError):
+            return
+        before = self._numbers.get(camera, number)
+        self._numbers[camera] = number
+        if number > before:  # else a new burst, or one frame twice
+            self.camera_gaps += number - before - 1
+
+    def position(self, event: "MDAEvent", meta: Mapping[str, Any]) -> dict[str, float]:
+        """Say where the stages are: as measured, else as ordered, else where they were last."""
+        ordered = event.x_pos, event.y_pos, event.z_pos
+        measured = meta.get("position")
+        if measured or ordered != NOWHERE:
+            said = {axis: um for axis, um in zip("xyz", ordered, strict=True) if um is not None}
+            self._position = self._position | said | _axes(measured)  # earlier frames keep theirs
+        return self._position
+
+
+class MDAArrival:
+    """One ``frameReady``, with the clock read; cheap to make and cheap to drop."""
+
+    __slots__ = ("_context", "_event", "_frame", "_meta", "_ns", "_pixels")
+
+    def __init__(  # noqa: PLR0917
+        self,
+        context: RunContext,
+        frame: int,
+        pixels: Frame,
+        event: "MDAEvent",
+        meta: Mapping[str, Any],
+        captured_ns: int,
+    ) -> None:
+        self._context = context
+        self._frame = frame
+        self._pixels = pixels
+        self._event = event
+        self._meta = meta
+        self._ns = captured_ns
+
+    def describe(self) -> CapturedFrame:
+        """Read the metadata. Called on the worker, in order of capture."""
+        event, meta, pixels = self._event, self._meta, self._pixels
+        camera = meta.get("camera_device") or ""
+        of_camera = meta.get("camera_metadata") or {}
+        self._context.count(camera, of_camera)
+        source = of_camera.get("source") or event.metadata.get("source") or ""
+        index = event.index
+        return CapturedFrame(
+            pixels=pixels,
+            frame=self._frame,
+            captured_utc=utc_of(self._ns),
+            captured_ns=self._ns,
+            index={str(axis): index[axis] for axis in index},
+            channel=event.channel.config if event.channel else "",
+            position_um=self._context.position(event, meta),
+            pixel_size_um=meta.get("pixel_size_um", 0.0),
+            exposure_ms=meta.get("exposure_ms", 0.0),
+            camera=camera,
+            bit_depth=self._context.bit_depth(camera, pixels.dtype),
+            source=str(source),
+        )
+
+    def note(self) -> None:
+        """Read what later frames depend on: the camera's number, and where the stages are."""
+        meta = self._meta
+        self._context.count(meta.get("camera_device") or "", meta.get("camera_metadata") or {})
+        self._context.position(self._event, meta)
+
+    def without_pixels(self) -> "MDAArrival":
+        """Give the same without the memory of its pixels."""
+        empty = blank(self._pixels.shape, self._pixels.dtype)
+        return MDAArrival(self._context, self._frame, empty, self._event, self._meta, self._ns)
+
+    @property
+    def nbytes(self) -> int:
+        """How large its pixels are, bytes."""
+        return self._pixels.nbytes
+
+    def sample(self) -> bytes:
+        """Give a few of its pixels."""
+        return sample(self._pixels)
+
+
+def _axes(position: Mapping[str, Any] | None) -> dict[str, float]:
+    return (
+        {axis: float(position[axis]) + 0.0 for axis in "xyz" if axis in position}
+        if position
+        else {}
+    )

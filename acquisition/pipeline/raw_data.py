@@ -1,0 +1,88 @@
+"""Reading the raw frames back that the acquisition itself has saved."""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from refocus.acquisition.pipeline.arrival import sample
+from refocus.acquisition.pipeline.deferred import Debt
+from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.engine.protocol import Frame
+
+
+class RawFrames(Protocol):
+    """Raw data that are being saved, or were. All calls come from one thread."""
+
+    def start(self, run: RunInfo) -> None:
+        """Prepare for the frames of a run."""
+        ...
+
+    def read(self, frame: CapturedFrame) -> Frame | None:
+        """Give a frame's pixels; None where they are not there, or not yet.
+
+        Parameters
+        ----------
+        frame
+            Its ``place`` is known.
+        """
+        ...
+
+
+def read_back(raw: RawFrames, debt: Debt) -> Frame | None:
+    """Give the pixels of a deferred frame; None where they are not there yet, or are others."""
+    pixels, known = raw.read(debt.frame), debt.frame.pixels
+    if pixels is None or pixels.shape != known.shape or pixels.dtype != known.dtype:
+        return None
+    return pixels if sample(pixels) == debt.sample else None
+
+
+class RawZarr:
+    """The OME-Zarr of ``run_mda(sequence, output=PATH)``, while it is written and afterwards.
+
+    Parameters
+    ----------
+    path
+        Where the acquisition saves.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self._settings: Any = None
+        self._arrays: dict[str, Any] = {}
+
+    def start(self, run: RunInfo) -> None:
+        """Work out where each frame will lie."""
+        from refocus.acquisition.pipeline.layout import layout
+
+        self._arrays.clear()
+        self._settings = None
+        if "width" in run.camera:
+            self._settings = layout(run, run.camera, self.path)
+
+    def read(self, frame: CapturedFrame) -> Frame | None:
+        """Give a frame's pixels; None where the file does not hold them yet."""
+        from refocus.acquisition.pipeline.layout import locate
+
+        if self._settings is None or frame.place is None:
+            return None
+        at = locate(self._settings, frame.place)
+        try:
+            pixels = np.asarray(self._array(at.group, at.index)[at.index].read().result())
+        except (ValueError, IndexError, OSError):
+            self._arrays.pop(at.group, None)
+            return None
+        return pixels
+
+    def _array(self, group: str, index: tuple[int, ...]) -> Any:
+        array = self._arrays.get(group)
+        if array is None or any(i >= n for i, n in zip(index, array.shape, strict=False)):
+            import tensorstore
+
+            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": self._folder(group)}}
+            array = self._arrays[group] = tensorstore.open(spec, open=True, read=True).result()
+        return array
+
+    def _folder(self, group: str) -> str:
+        return str((self.path / group / "0").resolve())

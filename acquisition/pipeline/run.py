@@ -1,0 +1,102 @@
+"""One acquisition on its way through the pipeline: its queue, its numbers, what went wrong."""
+
+import logging
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from refocus.acquisition.pipeline.deferred import Debts
+from refocus.acquisition.pipeline.queue import FrameQueue
+from refocus.acquisition.pipeline.sink import RunInfo, Sink
+from refocus.acquisition.pipeline.stats import Durations, Stats
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from refocus.acquisition.pipeline.frame import CapturedFrame
+
+logger = logging.getLogger("refocus.acquisition")
+
+
+class Run:
+    """One acquisition, as the worker serves it.
+
+    Attributes
+    ----------
+    info
+        What is known of it.
+    queue
+        Its frames and their accounts.
+    debts
+        Its deferred frames; None where there are to be none.
+    view
+        Whether it is a live view, where it is all right to miss frames.
+    problems
+        What went wrong, each kind once, with its count.
+    verdicts
+        How many published frames got which verdict.
+    camera_gaps
+        Tells how many frames the camera numbered and never delivered.
+    place
+        Gives a frame's place in the sequence; None where nobody needs it.
+    sinks
+        Those that have not failed.
+    noting
+        Those of them that are told of frames without result.
+    ready
+        Set once the engine is warm and the sinks have started.
+    over
+        Set once the last frame is settled and the sinks are closed.
+    """
+
+    def __init__(
+        self, info: RunInfo, queue: FrameQueue, debts: Debts | None = None, view: bool = False
+    ) -> None:
+        self.info = info
+        self.view = view
+        self.queue = queue
+        self.debts = debts
+        self.problems: Counter[str] = Counter()
+        self.camera_gaps: Callable[[], int] = int
+        self.place: Callable[[CapturedFrame], int | None] | None = None
+        self.ready = threading.Event()
+        self.over = threading.Event()
+        self.number = 0
+        self.verdicts: Counter[str] = Counter()
+        self.latency_ms = Durations()
+        self.engine_ms = Durations()
+        self.callback_us = Durations()
+        self.first_ns = 0
+        self.last_ns = 0
+        self.sinks: list[Sink] = []
+        self.noting: list[Sink] = []
+        self.closing = threading.Lock()
+        self.raw_until_ns = 0
+        self.raw_patience = 0.0
+
+    @property
+    def owing(self) -> bool:
+        """Whether there are deferred frames."""
+        return self.debts is not None and len(self.debts) > 0
+
+    def stats(self) -> Stats:
+        """Take its counts and times at this moment."""
+        counts = self.queue.counts()
+        seconds = (self.last_ns - self.first_ns) / 1e9
+        return Stats(
+            run=self.info.run,
+            capacity=self.queue.capacity,
+            camera_gaps=self.camera_gaps(),
+            fps=counts.published / seconds if seconds > 0 else 0.0,
+            latency_ms=self.latency_ms.timing(),
+            engine_ms=self.engine_ms.timing(),
+            callback_us=self.callback_us.timing(),
+            verdicts=dict(self.verdicts),
+            **vars(counts),
+        )
+
+    def problem(self, text: str) -> None:
+        """Count and log something that went wrong; only the first of a kind is an error line."""
+        self.problems[text] += 1
+        level = logging.ERROR if self.problems[text] == 1 else logging.DEBUG
+        logger.log(level, "run %s: %s", self.info.run[:8], text)

@@ -1,0 +1,80 @@
+"""Where refocused frames go: the seam, and the description of a run that every sink is given."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.pipeline.stats import Stats
+
+if TYPE_CHECKING:
+    from useq import MDASequence
+
+
+@dataclass(frozen=True, eq=False)
+class RunInfo:
+    """What is known of a run before its first frame.
+
+    Attributes
+    ----------
+    run
+        Identifier, fresh for every run: one sequence may be run twice.
+    sequence
+        The sequence being acquired, or None where frames come without one.
+    camera
+        ``label, width, height, dtype, bit_depth, pixel_size_um`` of the camera; keys that are
+        unknown are absent.
+    engine
+        ``name, model, sha256, precision, device``, and the model's whole ``card``.
+    policy
+        What happens to a frame when the queue is full.
+    summary_meta
+        pymmcore-plus' ``SummaryMetaV1``, or None.
+    """
+
+    run: str
+    sequence: "MDASequence | None" = None
+    camera: Mapping[str, Any] = field(default_factory=dict)
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    policy: str = "newest"
+    summary_meta: Mapping[str, Any] | None = None
+
+
+class Sink(Protocol):
+    """Receives what became of every frame of a run.
+
+    All calls of a run come from one thread, in the order of capture: ``start``, then ``put`` per
+    frame (or ``skip``, for a sink that is :class:`Noting`), then ``close``. A sink may be given
+    several runs, one after another. One that raises gets no more frames in that run, and those it
+    misses count as ``failed``; it is still closed, so that what it has written stays readable.
+    """
+
+    def start(self, run: RunInfo) -> None:
+        """Prepare for a run, before its frame 0."""
+        ...
+
+    def put(self, result: FrameResult) -> None:
+        """Take one result. Its pixels are shared: read them, never write."""
+        ...
+
+    def close(self, stats: Stats) -> None:
+        """Finish the run, with its final counts."""
+        ...
+
+
+@runtime_checkable
+class Noting(Protocol):
+    """A sink that is also told of each frame that has no result; others see it in the stats."""
+
+    def skip(self, frame: CapturedFrame, reason: str) -> None:
+        """Take note of a frame without result. Its pixels are zeros without memory."""
+        ...
+
+
+@runtime_checkable
+class Ticking(Protocol):
+    """A sink that also wants the stats of the run every second, from a thread of its own."""
+
+    def tick(self, stats: Stats) -> None:
+        """Take the stats of the run in progress, or of the last one."""
+        ...

@@ -1,0 +1,1 @@
+"""Where results go: published, recorded, counted, or turned into moves of the stage."""

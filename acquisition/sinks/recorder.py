@@ -1,0 +1,259 @@
+"""The refocused frames as an OME-Zarr beside the raw one.
+
+The acquisition itself saves what the camera gave; this sink writes what became of it, with the
+same axes, positions, channels and scales, so that a viewer lays one over the other. A frame
+without result leaves its place empty (zeros), and is listed with the reason.
+
+Frames come in the order of capture, but a deferred one comes later than those after it: its place
+has been passed by then, and is filled in.
+
+In ``zarr.json``, ``attributes.ome_writers.frame_metadata`` has the provenance of each frame and
+``attributes.refocus`` that of the run: engine, model, policy, gaps.
+"""
+
+import logging
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ome_writers import AcquisitionSettings, create_stream
+
+from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.pipeline.layout import Places, layout, locate
+from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.stats import Stats
+from refocus.configs import RefocusError
+
+if TYPE_CHECKING:
+    from ome_writers import OMEStream
+
+logger = logging.getLogger("refocus.recorder")
+
+PENDING = 32
+"""Frames handed to the writer and not yet on the disk; more would fill the memory."""
+
+SPARE_BYTES = 16 << 20
+"""Room left on the disk, so that the metadata can still be written."""
+
+LISTED_GAPS = 10_000
+"""Gaps whose reasons are kept; all are counted."""
+
+
+class Recorder:
+    """Writes the results of a run into an OME-Zarr.
+
+    Parameters
+    ----------
+    path
+        Where to, such as ``DIR/refocused.ome.zarr``.
+    overwrite
+        Replace what is there. Otherwise a path in use is refused, and so is a second run.
+
+    Raises
+    ------
+    RefocusError
+        From ``start``: the path is in use or cannot be written. From ``put`` and ``close``: the
+        disk is full or broken; the frames written before stay readable.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        self.path = Path(path)
+        self._overwrite = overwrite
+        self._stream: OMEStream | None = None
+        self._over = True
+
+    def start(self, run: RunInfo) -> None:
+        """Lay out the file for a run: arrays of the planned size, and their metadata."""
+        self._finish()
+        self._over = False
+        self._run = run
+        self._places = Places(run)
+        self._next = 0
+        self._last = -1
+        self._gaps: list[dict[str, Any]] = []
+        self._gap_count = 0
+        self._origin_ns: int | None = None
+        if "width" in run.camera:  # else the first frame tells
+            self._open(run.camera)
+
+    def _open(self, camera: Mapping[str, Any]) -> "OMEStream":
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise self._failure(error) from error
+        try:
+            settings = layout(self._run, camera, self.path, self._overwrite)
+            self._settings: AcquisitionSettings = settings
+            self._shape = tuple(dim.count for dim in settings.dimensions[-2:])
+            self._dtype = settings.dtype
+            stream = create_stream(settings)
+            self._stream = stream
+            stream.set_global_metadata("refocus", self._provenance())
+        except FileExistsError as error:
+            raise RefocusError(
+                f"{self.path}: exists already; name another folder, or remove it first"
+            ) from error
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from error
+        return stream
+
+    def put(self, result: FrameResult) -> None:
+        """Write one result in its place. A frame of another size or dtype becomes a gap."""
+        frame = result.captured
+        height, width = result.pixels.shape
+        if self._over:
+            raise RefocusError(f"{self.path}: the recording is over; start the next run first")
+        stream = self._stream or self._open(
+            {
+                "width": width,
+                "height": height,
+                "dtype": result.pixels.dtype,
+                "pixel_size_um": frame.pixel_size_um,
+            }
+        )
+        if result.pixels.shape != self._shape or result.pixels.dtype != self._dtype:
+            self.skip(frame, f"is {width}×{height} {result.pixels.dtype}, unlike the first frame")
+            return
+        place = self._places.of(frame)
+        if place is None:
+            self._note_gap(frame, "has no place of its own in the sequence")
+            return
+        try:
+            self._make_sure_of_room(stream, result.pixels.nbytes)
+            if place < self._next:
+                self._fill_in(stream, place, result)
+            else:
+                if place > self._next:
+                    stream.skip(frames=place - self._next)
+                stream.append(result.pixels, frame_metadata=self._describe(result))
+            self._settle(stream, PENDING)
+        except RefocusError:
+            self._finish()
+            raise
+        except (OSError, ValueError, IndexError) as error:
+            self._finish()
+            raise self._failure(error) from error
+        self._next = max(self._next, place + 1)
+        self._last = max(self._last, place)
+
+    def _fill_in(self, stream: "OMEStream", place: int, result: FrameResult) -> None:
+        # A stream only goes forward; its arrays take frames in any order. Not by write() of what is
+        # behind it: that would cut an array that has grown back to the size of this frame's place.
+        at = locate(self._settings, place)
+        backend: Any = stream._backend
+        backend._write(backend.get_arrays()[at.position], at.index, result.pixels)
+        backend._store_frame_metadata(at.position, at.index, self._describe(result))
+
+    def skip(self, frame: CapturedFrame, reason: str) -> None:
+        """Leave the frame's place empty, and note why."""
+        if (place := self._places.of(frame)) is not None:
+            self._last = max(self._last, place)
+        self._note_gap(frame, reason)
+
+    def _note_gap(self, frame: CapturedFrame, reason: str) -> None:
+        self._gap_count += 1
+        if len(self._gaps) < LISTED_GAPS:
+            self._gaps.append({"frame": frame.frame, "index": dict(frame.index), "reason": reason})
+
+    def close(self, stats: Stats) -> None:
+        """Write what is pending, and the final counts and gaps. May be called twice."""
+        if self._stream is None:
+            self._finish()
+            return
+        try:
+            if self._last >= self._next:
+                self._stream.skip(frames=self._last + 1 - self._next)
+            self._settle(self._stream, 0)
+            self._stream.set_global_metadata(
+                "refocus", {**self._provenance(), "frames": stats.frames()}
+            )
+        except (OSError, ValueError) as error:
+            raise self._failure(error) from error
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        """Close the stream whatever happens: what is on the disk stays readable."""
+        stream, self._stream = self._stream, None
+        self._over = True
+        if stream is None:
+            return
+        pending = _pending(stream)
+        while pending:
+            with suppress(Exception):  # reported by whoever called, or already known
+                pending.pop().result()
+        try:
+            stream.close()
+        except (OSError, ValueError) as error:
+            logger.error("%s: metadata not written: %s", self.path, error)
+
+    def _settle(self, stream: "OMEStream", keep: int) -> None:
+        """Wait until at most ``keep`` writes are pending; a write that failed raises."""
+        pending = _pending(stream)
+        while pending and (len(pending) > keep or pending[0].done()):
+            pending.pop(0).result()
+
+    def _make_sure_of_room(self, stream: "OMEStream", frame_bytes: int) -> None:
+        # a chunk that only half fits would be worse than a gap
+        needed = frame_bytes * (len(_pending(stream)) + 1) + SPARE_BYTES
+        if shutil.disk_usage(self.path.parent).free < needed:
+            raise RefocusError(
+                f"{self.path}: the disk is full; make room. Frames written so far are kept"
+            )
+
+    def _failure(self, error: Exception) -> RefocusError:
+        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160]
+        return RefocusError(
+            f"{self.path}: cannot be written: {reason}; check the disk and its permissions"
+        )
+
+    def _describe(self, result: FrameResult) -> dict[str, Any]:
+        """Give the provenance of one frame, in ome-writers' terms where it has any."""
+        frame = result.captured
+        if self._origin_ns is None:
+            self._origin_ns = frame.captured_ns
+        engine: Mapping[str, Any] = result.engine.describe() if result.engine else {}
+        return {
+            "delta_t": (frame.captured_ns - self._origin_ns) / 1e9,
+            "exposure_time": frame.exposure_ms / 1000,
+            **{f"position_{axis}": um for axis, um in frame.position_um.items()},
+            "frame": frame.frame,
+            "number": result.number,
+            "refocused": result.refocused,
+            "captured_utc": frame.captured_utc,
+            "queued_ms": round(result.queued_ms, 3),
+            "engine_ms": round(result.engine_ms, 3),
+            "engine": engine.get("name", ""),
+            "precision": engine.get("precision", ""),
+            "model_sha256": engine.get("sha256", ""),
+            **_judged(result),
+            **({"source": frame.source} if frame.source else {}),
+        }
+
+    def _provenance(self) -> dict[str, Any]:
+        return {
+            "run": self._run.run,
+            "engine": dict(self._run.engine),
+            "policy": self._run.policy,
+            "gaps": {"count": self._gap_count, "listed": self._gaps},
+        }
+
+
+def _judged(result: FrameResult) -> dict[str, Any]:
+    """Give focus and trust as on the wire; nothing for a frame that was passed through."""
+    from refocus.acquisition.sinks.headers import focus_of, trust_of
+
+    parts = {"focus": focus_of(result.judgement), "trust": trust_of(result.judgement)}
+    return {name: part.model_dump() for name, part in parts.items() if part is not None}
+
+
+def _pending(stream: "OMEStream") -> list[Any]:
+    """Give the stream's own list of unfinished writes.
+
+    It grows until the stream is closed, and only then tells of a full disk; there is no public
+    way to look at it sooner.
+    """
+    found = getattr(getattr(stream, "_backend", None), "_futures", None)
+    return found if isinstance(found, list) else []

@@ -1,0 +1,1 @@
+"""Every benchmark and report about this project itself; nothing imports it."""

@@ -1,0 +1,300 @@
+"""Frames on CUDA, three in flight: copied in, computed and copied out on streams of their own.
+
+::
+
+    copy in    │ 1 │ 2 │ 3 │ 4 │
+    compute        │ 1 │ 2 │ 3 │ 4 │
+    copy out           │ 1 │ 2 │ 3 │ 4 │
+
+Each slot of the ring has pinned host memory at both ends and a CUDA graph between, which holds
+conversion, normalisation, the network, and the way back to counts. A ring serves one frame size
+and dtype; a few are kept.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from queue import Queue
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from refocus.engine.overlap import IN_FLIGHT
+from refocus.engine.prepare import padded_shape
+from refocus.engine.protocol import DeviceError, EngineError, Frame, NotFiniteError, log
+from refocus.engine.torch.counts import TensorNetwork, as_frame, as_tensor, refocus_counts
+from refocus.engine.trust.evidence import NetworkOutputs
+from refocus.engine.trust.judge import Judge
+from refocus.engine.trust.judgement import Judgement
+
+SIZES_KEPT = 3
+WARM_UP_RUNS = 3
+
+NetworkOfShape = Callable[[tuple[int, int]], TensorNetwork]
+"""Gives the network for padded frames of one shape."""
+
+
+class Ticket:
+    """A frame under way: the slot it has, and the ring the slot goes back to."""
+
+    def __init__(self, slot: "_Slot", ring: "_SizeRing") -> None:
+        self.slot = slot
+        self.ring = ring
+
+
+class CudaRing:
+    """Runs frames of any size on one device; callable from any thread.
+
+    Parameters
+    ----------
+    network
+        Gives the network for a padded shape; it runs on the current stream.
+    device
+        A CUDA device.
+    """
+
+    def __init__(self, network: NetworkOfShape, device: torch.device) -> None:
+        self._network, self._device = network, device
+        self._rings: OrderedDict[tuple[tuple[int, ...], Any], _SizeRing] = OrderedDict()
+        self._lock = threading.Lock()
+        self._streams = _Streams(device)
+        self._closed = False
+
+    def start(self, frame: Frame) -> Ticket:
+        """Send a frame on its way; waits only while three others are under way.
+
+        Raises
+        ------
+        DeviceError
+            The device failed.
+        MemoryError
+            The device has no room for frames of this size.
+        """
+        ring = self._ring(frame)
+        slot = ring.free.get()
+        try:
+            as_frame(slot.host_in)[:] = frame
+            with self._lock:
+                if self._closed:
+                    raise EngineError("the engine is closed; open it again")
+                slot.send(self._streams)
+        except RuntimeError as error:
+            ring.free.put(slot)
+            raise _device_error(error) from error
+        except BaseException:
+            ring.free.put(slot)
+            raise
+        return Ticket(slot, ring)
+
+    def finish(self, ticket: Ticket) -> Frame:
+        """Wait for a frame, and give it in memory of its own.
+
+        Raises
+        ------
+        NotFiniteError
+            The network gave NaN or infinity.
+        DeviceError
+            The device failed.
+        """
+        slot = ticket.slot
+        try:
+            slot.copied_out.synchronize()
+            if not bool(slot.finite_host):
+                raise NotFiniteError
+            return as_frame(slot.host_out).copy()
+        except RuntimeError as error:
+            raise _device_error(error) from error
+        finally:
+            ticket.ring.free.put(slot)
+
+    def examine(self, frame: Frame, judge: Judge) -> tuple[Frame, Judgement]:
+        """Refocus a frame and judge the result, on the device.
+
+        Raises
+        ------
+        NotFiniteError, DeviceError, MemoryError
+            As ``start`` and ``finish``.
+        """
+        ticket = self.start(frame)
+        slot = ticket.slot
+        try:
+            slot.copied_out.synchronize()
+            if not bool(slot.finite_host):
+                raise NotFiniteError
+            return as_frame(slot.host_out).copy(), self._judged(slot, judge)
+        except RuntimeError as error:
+            raise _device_error(error) from error
+        finally:
+            ticket.ring.free.put(slot)
+
+    def _judged(self, slot: "_Slot", judge: Judge) -> Judgement:
+        """Judge what a slot holds on the device, or on the host where the device has no room."""
+        with torch.inference_mode(), torch.cuda.stream(self._streams.judge):
+            try:
+                return judge.judge(slot.seen, NetworkOutputs(*slot.outputs))
+            except torch.OutOfMemoryError:
+                log.debug("no room to judge on the device")
+            seen, *outputs = (part.cpu().numpy() for part in (slot.seen, *slot.outputs))
+        return judge.judge(seen, NetworkOutputs(*outputs))
+
+    def stage_ms(self, frame: Frame, runs: int = 20) -> dict[str, float]:
+        """Measure copy in, compute and copy out, each alone, in milliseconds per frame."""
+        ring = self._ring(frame)
+        slot = ring.free.get()
+        try:
+            with self._lock:
+                return slot.stage_ms(self._streams, runs)
+        finally:
+            ring.free.put(slot)
+
+    def close(self) -> None:
+        """Wait for the frames under way, and free the device."""
+        with self._lock:
+            self._closed = True
+            try:
+                torch.cuda.synchronize(self._device)
+            except RuntimeError as error:
+                raise _device_error(error) from error
+            finally:
+                self._rings.clear()
+
+    def _ring(self, frame: Frame) -> "_SizeRing":
+        key = (frame.shape, frame.dtype)
+        with self._lock:
+            if key not in self._rings:
+                try:
+                    network = self._network(padded_shape(frame.shape))
+                    self._rings[key] = _SizeRing(frame, network, self._device, self._streams)
+                except RuntimeError as error:
+                    raise _device_error(error) from error
+                while len(self._rings) > SIZES_KEPT:
+                    self._rings.popitem(last=False)
+            self._rings.move_to_end(key)
+            return self._rings[key]
+
+
+class _Streams:
+    """The streams of a device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.copy_in, self.compute, self.copy_out = (torch.cuda.Stream(device) for _ in range(3))
+        self.judge = torch.cuda.Stream(device)
+
+
+class _SizeRing:
+    """The slots for one frame size and dtype."""
+
+    def __init__(
+        self, frame: Frame, network: TensorNetwork, device: torch.device, streams: _Streams
+    ) -> None:
+        self.network = network  # a graph replays into its memory
+        self.free: Queue[_Slot] = Queue()
+        # graphs replay one after the other on one stream, so they may share what they scribble on
+        pool = torch.cuda.graph_pool_handle()
+        for _ in range(IN_FLIGHT):
+            self.free.put(_Slot(frame, network, device, streams, pool))
+
+
+class _Slot:
+    """Memory and graph for one frame under way."""
+
+    def __init__(
+        self,
+        frame: Frame,
+        network: TensorNetwork,
+        device: torch.device,
+        streams: _Streams,
+        pool: Any,
+    ) -> None:
+        example = as_tensor(frame.copy())
+        self.host_in = torch.empty_like(example, pin_memory=True)
+        self.host_out = torch.empty_like(example, pin_memory=True)
+        self.finite_host = torch.ones((), dtype=torch.bool, pin_memory=True)
+        self.raw = example.to(device)
+        self.counts = torch.empty_like(self.raw)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
+        self.copied_in, self.computed = (torch.cuda.Event() for _ in range(2))
+        # blocking: a thread that waits must not spin on a core that the acquisition needs
+        self.copied_out = torch.cuda.Event(blocking=True)
+        self.seen = torch.empty(0, device=device)
+        self.outputs: tuple[Tensor, ...] = ()
+        self.graph = self._capture(network, streams.compute, pool)
+
+    def send(self, streams: _Streams) -> None:
+        """Enqueue copy in, graph, copy out."""
+        with torch.cuda.stream(streams.copy_in):
+            self.raw.copy_(self.host_in, non_blocking=True)
+            self.copied_in.record()
+        with torch.cuda.stream(streams.compute):
+            streams.compute.wait_event(self.copied_in)
+            self.graph.replay()
+            self.computed.record()
+        with torch.cuda.stream(streams.copy_out):
+            streams.copy_out.wait_event(self.computed)
+            self.host_out.copy_(self.counts, non_blocking=True)
+            self.finite_host.copy_(self.finite, non_blocking=True)
+            self.copied_out.record()
+
+    def stage_ms(self, streams: "_Streams", runs: int) -> dict[str, float]:
+        """Time each stage alone, by the device's own clock."""
+        stages: dict[str, tuple[torch.cuda.Stream, Callable[[], Any]]] = {
+            "copy_in": (
+                streams.copy_in,
+                lambda: self.raw.copy_(self.host_in, non_blocking=True),
+            ),
+            "compute": (streams.compute, self.graph.replay),
+            "copy_out": (
+                streams.copy_out,
+                lambda: self.host_out.copy_(self.counts, non_blocking=True),
+            ),
+        }
+        measured = {}
+        for name, (stream, work) in stages.items():
+            torch.cuda.synchronize()
+            begun, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            with torch.cuda.stream(stream):
+                work()
+                begun.record()
+                for _ in range(runs):
+                    work()
+                ended.record()
+            ended.synchronize()
+            measured[name] = begun.elapsed_time(ended) / runs
+        return measured
+
+    def _capture(
+        self, network: TensorNetwork, stream: torch.cuda.Stream, pool: Any
+    ) -> torch.cuda.CUDAGraph:
+        def compute() -> None:
+            counted = refocus_counts(self.raw, network)
+            self.counts.copy_(counted.counts)
+            self.finite.copy_(counted.finite)
+            if len(counted.outputs) < 2:
+                return  # there is no judge
+            # kept apart: the graph's own memory is the next frame's, too
+            if not self.outputs:
+                self.seen = torch.empty_like(counted.seen)
+                self.outputs = tuple(torch.empty_like(part) for part in counted.outputs)
+            self.seen.copy_(counted.seen)
+            for kept, part in zip(self.outputs, counted.outputs, strict=True):
+                kept.copy_(part)
+
+        torch.cuda.synchronize()
+        with torch.inference_mode():
+            with torch.cuda.stream(stream):
+                for _ in range(WARM_UP_RUNS):  # libraries choose and allocate on the first runs
+                    compute()
+            stream.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            mode = "thread_local"  # other threads may use the device meanwhile
+            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode=mode):
+                compute()
+        return graph
+
+
+def _device_error(error: RuntimeError) -> Exception:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if isinstance(error, torch.OutOfMemoryError):
+        return MemoryError(reason)
+    return DeviceError(f"the GPU failed ({reason}); the engine must be opened again")

@@ -1,0 +1,4 @@
+"""How far a refocused frame can be trusted: evidence, verdict, and what is published of it.
+
+Knows nothing of the device that ran the network.
+"""

@@ -1,0 +1,164 @@
+"""From evidence to a verdict, per tile and per frame."""
+
+import logging
+import math
+from typing import Any, cast
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from refocus.configs import ModelCard
+from refocus.configs.trust import TrustStatistics, Verdict
+from refocus.engine.model_file import read_trust
+from refocus.engine.prepare import prepare
+from refocus.engine.protocol import Frame, log
+from refocus.engine.tiling import Outputs
+from refocus.engine.trust.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
+from refocus.engine.trust.judgement import DISTRUSTED, TILE, UNRATED, Judgement
+from refocus.engine.trust.reblur import Reblur
+
+NEAR_RAMP = 1.2
+"""From so many times the distance called in focus, a tile's correction is taken in full."""
+
+
+class Judge:
+    """Judges the results of one model.
+
+    Parameters
+    ----------
+    card
+        With thresholds.
+    statistics
+        That belong to it.
+    """
+
+    def __init__(self, card: ModelCard, statistics: TrustStatistics) -> None:
+        assert card.trust is not None
+        self._limits = card.trust
+        self._failed = False
+        self._reblur = Reblur(card.optics)
+        self._familiar = Familiar(statistics)
+        self._mean = np.array(statistics.evidence_mean, np.float32)
+        self._scale = np.array(statistics.evidence_scale, np.float32)
+        self._layers = [
+            (np.array(layer.weights, np.float32), np.array(layer.bias, np.float32))
+            for layer in statistics.layers
+        ]
+
+    def warm_up(self) -> None:
+        """Compute what does not depend on a frame."""
+        self._reblur.warm_up()
+
+    def judge(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
+        """Judge a frame in network units, and what the network made of it.
+
+        NumPy arrays, or tensors where the network left them. Should judging itself fail, the frame
+        is not trusted; only a device's own errors are raised.
+        """
+        try:
+            return self._judged(seen, outputs)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            level = logging.DEBUG if self._failed else logging.ERROR
+            log.log(level, "frame not judged, so not trusted: %s", error, exc_info=True)
+            self._failed = True
+            return DISTRUSTED
+
+    def _judged(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
+        evidence = gather(seen, outputs, self._reblur, self._familiar)
+        tile_scores, scores = self.scores(evidence.tiles), self.scores(evidence.frame)
+        score = float(scores[0])
+        distance, sigma = _frame_distance(evidence)
+        limits = self._limits
+        tiles = self._verdicts(evidence.distance_um, tile_scores, limits.tile_score)
+        verdict = str(self._verdicts(np.array(distance), scores, limits.frame_score))
+        # less and less is taken as doubt grows, so that a wrong verdict costs little
+        near = _ramp(evidence.distance_um, limits.in_focus_um, NEAR_RAMP * limits.in_focus_um)
+        share = near * _ramp(tile_scores[..., 0], limits.tile_score, 2 * limits.tile_score)
+        share *= _ramp(np.array(score), limits.frame_score, limits.full_score)
+        share = np.where((tiles == "refocused") & (verdict == "refocused"), share, 0)
+        return Judgement(
+            cast("Verdict", verdict),
+            score,
+            _finite(distance),
+            _finite(sigma),
+            _finite(evidence.consistency),
+            _finite(evidence.domain),
+            np.asarray(share, np.float32),
+            TILE,
+            tiles,
+            evidence.distance_um if np.isfinite(evidence.distance_um).all() else None,
+            _finite(float(np.sum(evidence.weight * evidence.positive_side))),
+        )
+
+    def scores(self, evidence: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give ``(..., 2)`` for ``(..., E)`` evidence: how likely it is no worse, and better.
+
+        0 where the evidence is not finite.
+        """
+        x = np.clip((evidence - self._mean) / self._scale, -5, 5)
+        for weights, bias in self._layers[:-1]:
+            x = np.maximum(x @ weights + bias, 0)
+        weights, bias = self._layers[-1]
+        logits = np.clip(x @ weights + bias, -30, 30)
+        return np.nan_to_num(np.asarray(1 / (1 + np.exp(-logits)), dtype=np.float32), nan=0.0)
+
+    def _verdicts(
+        self, distance_um: NDArray[np.floating[Any]], scores: NDArray[Any], needed: float
+    ) -> NDArray[np.str_]:
+        no_worse, better = scores[..., 0] >= needed, scores[..., 1] >= self._limits.better_score
+        near = distance_um < self._limits.in_focus_um
+        beyond = (distance_um > self._limits.beyond_um) & ~(no_worse & better)
+        return np.select(
+            [near, beyond, no_worse], ["in-focus", "beyond", "refocused"], "unfamiliar"
+        )
+
+
+def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | None:
+    """Open the judge that a model file carries; None where it was not calibrated.
+
+    Raises
+    ------
+    EngineError
+        What it carries does not belong to its card.
+    """
+    statistics = read_trust(proto, card, name)
+    there = {output.name for output in proto.graph.output}
+    return (
+        Judge(card, statistics) if statistics and there.issuperset(NetworkOutputs._fields) else None
+    )
+
+
+def refocus_and_judge(
+    frame: Frame, network: Outputs, judge: Judge | None
+) -> tuple[Frame, Judgement]:
+    """Refocus a frame with normalisation and judgement on the CPU; unrated without a judge.
+
+    Raises
+    ------
+    EngineError
+        The frame is none, or the network gave NaN or infinity.
+    """
+    prepared = prepare(frame)
+    outputs = network(prepared.seen)
+    refocused = prepared.counts(outputs[0])
+    if judge is None:
+        return refocused, UNRATED
+    return refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs))
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _ramp(value: NDArray[Any], none: float, full: float) -> NDArray[np.float32]:
+    """Rise from 0 at ``none`` to 1 at ``full``."""
+    return np.asarray(np.clip((value - none) / max(full - none, 1e-6), 0, 1), np.float32)
+
+
+def _frame_distance(evidence: Evidence) -> tuple[float, float]:
+    """Give the median distance of what there is to see, and its standard deviation."""
+    order = np.argsort(evidence.distance_um, axis=None)
+    total = np.cumsum(evidence.weight.ravel()[order])
+    middle = order[min(int(np.searchsorted(total, 0.5 * total[-1])), order.size - 1)]
+    return float(evidence.distance_um.flat[middle]), float(evidence.sigma_um.flat[middle])

@@ -1,0 +1,4 @@
+"""Data that exist already: OME-Zarr, TIFF and folders of images, refocused into the same again.
+
+Knows nothing of acquisitions.
+"""

@@ -1,0 +1,227 @@
+"""The headers of schema ``refocus/1``: what travels beside the pixels, as UTF-8 JSON.
+
+Every message is multipart: a topic, a header, and for a frame its pixels, raw, little-endian and
+C-ordered: the refocused ones, then the captured ones if the publisher was asked for them. Keys
+that a reader does not know are ignored; a change of meaning changes the number of the schema.
+"""
+
+import json
+import math
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from refocus.configs import RefocusError
+from refocus.configs.trust import Verdict
+
+SCHEMA: Literal["refocus/1"] = "refocus/1"
+
+RUN, FRAME, STATS, END = b"refocus.run", b"refocus.frame", b"refocus.stats", b"refocus.end"
+
+READERS = b"refocus.readers"
+"""Nothing is sent under it: a reader subscribes to it, last of all, to be counted."""
+
+Count = Annotated[int, Field(ge=0)]
+
+
+class Header(BaseModel):
+    """What all headers have."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, use_attribute_docstrings=True
+    )
+
+    schema_: Literal["refocus/1"] = Field(default=SCHEMA, alias="schema")
+    run: str
+    """Identifier of the run, fresh for each."""
+
+    def encode(self) -> bytes:
+        """Give the JSON that travels."""
+        return self.model_dump_json(by_alias=True).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """Read the JSON that arrived.
+
+        Raises
+        ------
+        RefocusError
+            It is of another schema, or no valid header.
+        """
+        try:
+            content = json.loads(data)
+            schema = content["schema"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise RefocusError(
+                "message: its header is not JSON of schema refocus/1; is something else "
+                "publishing on this endpoint?"
+            ) from None
+        if schema != SCHEMA:
+            raise RefocusError(
+                f"message: of schema {schema!r}, and this reader understands {SCHEMA!r}; "
+                "install the same version of refocus-live on both sides"
+            )
+        try:
+            header = cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise RefocusError(
+                f"message: {where or 'header'} of {cls.__name__}: {first['msg']}; "
+                "the publisher does not keep to schema refocus/1"
+            ) from None
+        # JSON has no infinity, but 1e999; not refused in the model, for what a microscope says of
+        # itself must not keep a frame from being published
+        for name, value in vars(header).items():
+            numbers = value.values() if isinstance(value, dict) else (value,)
+            if any(isinstance(n, float) and not math.isfinite(n) for n in numbers):
+                raise RefocusError(
+                    f"message: {name} of {cls.__name__}: not a finite number; "
+                    "the publisher does not keep to schema refocus/1"
+                )
+        return header
+
+
+class RunHeader(Header):
+    """``refocus.run``: sent at the start of a run, and every second for those who join late."""
+
+    next_number: Count
+    """The number that the next frame will have: those before it were sent already."""
+    sequence: dict[str, Any]
+    """The useq sequence; empty where there is none that can be written down."""
+    camera: dict[str, Any]
+    engine: dict[str, Any]
+    """``name, model, sha256, precision, device`` and the whole model ``card``."""
+    policy: str
+    shared_memory: bool = False
+    """Whether readers on the same host may subscribe to ``refocus.shared``."""
+
+
+class TimesMs(BaseModel):
+    """How long a frame spent where, ms."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    queued: float
+    """From capture to the engine."""
+    engine: float
+    """In the engine."""
+    published: float
+    """From capture to this message."""
+
+
+class Focus(BaseModel):
+    """How far from focus a frame was taken to be, µm at the optics of the model's card."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    distance_um: Annotated[float, Field(ge=0)]
+    """Median over the frame, on either side of focus."""
+    sigma_um: Annotated[float, Field(ge=0)]
+    """Standard deviation expected of it."""
+    positive_side: Annotated[float, Field(ge=0, le=1)] | None = None
+    """How likely the frame is to be on the positive side of focus. Which way a stage has to go from
+    there depends on the sign of the objective's spherical aberration, so it is the same for all
+    frames of one microscope; near 0.5 the sides look alike. Missing where nobody knows."""
+
+
+class Trust(BaseModel):
+    """How far a result can be trusted."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    verdict: Verdict
+    """``in-focus``: left alone. ``refocused``: better than captured. ``beyond``: too far from
+    focus to restore. ``unfamiliar``: likely to be made worse. ``unrated``: not judged."""
+    share: Annotated[float, Field(ge=0, le=1)]
+    """How much of the frame the engine would publish refocused: 0 as captured, 1 all of it."""
+    score: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Probability that the network's result is not worse than the captured frame."""
+    consistency: float | None = None
+    """The result, blurred again, against the captured frame, in units of the camera's noise."""
+    domain: float | None = None
+    """Distance from what the model was trained on; 1 is the edge of it."""
+
+
+class Tiles(BaseModel):
+    """Where in a frame what was found: uneven tissue, a tilted slide; row by row from the top."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    side_px: Annotated[float, Field(gt=0)]
+    """Side of a tile, pixels of the frame; the last of a row or column are cut off."""
+    rows: Annotated[int, Field(ge=1)]
+    columns: Annotated[int, Field(ge=1)]
+    distance_um: list[Annotated[float, Field(ge=0)]]
+    """Of each tile from focus; where there is little to see, it says little."""
+    share_percent: list[Annotated[int, Field(ge=0, le=100)]]
+    """How much of each tile's correction the engine would publish."""
+
+
+class FrameHeader(Header):
+    """``refocus.frame``: describes the pixels in the parts that follow it."""
+
+    number: Count
+    """Contiguous from 0 per run: a gap is a lost message."""
+    frame: Count
+    """Capture number, from 0."""
+    refocused: bool
+    """False for a frame passed through untouched."""
+    source: str
+    """File name, in a replay; else empty."""
+    index: dict[str, int]
+    """useq index, such as ``{"t": 0, "p": 1, "c": 0, "z": 3}``."""
+    channel: str
+    position_um: dict[str, float]
+    """Stage position ``x, y, z``, µm; axes that are unknown are absent."""
+    pixel_size_um: float
+    """0 where unknown."""
+    exposure_ms: float
+    camera: str
+    shape: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+    """Height and width, pixels."""
+    dtype: Literal["uint8", "uint16"]
+    bit_depth: Annotated[int, Field(ge=1, le=16)]
+    captured_utc: str
+    """ISO 8601, UTC."""
+    times_ms: TimesMs
+    focus: Focus | None = None
+    """Null where nobody estimated it."""
+    trust: Trust | None = None
+    """Null for a frame passed through untouched."""
+    tiles: Tiles | None = None
+    """Null where tiles were not judged, or only a region was."""
+
+
+class StatsHeader(Header):
+    """``refocus.stats``, every second: the accounts of the run so far."""
+
+    next_number: Count
+    frames: dict[str, Count]
+    """``received = published + deferred + dropped + failed + in_flight``, and ``skipped``."""
+    queued: Count
+    capacity: Count
+    peak: Count = 0
+    """The most that waited so far."""
+    alarm: Literal["", "high", "full"] = ""
+    """``high`` at three quarters of the capacity, ``full`` at all of it."""
+    camera_gaps: Count = 0
+    """Frames that the camera numbered and that never arrived; not part of ``received``."""
+    verdicts: dict[Verdict, Count] = {}
+    """How many published frames got which verdict."""
+    fps: float
+    latency_ms: dict[str, float]
+    """``p50, p99, max`` from capture to publication."""
+    engine_ms: dict[str, float]
+
+
+class EndHeader(StatsHeader):
+    """``refocus.end``, once: the final accounts of the run."""

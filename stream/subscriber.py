@@ -1,0 +1,351 @@
+"""Read what a publisher sends: needs no microscope, no engine and no pymmcore.
+
+```python
+for frame in subscribe("tcp://127.0.0.1:5555"):
+    print(frame.header.number, frame.header.channel, frame.pixels.mean(), frame.lost)
+```
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from refocus.configs import RefocusError
+from refocus.stream.keys import unlock
+from refocus.stream.link import Link, LinkState
+from refocus.stream.messages import (
+    END,
+    FRAME,
+    READERS,
+    RUN,
+    STATS,
+    EndHeader,
+    FrameHeader,
+    Header,
+    RunHeader,
+    StatsHeader,
+)
+from refocus.stream.shared_memory import MAPPED, SHARED, SharedPixels, SharedReader
+
+Pixels = NDArray[np.generic]
+"""Of a frame: ``(H, W)``, ``uint8`` or ``uint16``."""
+
+HEARTBEAT_MS = 5000
+"""How often the other end is asked for a sign of life; after six without one it is gone."""
+RENEW_S = 3.0
+"""A watched link that does not come about is made anew so often."""
+
+
+@dataclass(frozen=True, eq=False)
+class ReceivedFrame:
+    """A frame as it arrived.
+
+    Attributes
+    ----------
+    header
+        All that is known about it.
+    pixels
+        ``(H, W)``, ``uint8`` or ``uint16``, refocused; read-only, in the message's own memory.
+    raw
+        The captured pixels, likewise, if the publisher sends them; else None.
+    lost
+        Messages that were lost between the frame before and this one.
+    """
+
+    header: FrameHeader
+    pixels: Pixels
+    raw: Pixels | None
+    lost: int
+
+
+Message = ReceivedFrame | RunHeader | StatsHeader | EndHeader
+"""What can come from a publisher."""
+
+
+class Subscription:
+    """A connection to a publisher; iterate over it for frames.
+
+    Use it as a context manager, or iterate to the end: either lets go of the connection.
+
+    Parameters
+    ----------
+    endpoint
+        Where to connect; the publisher may start later.
+    timeout
+        Seconds of silence that are an error; None waits for ever. During a run something comes
+        every second.
+    runs
+        After the end of how many runs to stop; None never does.
+    high_water
+        Messages that may wait on this side; beyond that they wait, then are lost, on the other.
+    shared_memory
+        Take the pixels from memory that the publisher shares: on the same host, and faster.
+    keys
+        The reader's folder of keys, where the publisher asks for them.
+    watch_link
+        Follow whether a publisher is at the other end, for ``link``.
+
+    Attributes
+    ----------
+    run
+        Description of the run, once heard.
+    stats
+        The latest counts of it.
+    end
+        Its final counts, once it is over.
+    received, lost
+        Frames received, and lost, since the subscription began; frames sent before one joined
+        are not lost.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        timeout: float | None = None,
+        runs: int | None = 1,
+        high_water: int = 64,
+        *,
+        shared_memory: bool = False,
+        keys: Path | None = None,
+        watch_link: bool = False,
+    ) -> None:
+        self.endpoint = endpoint
+        self.run: RunHeader | None = None
+        self.stats: StatsHeader | None = None
+        self.end: EndHeader | None = None
+        self.received = 0
+        self.lost = 0
+        self._timeout = timeout
+        self._runs = runs
+        self._run_id = ""
+        self._expected = 0
+        self._shared = SharedReader() if shared_memory else None
+        self._mapped = ""
+        self._context = zmq.Context()
+        self._socket: zmq.Socket[bytes] = self._context.socket(zmq.SUB)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RCVHWM, high_water)
+        # a link that died without a word (cable, Wi-Fi) is noticed, and made again
+        self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * HEARTBEAT_MS)
+        self._link = Link(self._socket) if watch_link else None
+        self._renewed = time.monotonic()
+        try:
+            if keys is not None:
+                unlock(self._socket, keys)
+            self._socket.connect(endpoint)
+        except RefocusError:
+            self.close()
+            raise
+        except (zmq.ZMQError, ValueError) as error:
+            self.close()
+            raise RefocusError(
+                f"endpoint {endpoint}: not one to connect to ({error}); "
+                "write for example tcp://127.0.0.1:5555"
+            ) from None
+        pixels = SHARED if shared_memory else FRAME
+        for topic in (RUN, pixels, STATS, END, READERS):  # the last one is what gets us counted
+            self._socket.setsockopt(zmq.SUBSCRIBE, topic)
+
+    def __iter__(self) -> Iterator[ReceivedFrame]:
+        """Yield the frames, until the end of the run.
+
+        Raises
+        ------
+        RefocusError
+            Nothing came for ``timeout`` seconds, or something that is not schema ``refocus/1``.
+        """
+        return (message for message in self.messages() if isinstance(message, ReceivedFrame))
+
+    def messages(self) -> Iterator[Message]:
+        """Yield everything that comes, until the end of the run; raises as iterating does."""
+        ended = 0
+        try:
+            while self._runs is None or ended < self._runs:
+                message = self.receive(self._timeout)
+                if message is None:
+                    raise RefocusError(
+                        f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
+                        "see that an acquisition is running and publishes there"
+                    )
+                yield message
+                ended += isinstance(message, EndHeader)
+        finally:
+            self.close()
+
+    @property
+    def link(self) -> LinkState | None:
+        """Whether a publisher is there; None without ``watch_link``."""
+        return self._link.state() if self._link is not None else None
+
+    def close(self) -> None:
+        """Let go of the connection. May be called twice."""
+        if self._link is not None:
+            self._link.close()
+        self._socket.close()
+        self._context.term()
+        if self._shared is not None:
+            self._shared.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """Give the next message, whatever run it is of.
+
+        Unlike iterating, it leaves the connection open after an error, so one may go on.
+
+        Parameters
+        ----------
+        timeout
+            Seconds to wait; None waits for ever.
+
+        Returns
+        -------
+        Message or None
+            None if nothing came.
+
+        Raises
+        ------
+        RefocusError
+            What came is not schema ``refocus/1``.
+        """
+        self._renew()
+        silent_at = time.monotonic() + (timeout or 0.0)
+        while True:
+            if timeout is not None:
+                wait_ms = max(0, int((silent_at - time.monotonic()) * 1000))
+                if not self._socket.poll(wait_ms):
+                    return None
+            parts = self._socket.recv_multipart(copy=False)
+            if len(parts) < 2:
+                continue
+            topic, header = bytes(parts[0].buffer), bytes(parts[1].buffer)
+            if topic == FRAME:
+                return self._frame(header, parts[2:])
+            if topic == SHARED and self._shared is not None:
+                if (shared := self._shared_frame(self._shared, header, parts[2:])) is not None:
+                    return shared
+                continue  # overwritten: the next number tells that one is missing
+            if topic == RUN:
+                run = RunHeader.decode(header)
+                self._catch_up(run, run.next_number)
+                if self._shared is not None and not run.shared_memory:
+                    raise RefocusError(
+                        f"endpoint {self.endpoint}: publishes without shared memory; subscribe "
+                        "without it, or start the publisher with it"
+                    )
+                self.run = run
+                return run
+            if topic == STATS:
+                stats = StatsHeader.decode(header)
+                self._catch_up(stats, stats.next_number)
+                self.stats = stats
+                return stats
+            if topic == END:
+                end = EndHeader.decode(header)
+                self._catch_up(end, end.next_number)
+                self.stats = self.end = end
+                return end
+
+    def _renew(self) -> None:
+        """Connect anew where nothing came about: ZeroMQ gives up for good after a bad handshake."""
+        now = time.monotonic()
+        if self._link is None or self._link.state() == "connected":
+            self._renewed = now
+        elif now - self._renewed > RENEW_S:
+            self._renewed = now
+            with suppress(zmq.ZMQError):  # it was given up
+                self._socket.disconnect(self.endpoint)
+            self._socket.connect(self.endpoint)
+
+    def _frame(self, data: bytes, parts: list[zmq.Frame]) -> ReceivedFrame:
+        header = FrameHeader.decode(data)
+        dtype = np.dtype(header.dtype).newbyteorder("<")
+        size = dtype.itemsize * header.shape[0] * header.shape[1]
+        if not parts or any(len(part.buffer) != size for part in parts):
+            raise RefocusError(
+                f"frame {header.number}: its pixels are not the {size} bytes that its header "
+                "tells; the publisher does not keep to schema refocus/1"
+            )
+        images = [np.frombuffer(part.buffer, dtype).reshape(header.shape) for part in parts]
+        return self._received(header, images)
+
+    def _shared_frame(
+        self, shared: SharedReader, data: bytes, parts: list[zmq.Frame]
+    ) -> ReceivedFrame | None:
+        header = FrameHeader.decode(data)
+        place = SharedPixels.decode(bytes(parts[0].buffer) if parts else b"")
+        dtype = np.dtype(header.dtype).newbyteorder("<")
+        images = shared.read(place, header.shape, dtype)
+        if shared.file != self._mapped:
+            self._mapped = shared.file
+            self._socket.setsockopt(zmq.SUBSCRIBE, MAPPED + Path(shared.file).name.encode())
+        return None if images is None else self._received(header, images)
+
+    def _received(self, header: FrameHeader, images: Sequence[Pixels]) -> ReceivedFrame:
+        for image in images:
+            image.flags.writeable = False
+        lost = self._catch_up(header, header.number)
+        self._expected = header.number + 1
+        self.received += 1
+        return ReceivedFrame(header, images[0], images[1] if len(images) > 1 else None, lost)
+
+    def _catch_up(self, header: Header, number: int) -> int:
+        """Count what was sent before ``number`` and did not come; notice a new run."""
+        if header.run != self._run_id:
+            # of the first run heard, what was sent before we joined is not lost
+            self._expected = 0 if self._run_id else number
+            self._run_id = header.run
+            self.run = self.stats = self.end = None
+        lost = max(0, number - self._expected)
+        self._expected = max(self._expected, number)
+        self.lost += lost
+        return lost
+
+
+def subscribe(
+    endpoint: str,
+    timeout: float | None = None,
+    *,
+    runs: int | None = 1,
+    high_water: int = 64,
+    shared_memory: bool = False,
+    keys: Path | None = None,
+) -> Subscription:
+    """Connect to a publisher, and be counted by it.
+
+    Parameters
+    ----------
+    endpoint
+        Such as ``"tcp://127.0.0.1:5555"``.
+    timeout, runs, high_water, shared_memory, keys
+        See :class:`Subscription`.
+
+    Returns
+    -------
+    Subscription
+        Iterate over it for frames, or over its ``messages()`` for all that comes.
+
+    Raises
+    ------
+    RefocusError
+        The endpoint is not one.
+    """
+    return Subscription(endpoint, timeout, runs, high_water, shared_memory=shared_memory, keys=keys)

@@ -1,0 +1,158 @@
+"""What a run reports: exactly the keys that others read, and quality where the truth is known."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+from rich.console import Console
+
+from refocus.acquisition.command.report import (
+    BEST_PSNR_DB,
+    Album,
+    Quality,
+    build_report,
+    judge,
+    judge_frame,
+    mean_quality,
+    picture_run,
+    report_table,
+    write_report,
+)
+from refocus.acquisition.microscopes.scene import Truth
+from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.stats import Stats, Timing
+from refocus.engine.fake import FakeEngine
+from refocus.optics.images import list_images, read_image
+from refocus.optics.metrics import gtn, psnr, ssim
+
+STATS = Stats(
+    received=10,
+    published=7,
+    dropped=2,
+    failed=1,
+    fps=12.34567,
+    latency_ms=Timing(1.0, 2.0, 3.00004),
+    engine_ms=Timing(0.5, 0.9, 1.0),
+)
+ENGINE = FakeEngine().info.describe()
+
+
+def result(frame: int, pixels: NDArray[Any] | None = None, refocused: bool = True) -> FrameResult:
+    pixels = np.full((64, 64), frame, np.uint16) if pixels is None else pixels
+    captured = CapturedFrame(pixels, frame, "2025-01-01T00:00:00.000000+00:00", 0)
+    return FrameResult(captured, pixels, refocused, frame, 0.0, 0.0)
+
+
+def sharp(seed: int = 0) -> NDArray[np.uint16]:
+    return np.random.default_rng(seed).integers(100, 4000, (64, 64)).astype(np.uint16)
+
+
+def test_a_report_has_exactly_the_keys_that_others_read(tmp_path: Path) -> None:
+    quality = Quality(20.0, 25.123456, 0.5, 0.75, n=10)
+    path = tmp_path / "new folder" / "r.json"
+    write_report(path, build_report(STATS.check(), ENGINE, quality))
+    assert json.loads(path.read_text()) == {
+        "frames": {"received": 10, "published": 7, "deferred": 0, "dropped": 2, "failed": 1},
+        "fps": 12.346,
+        "latency_ms": {"p50": 1.0, "p99": 2.0, "max": 3.0},
+        "engine_ms": {"p50": 0.5, "p99": 0.9},
+        "engine": {"name": "fake", "model": "none", "sha256": "", "precision": "exact"},
+        "quality": {
+            "psnr_before": 20.0,
+            "psnr_after": 25.1235,
+            "ssim_before": 0.5,
+            "ssim_after": 0.75,
+            "n": 10,
+        },
+    }
+    assert [p.name for p in path.parent.iterdir()] == ["r.json"]
+
+
+def test_without_truth_there_is_no_quality() -> None:
+    assert "quality" not in build_report(Stats(), ENGINE)
+    assert mean_quality({}) is None
+
+
+def test_a_frame_is_judged_on_the_scale_of_its_truth() -> None:
+    truth, before = sharp(), sharp(1)
+    judged = judge_frame(before, truth, truth)
+    scaled, other = gtn(truth, before)
+    assert judged.psnr_before == pytest.approx(psnr(scaled, other))
+    assert judged.ssim_before == pytest.approx(ssim(scaled, other))
+    assert (judged.psnr_after, judged.ssim_after) == (BEST_PSNR_DB, pytest.approx(1.0))
+
+
+def test_only_refocused_frames_with_a_truth_are_judged() -> None:
+    truth = sharp()
+    known = {
+        0: Truth(0, 5.0, truth),
+        1: Truth(1, None, None),
+        3: Truth(3, 1.0, truth),
+        4: Truth(4, 1.0, truth[:32]),
+    }
+    results = [result(i, sharp(i), refocused=i != 3) for i in range(5)]
+    judged = judge(results, known.get)
+    assert list(judged) == [0]
+    quality = mean_quality(judged)
+    assert quality is not None
+    assert quality.n == 1
+
+
+def test_the_do_nothing_row_of_real_pairs_is_the_published_one(shared_data: Path) -> None:
+    pairs = shared_data / "bbbc006_pairs"
+    captured = [read_image(path) for path in list_images(pairs / "defocus_mid")]
+    truths = [read_image(path) for path in list_images(pairs / "infocus")]
+    results = [result(i, pixels) for i, pixels in enumerate(captured)]
+    quality = mean_quality(judge(results, lambda i: Truth(i, None, truths[i])))
+    assert quality is not None
+    assert quality.n == 28
+    assert quality.psnr_before == pytest.approx(28.5, abs=0.15)
+    assert quality.ssim_before == pytest.approx(0.870, abs=0.005)
+
+
+@pytest.mark.parametrize(("frames", "limit"), [(5, 100), (100, 16), (1000, 7), (3, 1)])
+def test_an_album_stays_small_and_spreads_over_the_run(frames: int, limit: int) -> None:
+    each = 2 * 64 * 64 * 2
+    album = Album(limit_bytes=limit * each)
+    album.start(RunInfo("run"))
+    for frame in range(frames):
+        album.put(result(frame))
+        assert len(album.results) <= max(limit, 1)
+    kept = [r.captured.frame for r in album.results]
+    assert kept[0] == 0
+    assert len(set(np.diff(kept).tolist())) <= 1  # evenly
+    if frames > limit > 1:
+        assert len(kept) >= limit // 2
+    album.start(RunInfo("another"))
+    assert not album.results
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_leaves_a_picture(tmp_path: Path, known: bool) -> None:
+    results = [result(i, sharp(i)) for i in range(5)]
+    truth = {i: Truth(i, 3.0, sharp(9)) for i in range(5)} if known else {}
+    path = tmp_path / "r.png"
+    assert picture_run(path, results, truth.get, judge(results, truth.get))
+    with Image.open(path) as picture:
+        assert (picture.width > 1400) is known  # three panels, or two
+
+
+def test_no_frames_no_picture(tmp_path: Path) -> None:
+    assert not picture_run(tmp_path / "r.png", [], lambda frame: None, {})
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_table_says_what_was_lost() -> None:
+    console = Console(width=100)
+    report = build_report(STATS, ENGINE, Quality(20.0, 25.0, 0.5, 0.75, n=10))
+    with console.capture() as capture:
+        console.print(report_table(report))
+    text = capture.get()
+    for expected in ("7 of 10 published, 2 dropped, 1 failed", "20.00 → 25.00 dB", "12.3 frames/s"):
+        assert expected in text
+    assert "deferred" not in text

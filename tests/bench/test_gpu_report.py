@@ -1,0 +1,74 @@
+"""The report of a GPU machine, tried with the engines of the CPU."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import onnx
+import pytest
+
+from refocus.engine.nvidia import find_gpu
+
+SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_report.py"
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("gpu_report", SCRIPT)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_one_line_without_a_gpu(script: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
+    if find_gpu() is not None:
+        pytest.skip("this machine has an NVIDIA GPU")
+    assert script.main([]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "no NVIDIA GPU" in said.err
+
+
+def test_report_of_the_cpu(script: ModuleType, model_file: Path, tmp_path: Path) -> None:
+    files = {"json": tmp_path / "r.json", "markdown": tmp_path / "r.md"}
+    arguments = ["--cpu", "--model", str(model_file), "--frame", "96x128", "--seconds", "0.01"]
+    for option, path in files.items():
+        arguments += [f"--{option}", str(path)]
+    assert script.main(arguments) == 0
+    report = json.loads(files["json"].read_text())
+    (model,) = report["models"]
+    assert model["skipped"] == {}
+    assert [row["engine"] for row in model["rows"]] == list(script.CPU_ENGINES)
+    assert all(row["fps"] > 0 for row in model["rows"])
+    text = files["markdown"].read_text()
+    assert "| OpenVINO | 96x128 |" in text
+    assert "parity of PyTorch CPU with OpenVINO" in text
+
+
+def test_engines_that_did_not_run_are_named(script: ModuleType, model_file: Path) -> None:
+    if find_gpu() is not None:
+        pytest.skip("this machine has an NVIDIA GPU")
+    engines = {"TensorRT FP16": script.GPU_ENGINES["TensorRT FP16"]}
+    report = script.report_model(model_file, [(64, 64)], engines, 0.0, 0.01)
+    assert report["rows"] == []
+    assert "needs an NVIDIA GPU" in report["skipped"]["TensorRT FP16"]
+
+
+def test_operations_are_counted(script: ModuleType) -> None:
+    shape = [1, 1, "height", "width"]
+    kernel = onnx.numpy_helper.from_array(np.ones((2, 1, 3, 3), np.float32), "kernel")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Conv", ["frames", "kernel"], ["refocused"], pads=[1] * 4)],
+        "one convolution",
+        [onnx.helper.make_tensor_value_info("frames", onnx.TensorProto.FLOAT, shape)],
+        [onnx.helper.make_tensor_value_info("refocused", onnx.TensorProto.FLOAT, None)],
+        [kernel],
+    )
+    model = onnx.helper.make_model(graph, ir_version=10)
+    model.opset_import[0].version = 20
+    assert script.operations(model, (60, 33)) == 2 * (3 * 3) * 2 * (64 * 64)

@@ -1,0 +1,95 @@
+"""The settings of a run: what is accepted, what is refused, and in which words."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from refocus.configs import RefocusError
+from refocus.configs import live_config as live_module
+from refocus.configs.live_config import LiveConfig, load_live_config
+
+
+def test_options_are_laid_over_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("demo: true\nfps: 5\nsave: out\n")
+    config = load_live_config(file, {"fps": 20.0})
+    assert config.fps == 20.0
+    assert config.save == tmp_path / "out"  # relative to the file
+
+
+def test_a_source_on_the_command_line_replaces_the_files(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("demo: true\nqueue: 3\n")
+    config = load_live_config(file, {"replay": tmp_path})
+    assert (config.demo, config.replay, config.queue) == (False, tmp_path, 3)
+    file.write_text("replay: images\n")
+    assert load_live_config(file, {"demo": True}).replay is None
+
+
+def test_the_shipped_preset_states_every_key_and_its_default() -> None:
+    preset = Path(live_module.__file__).with_name("live.yaml")
+    text = preset.read_text(encoding="utf-8")
+    assert load_live_config(preset, {}) == LiveConfig(demo=True)
+    spoken = {line.lstrip("# ").split(":")[0] for line in text.splitlines() if ": " in line}
+    assert set(LiveConfig.model_fields) <= spoken
+    assert set(yaml.safe_load(text)) <= set(LiveConfig.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("demo: true\npolcy: newest\n", "line 2: unknown key 'polcy'; did you mean 'policy'?"),
+        ("demo: true\nzzz: 1\n", "line 2: unknown key 'zzz'; allowed: demo, replay"),
+        ("# a\n\ndemo: true\nfps: -1\n", "line 4: fps: input should be greater than 0, got -1"),
+        ("demo: true\npolicy: oldest\n", "line 2: policy: input should be 'newest' or 'every'"),
+        ("demo: true\nframes: many\n", "line 2: frames: input should be a valid integer"),
+        ("demo: true\npublish: 5556\n", "line 2: publish: input should be a valid string"),
+        ("demo: true\ndemo: true\n", "line 2: key 'demo' was already given on line 1"),
+        ("demo: true\n  fps: : 3\n", "line 2: not YAML"),
+        ("- demo\n", "line 1: expected lines of 'key: value'"),
+        ("queue: 3\n", "name one source of frames"),
+        ("demo: true\nreplay: a\n", "got --demo and --replay"),
+        ("demo: true\nreference: a\n", "--reference needs --replay"),
+        ("mm_config: a.cfg\nfps: 3\n", "--fps needs --demo or --replay"),
+        ("replay: a\ndrift: 3\n", "--drift needs --demo"),
+        ("demo: true\nsequence: s.yaml\nframes: 3\n", "leave one out"),
+        ("demo: true\nwait_subscribers: 1\n", "--wait-subscribers needs --publish"),
+        ("demo: true\npublish_raw: true\n", "--publish-raw needs --publish"),
+        ("demo: true\nkeys: k\n", "--keys needs --publish"),
+        ("demo: true\nshared_memory: true\n", "--shared-memory needs --publish"),
+        ("demo: true\npolicy: every\n", "--policy every needs --save DIR"),
+        ("demo: true\nregion: [0, 0, 64]\n", "line 2: region: list should have at least 4 items"),
+        ("demo: true\nchannels: [DAPI]\n", "line 2: channels: input should be a valid dict"),
+        ("demo: true\nevery_nth: 0\n", "line 2: every_nth: input should be greater than or equal"),
+    ],
+)
+def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, expected: str) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(text)
+    with pytest.raises(RefocusError) as caught:
+        load_live_config(file, {})
+    message = str(caught.value)
+    assert expected in message
+    assert str(file) in message
+    assert "\n" not in message
+
+
+def test_a_wrong_option_is_named_as_it_was_typed() -> None:
+    with pytest.raises(RefocusError, match=r"^--wait-subscribers: input should be"):
+        load_live_config(None, {"demo": True, "wait_subscribers": -1})
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00\x80"])
+def test_an_unreadable_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "run.yaml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(RefocusError, match=r"cannot be read: .*give a YAML file"):
+        load_live_config(file, {})
+
+
+def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("# nothing yet\n")
+    assert load_live_config(file, {"demo": True}) == LiveConfig(demo=True)

@@ -1,0 +1,1 @@
+"""What a model is worth: evaluation beside its rivals, and the calibration of its verdicts."""

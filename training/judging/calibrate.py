@@ -1,0 +1,369 @@
+"""Finding out when a model can be trusted, and writing that into its file.
+
+The network has made thousands of frames better or worse; what its engine could have noticed of it
+(:mod:`refocus.engine.trust.evidence`) is set against what happened, and a small network learns to
+tell the two apart. Where its verdicts begin is chosen on kinds of specimen that it did not learn
+from.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from refocus.configs import ModelCard, RefocusError
+from refocus.configs.trust import Layer, Thresholds, TrustStatistics
+from refocus.engine.model_file import embed_card, embed_trust, read_model
+from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.trust.evidence import Familiar, NetworkOutputs, gather, halved, pooled_features
+from refocus.engine.trust.judgement import TILE
+from refocus.engine.trust.reblur import Reblur
+from refocus.optics.metrics import gtn, psnr
+from refocus.optics.psf import depth_of_field_um
+from refocus.training.judging.hard_sets import MEASURED, HardFrame
+
+WORSE_DB = 0.5
+"""A frame that loses more than this has been made worse."""
+BETTER_DB = 0.3
+"""A frame that gains more than this has been made better."""
+LARGEST_DB = 60.0
+"""Frames that are this near to the truth are not told apart."""
+COMPONENTS = 24
+HIDDEN = (32, 16)
+STEPS = 1500
+FALSE_ALARMS = 0.02
+"""Fraction of the frames that the network improves which may be left as captured."""
+OF_A_TILE = 0.25
+"""Fraction of a frame's score that a tile needs in a frame that is trusted, which speaks for its
+tiles: one of them can be most of what there is to see."""
+NEARLY = 0.9
+"""So much of what leaving frames near focus alone can save is to be saved."""
+LARGEST_LOSS_DB = 3.0
+"""What a frame counts for at most where it is left alone or not."""
+FULL = 0.03
+"""Fraction of the frames that the network improves which may lose some of their correction."""
+IMPROVED_DB = 0.1
+FAR_ALARMS = 0.05
+"""Fraction of the frames far from focus made better which may be called ``beyond``."""
+COVERAGE = 0.90
+FOLDS = 6
+
+Told = Callable[[str, float], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Evidence beside what came of it.
+
+    Attributes
+    ----------
+    frames
+        ``(N, E)``, of whole frames.
+    gains
+        ``(N,)``, dB that each gained.
+    kinds
+        ``(N,)``, group and specimen of each.
+    tiles
+        ``(N, h, w, E)``.
+    tile_gains
+        ``(N, h, w)``, dB.
+    claimed_um, true_um
+        ``(N,)``; the truth is NaN where there is none.
+    """
+
+    frames: NDArray[np.float32]
+    gains: NDArray[np.float32]
+    kinds: NDArray[np.str_]
+    tiles: NDArray[np.float32]
+    tile_gains: NDArray[np.float32]
+    claimed_um: NDArray[np.float32]
+    true_um: NDArray[np.float32]
+
+
+def calibrate(
+    model: Path, output: Path, frames: Sequence[HardFrame], calibrated_on: str, seed: int = 0
+) -> ModelCard:
+    """Calibrate a model.
+
+    Parameters
+    ----------
+    model
+        ONNX file with a card, whose network says how sure it is.
+    output
+        Where the same model is written with what its verdicts need; may be ``model``.
+    frames
+        To calibrate on, all of one size.
+    calibrated_on
+        One sentence on them, for the card.
+    seed
+        Of the small network's start.
+
+    Returns
+    -------
+    ModelCard
+        With thresholds.
+
+    Raises
+    ------
+    RefocusError
+        The model cannot be read or says nothing but pixels, or the frames are too few.
+    """
+    if len(frames) < 10 * FOLDS:
+        raise RefocusError(f"{len(frames)} frames are too few to calibrate on; give hundreds")
+    proto, card = read_model(model)
+    torch.manual_seed(seed)
+    engine = OpenVinoEngine(model, precision="f32")
+    try:
+        familiar = _familiar(engine, frames)
+        reblur = Reblur(card.optics)
+        examples = examine_frames(engine, frames, reblur, Familiar(familiar))
+        factor = error_factor(engine, [f for f in frames if f.familiar])
+    finally:
+        engine.close()
+    statistics = _fitted(examples, familiar)
+    beyond_um = round(0.8 * card.defocus_um[1], 1)
+    frame_score, full_score, better_score = _thresholds(examples, beyond_um)
+    limits = Thresholds(
+        in_focus_um=max(_in_focus_um(examples), round(depth_of_field_um(card.optics) / 2, 2)),
+        beyond_um=beyond_um,
+        frame_score=frame_score,
+        tile_score=round(OF_A_TILE * frame_score, 4),
+        full_score=full_score,
+        better_score=better_score,
+        error_factor=factor,
+        calibrated_on=calibrated_on,
+        sha256=statistics.digest(),
+    )
+    embed_trust(proto, statistics)
+    card = embed_card(proto, card.model_copy(update={"trust": limits}))
+    part = output.with_name(f"{output.stem}.part.onnx")
+    onnx.save(proto, str(part))
+    os.replace(part, output)
+    return card
+
+
+def examine_frames(
+    engine: OpenVinoEngine, frames: Iterable[HardFrame], reblur: Reblur, familiar: Familiar
+) -> Examples:
+    """Refocus frames of one size, and set the evidence beside what came of it."""
+    rows = []
+    for frame in frames:
+        prepared, outputs = engine.outputs(frame.frame)
+        evidence = gather(prepared.seen, outputs, reblur, familiar)
+        refocused = prepared.counts(outputs.refocused)
+        gain = frame_gain(frame, refocused)
+        tiles = _tile_gains(frame, refocused, evidence.tiles.shape[:2])
+        if not frame.restorable:  # whatever little was changed there, it was no good
+            gain, tiles = min(gain, -2 * WORSE_DB), np.minimum(tiles, -2 * WORSE_DB)
+        rows.append(
+            (
+                evidence.frame,
+                gain,
+                f"{frame.group}, {frame.kind}",
+                evidence.tiles,
+                tiles,
+                float(np.sum(evidence.weight * evidence.distance_um)),
+                abs(frame.distance_um),
+            )
+        )
+    return Examples(*(np.array(column) for column in zip(*rows, strict=True)))
+
+
+def frame_gain(frame: HardFrame, given: NDArray[np.generic]) -> float:
+    """Give the dB that a frame gained, as it is published."""
+    truth, before, after = gtn(frame.truth, frame.frame, given)
+    return min(psnr(truth, after), LARGEST_DB) - min(psnr(truth, before), LARGEST_DB)
+
+
+def error_factor(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> float:
+    """Find what makes the network's own scale of its error true: 90 % within the 90 % interval."""
+    ratios = []
+    for frame in frames[:300]:
+        error, scale = _errors(engine, frame)
+        ratios.append((error / scale).ravel()[::7])
+    return float(np.quantile(np.concatenate(ratios), COVERAGE) / -np.log(1 - COVERAGE))
+
+
+def coverage(
+    engine: OpenVinoEngine,
+    frames: Sequence[HardFrame],
+    factor: float,
+    levels: Sequence[float] = (COVERAGE,),
+) -> list[float]:
+    """Give the fractions of pixels that lie within intervals of a Laplace distribution."""
+    within = [-np.log(1 - level) * factor for level in levels]
+    inside = []
+    for frame in frames:
+        error, scale = _errors(engine, frame)
+        inside.append([np.mean(error <= reach * scale) for reach in within])
+    return [float(found) for found in np.mean(inside, axis=0)]
+
+
+def _errors(
+    engine: OpenVinoEngine, frame: HardFrame
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Give the error of each 2 × 2 pixels, and the scale that the network expects of it."""
+    prepared, outputs = engine.outputs(frame.frame)
+    truth = prepared.level.apply(frame.truth)
+    height, width = (n - n % 2 for n in truth.shape)
+    error = halved(np.abs(outputs.refocused[:height, :width] - truth[:height, :width]))
+    return error, outputs.error[0, : height // 2, : width // 2]
+
+
+def _tile_gains(
+    frame: HardFrame, refocused: NDArray[np.generic], shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Give the dB that each tile gained; errors too small to see count as none."""
+    truth, before, after = gtn(frame.truth, frame.frame, refocused)
+    seen = 10 ** (-LARGEST_DB / 10)
+    gains = np.zeros(shape, np.float32)
+    for row, column in np.ndindex(*shape):
+        window = np.s_[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE]
+        was, became = (np.mean((x[window] - truth[window]) ** 2) + seen for x in (before, after))
+        gains[row, column] = 10 * np.log10(was / became)
+    return gains
+
+
+def _familiar(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> TrustStatistics:
+    """Describe the encoder's features on frames such as training draws."""
+    pooled = []
+    for frame in [f for f in frames if f.familiar][:400]:
+        _, outputs = engine.outputs(frame.frame)
+        pooled.append(pooled_features(outputs.features, _grid(outputs)))
+    rows = np.concatenate([p.reshape(-1, p.shape[-1]) for p in pooled])
+    mean = rows.mean(0)
+    values, vectors = np.linalg.eigh(np.cov(rows.T))
+    kept = min(COMPONENTS, len(values))
+    basis = vectors[:, -kept:] / np.sqrt(values[-kept:] + 1e-6)
+    radius = np.quantile(np.sqrt(np.mean(((rows - mean) @ basis) ** 2, -1)), 0.95)
+    return TrustStatistics(
+        feature_mean=_short(mean),
+        feature_basis=[_short(row) for row in basis],
+        feature_radius=float(radius),
+        evidence_mean=[],
+        evidence_scale=[],
+        layers=[],
+    )
+
+
+def _grid(outputs: NetworkOutputs) -> tuple[int, int]:
+    height, width = (-(-n // TILE) for n in outputs.refocused.shape)
+    return height, width
+
+
+def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
+    """Learn to tell better from worse, on all examples."""
+    rows, gains, _ = _rows(examples)
+    mean, scale = rows.mean(0), rows.std(0) + 1e-6
+    scorer = _learn((rows - mean) / scale, gains)
+    linear = [m for m in scorer if isinstance(m, nn.Linear)]
+    return familiar.model_copy(
+        update={
+            "evidence_mean": _short(mean),
+            "evidence_scale": _short(scale),
+            "layers": [
+                Layer(
+                    weights=[_short(row) for row in m.weight.detach().numpy().T],
+                    bias=_short(m.bias.detach().numpy()),
+                )
+                for m in linear
+            ],
+        }
+    )
+
+
+def _thresholds(examples: Examples, beyond_um: float) -> tuple[float, float, float]:
+    """Choose where trust ends for frames, where it is full, and what is no better.
+
+    By the scores of kinds that the scorer did not learn from.
+    """
+    rows, gains, kinds = _rows(examples)
+    frames = np.arange(len(rows)) < len(examples.frames)
+    groups = np.array([k.split(", ")[0] for k in kinds])
+    species = np.array([k.split(", ")[1] for k in kinds])
+    scores = np.zeros((len(rows), 2), np.float32)
+    # what is familiar is judged by specimen or field, the rest by what is wrong with it
+    for names in (groups, species):
+        for fold in range(FOLDS):
+            held = np.isin(names, sorted(set(names))[fold::FOLDS])
+            mine = held & (np.isin(groups, ("familiar", MEASURED)) == (names is species))
+            if not mine.any() or held.all():
+                continue
+            mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
+            scorer = _learn((rows[~held] - mean) / scale, gains[~held])
+            scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
+    improved = gains > IMPROVED_DB
+    far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
+    chosen = (
+        (scores[frames & improved, 0], FALSE_ALARMS),
+        (scores[frames & improved, 0], FULL),
+        (scores[far & (gains > BETTER_DB), 1], FAR_ALARMS),
+    )
+    # a network that improves nothing is never trusted
+    found = [float(np.quantile(s, share)) if s.size else 1.0 for s, share in chosen]
+    return round(found[0], 4), round(found[1], 4), round(found[2], 4)
+
+
+def _rows(
+    examples: Examples,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.str_]]:
+    """Put frames and tiles into one list, frames first."""
+    count = examples.tile_gains[0].size
+    rows = np.concatenate([examples.frames, examples.tiles.reshape(-1, examples.tiles.shape[-1])])
+    gains = np.concatenate([examples.gains, examples.tile_gains.ravel()])
+    kinds = np.concatenate([examples.kinds, np.repeat(examples.kinds, count)])
+    return rows, gains, kinds
+
+
+def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequential:
+    """Fit the small network: no worse, better? What gains or loses most, counts most."""
+    widths = (rows.shape[1], *HIDDEN, 2)
+    layers: list[nn.Module] = []
+    for a, b in pairwise(widths):
+        layers += [nn.Linear(a, b), nn.ReLU()]
+    scorer = nn.Sequential(*layers[:-1])
+    x = torch.from_numpy(rows).float().clamp(-5, 5)
+    over = torch.from_numpy(gains).float()[:, None] - torch.tensor([-WORSE_DB, BETTER_DB])
+    so = (over > 0).float()
+    # frames lost are few: both sides count the same
+    balance = torch.where(over > 0, 0.5 / (so.mean(0) + 1e-6), 0.5 / (1 - so.mean(0) + 1e-6))
+    amount = over.abs().clamp(0.1, 3.0) * balance
+    optimizer = torch.optim.AdamW(scorer.parameters(), lr=0.01, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+    for _ in range(STEPS):
+        picked = torch.randint(len(x), (512,))
+        loss = F.binary_cross_entropy_with_logits(scorer(x[picked]), so[picked], amount[picked])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return scorer.eval()
+
+
+def _score(scorer: nn.Sequential, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    with torch.inference_mode():
+        logits = scorer(torch.from_numpy(rows).float().clamp(-5, 5))
+        scores: NDArray[np.float32] = torch.sigmoid(logits).numpy()
+    return scores
+
+
+def _in_focus_um(examples: Examples) -> float:
+    """Give the smallest claimed distance below which leaving frames alone saves most over all."""
+    order = np.argsort(examples.claimed_um)
+    lost = np.append(0.0, np.cumsum(np.clip(examples.gains[order], -LARGEST_LOSS_DB, None)))
+    # of those before it, the sum of gains is about as low as it gets
+    first = int(np.argmax(lost <= NEARLY * lost.min()))
+    return round(float(examples.claimed_um[order][first]), 2) if first < len(order) else 0.0
+
+
+def _short(values: NDArray[np.floating]) -> list[float]:
+    """Give numbers with the digits that FP32 has, so that the file stays small."""
+    return [float(f"{v:.7g}") for v in values]

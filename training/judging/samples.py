@@ -1,0 +1,162 @@
+"""What a model is judged on: frames out of focus with their in-focus partners, plane by plane."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refocus.configs import ModelCard, RefocusError
+from refocus.configs.training import TrainConfig
+from refocus.optics.camera import CameraModel
+from refocus.optics.defocus import defocus
+from refocus.optics.images import list_images
+from refocus.optics.specimens import nuclei
+from refocus.training.pairs.bbbc006 import IN_FOCUS, NAME, STEP_UM
+from refocus.training.pairs.measured import read_pair
+from refocus.training.pairs.wells import fold_of, well
+
+SIMULATED_UM = (-8.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0)
+FIELDS, SIDE = 4, 256
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One frame to refocus.
+
+    Attributes
+    ----------
+    name, plane, channel
+        What it is called, and the groups it is counted in.
+    read
+        Gives the frame and its in-focus partner, ``(H, W)``.
+    distance_um
+        Distance from focus, µm; None where it is not known.
+    """
+
+    name: str
+    plane: str
+    channel: str
+    read: Callable[[], tuple[NDArray[Any], NDArray[Any]]]
+    distance_um: float | None = None
+
+
+def folder_samples(
+    frames: Path,
+    reference: Path,
+    folder_per_plane: bool = False,
+    split: TrainConfig | None = None,
+    distance_um: float | None = None,
+) -> list[Sample]:
+    """Pair the frames of a folder with those of another.
+
+    Parameters
+    ----------
+    frames
+        Holds images, or with ``folder_per_plane`` a folder of images for each plane.
+    reference
+        Holds the in-focus partners: the same names, or the same well, site and channel in the
+        names of BBBC006.
+    folder_per_plane
+        See ``frames``.
+    split
+        A training run: only the wells that it held out are taken.
+    distance_um
+        Distance of the frames from focus, where it is known.
+
+    Raises
+    ------
+    RefocusError
+        A folder is missing or empty, or a frame has no partner.
+    """
+    partners = {_key(p): p for p in list_images(reference)}
+    folders = [frames]
+    if folder_per_plane:
+        inside = [p for p in frames.iterdir() if p.is_dir()] if frames.is_dir() else []
+        folders = sorted(p for p in inside if p.resolve() != reference.resolve())
+        if not folders:
+            raise RefocusError(f"{frames}: holds no folder of frames; leave --folder-per-plane out")
+    samples = []
+    for folder in folders:
+        for file in list_images(folder):
+            partner = partners.get(_key(file))
+            if partner is None:
+                raise RefocusError(f"{file}: has no partner in focus in {reference}")
+            plane, distance = _plane(folder) if folder_per_plane else (folder.name, None)
+            read = partial(read_pair, file, partner)
+            known = distance if distance_um is None else distance_um
+            samples.append(Sample(file.name, plane, _channel(file), read, known))
+    return _held_out(samples, split) if split else samples
+
+
+def simulated_samples(card: ModelCard, seed: int = 0) -> list[Sample]:
+    """Simulate fields of nuclei that no training run has seen, at distances the model is for.
+
+    Parameters
+    ----------
+    card
+        Its optics are simulated, within its range.
+    seed
+        Draws the fields.
+    """
+    near, far = card.defocus_um
+    distances = [d for d in SIMULATED_UM if near <= abs(d) <= far] or [far or 8.0]
+    return [
+        Sample(f"field {i}", f"{d:+g} µm", "nuclei", partial(_simulate, card, d, i, seed), d)
+        for d in distances
+        for i in range(FIELDS)
+    ]
+
+
+def planes(samples: list[Sample]) -> Iterator[tuple[str, str, list[Sample]]]:
+    """Group samples by plane and channel, in the order they come."""
+    for plane, channel in dict.fromkeys((s.plane, s.channel) for s in samples):
+        yield plane, channel, [s for s in samples if (s.plane, s.channel) == (plane, channel)]
+
+
+def _simulate(
+    card: ModelCard, distance_um: float, number: int, seed: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    rng = np.random.default_rng([seed, 7, number])
+    size_um = (0.35 + 0.1 * number) * 13.0  # from small to large nuclei
+    count = round(0.3 * (SIDE * 0.656) ** 2 / (np.pi * size_um**2))  # a third of it covered
+    specimen = nuclei((SIDE, SIDE), rng, 0.656, count, (size_um, size_um * 1.3))
+    camera = CameraModel()
+    noise = np.random.default_rng([seed, 8, number, 1000 + round(10 * distance_um)])
+    light = np.clip(specimen, 0, None) * 3000.0 + 100.0
+    captured = camera.expose(defocus(light, card.optics, distance_um), noise)
+    return captured, camera.digitise(light)
+
+
+def _key(path: Path) -> str:
+    matched = NAME.fullmatch(path.name)
+    return "_".join(matched.groups()).lower() if matched else path.stem
+
+
+def _channel(path: Path) -> str:
+    matched = NAME.fullmatch(path.name)
+    return f"w{matched.group(3)}" if matched else "all"
+
+
+def _plane(folder: Path) -> tuple[str, float | None]:
+    """Name the plane of a folder, and its distance if it is one of BBBC006."""
+    if folder.name.startswith("BBBC006_v1_images_z_") and folder.name[-2:].isdigit():
+        z = int(folder.name[-2:])
+        return f"z{z:02d}", (z - IN_FOCUS) * STEP_UM
+    return folder.name, None
+
+
+def _held_out(samples: list[Sample], split: TrainConfig) -> list[Sample]:
+    source = split.bbbc006 or next(iter(split.measured), None)
+    if source is None or source.held_out is None:
+        raise RefocusError(f"--split {split.name}: this run held no wells out")
+
+    def name(sample: Sample) -> str:
+        matched = NAME.fullmatch(sample.name)
+        return matched.group(1).lower() if matched else well(Path(sample.name))
+
+    fold = fold_of([name(s) for s in samples], source.folds)
+    return [s for s in samples if fold[name(s)] == source.held_out]

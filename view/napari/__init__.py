@@ -1,0 +1,1 @@
+"""Layers in napari that show the newest frame."""
