@@ -5,15 +5,21 @@ A command module makes its ``app`` with :func:`command_app`, and its ``main`` ha
 set, there are none.
 """
 
+import inspect
 import os
+import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from types import NoneType
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 from rich.console import Console
 
 from refocus.configs.errors import RefocusError
+from refocus.configs.options import group_of, option_name, option_of
 
 OVER_BOUND, BAD_INPUT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 130, 141, 143
 
@@ -28,7 +34,9 @@ TRAINING = (
 )
 """What the extra ``[train]`` installs: a microscope PC does without."""
 
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+JsonOption = Annotated[bool, typer.Option("--json", metavar="", help="Print JSON, for scripts.")]
+
+ANY_ORDER = inspect.Parameter.KEYWORD_ONLY
 
 _UsageError: type[Exception] = typer.BadParameter.mro()[1]  # of whichever click Typer carries
 
@@ -43,6 +51,71 @@ def command_app(name: str, help: str | None = None, **settings: Any) -> typer.Ty
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
         **settings,
+    )
+
+
+def options_of(
+    model: type[BaseModel], *fields: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command an option for each field of a model, before the command's own parameters.
+
+    Parameters
+    ----------
+    model
+        Says names, types, defaults and help; see :mod:`refocus.configs.options`.
+    fields
+        Those to take; by default all, in groups.
+
+    Returns
+    -------
+    decorator
+        Of a function whose first parameter takes what was given on the command line, by field.
+    """
+    chosen = fields or tuple(model.model_fields)
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def run(context: typer.Context, **values: Any) -> None:
+            given = {}
+            for field in chosen:
+                value, source = values.pop(field), context.get_parameter_source(field)
+                if source is not None and source.name == "COMMANDLINE":
+                    given[field] = value
+            command(given, **values)
+
+        _, *own = inspect.signature(command).parameters.values()
+        context = inspect.Parameter("context", ANY_ORDER, annotation=typer.Context)
+        options = [_parameter(model, f, None if fields else group_of(model, f)) for f in chosen]
+        own = [parameter.replace(kind=ANY_ORDER) for parameter in own]
+        run.__signature__ = inspect.Signature([context, *options, *own])  # type: ignore[attr-defined]
+        return run
+
+    return decorate
+
+
+def _parameter(model: type[BaseModel], field: str, group: str | None) -> inspect.Parameter:
+    info, said = model.model_fields[field], option_of(model, field)
+    kind: Any = info.annotation
+    if NoneType in get_args(kind):
+        kind = get_args(kind)[0]
+    kind = {Literal: str, tuple: str, dict: list[str]}.get(get_origin(kind), kind)
+    help = re.sub("``(.+?)``", r"[b]\1[/b]", " ".join((info.description or "").split()))
+    if kind == list[str]:
+        help += " Repeat it for each."
+    if kind is not bool and info.default is not None:
+        help += rf" [dim]\[default: {info.default}][/dim]"  # Typer would begin a line for it
+    option = typer.Option(
+        option_name(model, field),
+        metavar="" if kind is bool else said.metavar,
+        help=help,
+        show_default=False,
+        rich_help_panel=group,
+    )
+    return inspect.Parameter(
+        field,
+        ANY_ORDER,
+        default=info.default,
+        annotation=Annotated[kind | None, option],
     )
 
 

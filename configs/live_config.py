@@ -1,92 +1,179 @@
-"""What ``refocus-live run`` is told to do: a file of settings, with options laid over it."""
+"""What ``refocus-live run`` can be told: the one definition of its options, and files of them.
+
+The command's options and their help, ``configs/live.yaml`` and the defaults of
+:func:`refocus.acquisition.attach` are made from these models. Once one has changed, write the file
+anew: ``python -m refocus.configs.live_config > configs/live.yaml``.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
-from refocus.configs.errors import RefocusError
-from refocus.configs.loading import Settings, describe, read_settings
-
-PATHS = ("replay", "reference", "specimen", "mm_config", "sequence", "save", "report", "keys")
+from refocus.configs.loading import Place, Settings, check, read_settings
+from refocus.configs.options import Option, option_name, write_preset
 
 
-class LiveConfig(BaseModel):
+def _endpoint(publish: str | None) -> str | None:
+    scheme, _, address = (publish or "").partition("://")
+    if publish is not None and (scheme not in ("tcp", "ipc", "inproc") or not address):
+        raise ValueError(f"{publish!r} is not an endpoint; write for example tcp://127.0.0.1:5556")
+    return publish
+
+
+def _channels(given: object) -> object:
+    """Read a list of ``NAME=MODEL``; leave a mapping, and what is neither, as it is."""
+    if not isinstance(given, list):
+        return given
+    pairs = [str(text).partition("=") for text in given]
+    for text, (name, _, model) in zip(given, pairs, strict=True):
+        if not name or not model:
+            raise ValueError(f"write NAME=MODEL, such as DAPI=auto, got {text!r}")
+    return {name: model for name, _, model in pairs}
+
+
+def _region(given: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Read ``X,Y,W,H`` or four numbers, all in one complaint."""
+    try:
+        region = validate(given.split(",") if isinstance(given, str) else given)
+    except ValidationError:
+        region = (0, 0, 0, 0)
+    if region is not None and (min(region) < 0 or min(region[2:]) < 32):
+        said = ",".join(map(str, given)) if isinstance(given, list | tuple) else given
+        raise ValueError(f"give X,Y,WIDTH,HEIGHT in pixels, at least 32 wide and high, got {said}")
+    return region
+
+
+class _Options(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SourceOptions(_Options):
+    """Where frames come from: a demo, a replay or a microscope."""
+
+    demo: bool = False
+    """Acquire with the simulated microscope."""
+    replay: Annotated[Path | None, Option("DIR", "images/")] = None
+    """Feed a folder of images through a camera, in order."""
+    mm_config: Annotated[Path | None, Option("FILE", "MMConfig.cfg")] = None
+    """Acquire with this Micro-Manager hardware."""
+    reference: Annotated[Path | None, Option("DIR", "infocus/")] = None
+    """In-focus partners of the replay, under the same file names."""
+    specimen: Annotated[Path | None, Option("DIR", "sharp/")] = None
+    """In-focus images for the demo; else nuclei."""
+    sequence: Annotated[Path | None, Option("FILE", "timelapse.yaml")] = None
+    """The useq sequence to acquire, YAML or JSON."""
+    frames: Annotated[int | None, Field(ge=1), Option("N", 40)] = None
+    """How many frames; else 40, or the whole replay."""
+    fps: Annotated[float | None, Field(gt=0.0, le=10_000.0), Option("F", 20)] = None
+    """Rate of the simulated or replaying camera. Without it, the camera waits for room in the
+    queue, and nothing is dropped."""
+    size: Annotated[int, Field(ge=32, le=8192), Option("PX")] = 512
+    """Side of the demo's frame, pixels."""
+    defocus: Annotated[float, Field(ge=-60.0, le=60.0), Option("UM")] = 10.0
+    """Mean distance from focus in the demo, µm."""
+    drift: Annotated[float, Field(ge=-10_000.0, le=10_000.0), Option("UM")] = 0.0
+    """Focus drift of the demo, µm per minute."""
+    exposure: Annotated[float | None, Field(gt=0.0, le=600_000.0), Option("MS", 10)] = None
+    """Exposure, ms; else the camera's own, or the sequence's."""
+
+
+class RefocusingOptions(_Options):
+    """Which frames are refocused, and how."""
+
+    engine: Annotated[str, Field(min_length=1), Option("ENGINE")] = "auto"
+    """``auto``, ``openvino``, or the path of an ONNX model."""
+    policy: Annotated[Literal["newest", "every"], Option("WHICH")] = "newest"
+    """When the queue is full: ``newest`` gives the oldest frame up, ``every`` comes back to it
+    later (needs --save)."""
+    queue: Annotated[int, Field(ge=1, le=4096), Option("N")] = 8
+    """Frames that may wait for the engine."""
+    refocus_z: bool = False
+    """Refocus the planes of z-stacks, too."""
+    channels: Annotated[
+        dict[str, str] | None,
+        BeforeValidator(_channels),
+        Option("NAME=MODEL", {"DAPI": "auto", "BF": "none"}, name="--channel"),
+    ] = None
+    """Refocus this channel with this model (a name, a path, ``auto`` or ``none``), and no channel
+    that is not named."""
+    every_nth: Annotated[int, Field(ge=1), Option("N")] = 1
+    """Refocus one frame of N of each channel, position and plane."""
+    region: Annotated[
+        tuple[int, int, int, int] | None,
+        WrapValidator(_region),
+        Option("X,Y,W,H", [0, 0, 256, 256]),
+    ] = None
+    """Refocus only x, y, width, height of each frame, pixels; at least 32 by 32."""
+    on_distrust: Annotated[Literal["captured", "refocused"], Option("WHICH")] = "captured"
+    """What is published where a result is not trusted: ``captured`` or ``refocused``."""
+
+
+class FollowingOptions(_Options):
+    """Whether the stage follows focus."""
+
+    act: bool = False
+    """Move the focus stage to where focus is judged to be."""
+    act_limit_um: Annotated[float, Field(gt=0.0, le=100.0), Option("UM", 10.0)] = 10.0
+    """How far from its plan, with --act, µm."""
+
+
+class PublishingOptions(_Options):
+    """Where the results are published, and who can read them."""
+
+    publish: Annotated[
+        str | None, AfterValidator(_endpoint), Option("ENDPOINT", "tcp://127.0.0.1:5556")
+    ] = None
+    """Publish on ZeroMQ, as tcp://127.0.0.1:5556."""
+    publish_raw: bool = False
+    """Send the captured pixels, too, as a viewer wants."""
+    insecure: bool = False
+    """Allow an endpoint that other hosts can reach."""
+    keys: Annotated[Path | None, Option("DIR", "keys/publisher/")] = None
+    """The publisher's keys: only readers with one can read."""
+    shared_memory: bool = False
+    """Offer readers on this host the pixels in shared memory, too."""
+
+
+class OutcomeOptions(_Options):
+    """What else comes of a run."""
+
+    metrics: Annotated[str | None, Option("HOST:PORT", "127.0.0.1:9464")] = None
+    """Let Prometheus read the counts there."""
+    wait_subscribers: Annotated[int, Field(ge=0), Option("N")] = 0
+    """Start once N subscribers have joined."""
+    save: Annotated[Path | None, Option("DIR", "run1/")] = None
+    """Save raw.ome.zarr and refocused.ome.zarr in this folder."""
+    report: Annotated[Path | None, Option("FILE", "run1/report.json")] = None
+    """Write the figures as JSON, and a picture beside it."""
+
+
+class RefocusOptions(PublishingOptions, RefocusingOptions):
+    """Those that :func:`refocus.acquisition.attach` takes as well, under the same names."""
+
+
+DEFAULTS = RefocusOptions()
+
+
+class LiveConfig(
+    OutcomeOptions, PublishingOptions, FollowingOptions, RefocusingOptions, SourceOptions
+):
     """One run: where frames come from, what refocuses them, where the results go.
 
     Every key is also an option of ``refocus-live run`` (``wait_subscribers`` is
     ``--wait-subscribers``). Paths in a file are relative to that file.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    # where frames come from: one of demo, replay, mm_config
-    demo: bool = False
-    """Run the simulated microscope."""
-    replay: Path | None = None
-    """Folder of images, fed through the camera in lexicographic order."""
-    reference: Path | None = None
-    """Folder of their in-focus partners, under the same names."""
-    specimen: Path | None = None
-    """Folder of in-focus images that the simulated microscope looks at; else nuclei."""
-    mm_config: Path | None = None
-    """Micro-Manager hardware configuration (``.cfg``)."""
-    sequence: Path | None = None
-    """useq sequence (YAML or JSON) to acquire."""
-    frames: int | None = Field(default=None, ge=1)
-    """How many frames; by default 40, or every image of a replay."""
-    fps: float | None = Field(default=None, gt=0.0, le=10_000.0)
-    """Rate of a simulated camera; by default it waits for room, so that nothing is dropped."""
-    size: int = Field(default=512, ge=32, le=8192)
-    """Side of the simulated frame, pixels."""
-    defocus: float = Field(default=10.0, ge=-60.0, le=60.0)
-    """Mean distance of the simulated fields from focus, µm."""
-    drift: float = Field(default=0.0, ge=-10_000.0, le=10_000.0)
-    """Focus drift of the simulated microscope, µm/min."""
-    exposure: float | None = Field(default=None, gt=0.0, le=600_000.0)
-    """Exposure, ms; by default the camera's own, or the sequence's."""
-
-    # what becomes of them
-    engine: str = Field(default="auto", min_length=1)
-    """``auto``, ``openvino``, or the path of an ONNX model."""
-    policy: Literal["newest", "every"] = "newest"
-    """What happens when the queue is full: ``newest`` gives the oldest frame up, ``every`` comes
-    back to it later, which needs ``save``."""
-    queue: int = Field(default=8, ge=1, le=4096)
-    """How many frames may wait for the engine."""
-    refocus_z: bool = False
-    """Refocus the planes of z-stacks, too; else they are handed on as they were captured."""
-    channels: dict[str, str] | None = None
-    """Model by channel, a name, a path or ``none``; other channels are handed on as captured."""
-    every_nth: int = Field(default=1, ge=1)
-    """Refocus one frame of so many, for each channel, position and plane."""
-    region: list[int] | None = Field(default=None, min_length=4, max_length=4)
-    """Refocus only ``[x, y, width, height]`` of each frame, pixels."""
-    on_distrust: Literal["captured", "refocused"] = "captured"
-    """What is published where a result is not trusted."""
-    act: bool = False
-    """Move the focus stage to where the judged distances say that focus is."""
-    act_limit_um: float = Field(default=10.0, gt=0.0, le=100.0)
-    """How far from its plan the stage may be moved, µm."""
-    publish: str | None = Field(default=None, pattern=r"^(tcp|ipc|inproc)://.+$")
-    """ZeroMQ endpoint to publish on, such as ``tcp://127.0.0.1:5556``."""
-    publish_raw: bool = False
-    """Send the captured pixels beside the refocused ones, as a viewer wants them."""
-    insecure: bool = False
-    """Allow an endpoint that other hosts can reach: they could read every frame."""
-    keys: Path | None = None
-    """The publisher's folder of keys (``refocus-live keys``): only their readers can read."""
-    shared_memory: bool = False
-    """Offer readers on this host the pixels in shared memory, too: faster than tcp."""
-    metrics: str | None = None
-    """``HOST:PORT`` on which Prometheus may read the counts, such as ``127.0.0.1:9464``."""
-    wait_subscribers: int = Field(default=0, ge=0)
-    """Start once this many subscribers have joined."""
-    save: Path | None = None
-    """New folder for ``raw.ome.zarr`` and ``refocused.ome.zarr``."""
-    report: Path | None = None
-    """JSON file for the figures of the run; its picture lies beside it."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -113,14 +200,9 @@ class LiveConfig(BaseModel):
             raise ValueError("--frames and --sequence both say how many frames; leave one out")
         if "act_limit_um" in self.model_fields_set and not self.act:
             raise ValueError("--act-limit-um needs --act; leave it out")
-        if self.wait_subscribers and not self.publish:
-            raise ValueError("--wait-subscribers needs --publish ENDPOINT")
-        if self.publish_raw and not self.publish:
-            raise ValueError("--publish-raw needs --publish ENDPOINT")
-        if self.keys and not self.publish:
-            raise ValueError("--keys needs --publish ENDPOINT")
-        if self.shared_memory and not self.publish:
-            raise ValueError("--shared-memory needs --publish ENDPOINT, which tells its readers")
+        for key in ("wait_subscribers", "publish_raw", "keys", "shared_memory"):
+            if getattr(self, key) and not self.publish:
+                raise ValueError(f"{_option(key)} needs --publish ENDPOINT")
         if self.policy == "every" and not self.save:
             raise ValueError("--policy every needs --save DIR: it reads deferred frames from there")
         return self
@@ -148,31 +230,40 @@ def load_live_config(path: Path | None, options: Mapping[str, Any]) -> LiveConfi
     for other in {"replay", "mm_config"} - options.keys():
         if options.keys() & {"demo", "replay", "mm_config"}:
             settings.pop(other, None)
-    try:
-        return LiveConfig.model_validate({**settings, **options})
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = str(first["loc"][0]) if first["loc"] else ""
-        problem = first["msg"].removeprefix("Value error, ")
-        if not key:
-            where = f"{path}: " if path and not options else ""
-            raise RefocusError(f"{where}{problem}") from error
-        if key in options or found is None:
-            spoken = describe(first["msg"], (_option(key),), first["input"])
-            raise RefocusError(spoken) from error
-        spoken = describe(first["msg"], (key,), first["input"])
-        raise RefocusError(f"{found.where((key,))}: {spoken}") from error
+
+    def speak(place: Place) -> tuple[str, Place]:
+        if not place:
+            return (str(path) if path and not options else ""), place
+        if place[0] in options or found is None:
+            return "", (_option(str(place[0])),)
+        return found.where(place[:1]), place[:1]
+
+    return check(LiveConfig, {**settings, **options}, speak)
 
 
 def _option(key: str) -> str:
-    return "--" + key.replace("_", "-")
+    return option_name(LiveConfig, key)
 
 
 def _read(path: Path) -> tuple[dict[str, Any], Settings]:
     """Give the settings of a file, paths taken relative to it, and where each is."""
     found = read_settings(path, LiveConfig, example="fps: 20")
     values = dict(found.values)
-    for key in PATHS:
-        if isinstance(values.get(key), str):
+    for key, field in LiveConfig.model_fields.items():
+        if Path in get_args(field.annotation) and isinstance(values.get(key), str):
             values[key] = path.parent / Path(values[key]).expanduser()
     return values, found
+
+
+def preset() -> str:
+    """Give ``live.yaml``: every key, with its default or an example, and what it means."""
+    return write_preset(
+        LiveConfig(demo=True),
+        "Settings of `refocus-live run --config FILE.yaml`: every key, with its default or an "
+        "example. An option on the command line is laid over the file. Copy this file, and keep "
+        "the lines you change.",
+    )
+
+
+if __name__ == "__main__":
+    print(preset(), end="")

@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin
@@ -90,14 +90,37 @@ def load(path: Path, model: type[Model], example: str = "seed: 0") -> Model:
         As :func:`read_settings`, or a value is wrong or missing.
     """
     settings = read_settings(path, model, example)
+    return check(model, settings.values, lambda place: (settings.where(place), place))
+
+
+def check(
+    model: type[Model],
+    values: Mapping[str, Any],
+    speak: Callable[[Place], tuple[str, Place]] = lambda place: ("", place),
+) -> Model:
+    """Make a model of values, or complain in one line.
+
+    Parameters
+    ----------
+    model
+        What they are for.
+    values
+        By key.
+    speak
+        Says where a value came from, if that helps, and what it is called there.
+
+    Raises
+    ------
+    RefocusError
+        A value is wrong or missing, or they do not fit together.
+    """
     try:
-        return model.model_validate(settings.values)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        place = tuple(first["loc"])
-        raise RefocusError(
-            f"{settings.where(place)}: {describe(first['msg'], place, first['input'])}"
-        ) from error
+        where, name = speak(tuple(first["loc"]))
+        complaint = describe(first["msg"], name, first["input"])
+        raise RefocusError(f"{where}: {complaint}" if where else complaint) from error
 
 
 def describe(message: str, place: Place, value: Any) -> str:

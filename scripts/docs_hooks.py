@@ -53,6 +53,7 @@ def _help(command: str, module: str) -> str:
     context = click_command.make_context(command, [], resilient_parsing=True)
     text = get_docs_for_click(obj=click_command, ctx=context, name=command)
     text = re.sub(r"^(#+) ", r"#\1 ", text, flags=re.MULTILINE)
+    text = re.sub(r"\[/?dim\]|\\(?=\[)", "", text)
     text = re.sub(r"\[b\](.+?)\[/b\]", r"`\1`", text)
     text = re.sub(r"\[bold\](Examples?)\[/bold\]", r"**\1**:", text)
     return EXAMPLE_LINES.sub(lambda found: f"```console\n{found[0].strip()}\n```\n", text)

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,11 +17,14 @@ from refocus.configs.command import (
     command_app,
     examples,
     make_console,
+    options_of,
     run_command,
 )
+from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
+from refocus.configs.loading import check
+from refocus.configs.options import option_name
 
 if TYPE_CHECKING:
-    from refocus.engine.refocuser import OnDistrust
     from refocus.recorded.process import Processed
 
 app = command_app(
@@ -55,140 +58,11 @@ refocus-live process scan.ome.tiff refocused.ome.tiff
 refocus-live process images/ refocused/
 """
 
-EngineOption = Annotated[
-    str | None,
-    typer.Option(help="[b]auto[/b], [b]openvino[/b], or the path of an ONNX model."),
-]
-
-OnDistrustOption = Annotated[
-    str | None,
-    typer.Option(
-        help="What is published where a result is not trusted: [b]captured[/b] or [b]refocused[/b]."
-    ),
-]
-
 
 @app.command(epilog=RUN_EXAMPLES)
-def run(  # noqa: PLR0917
-    demo: Annotated[
-        bool | None, typer.Option("--demo", help="Acquire with the simulated microscope.")
-    ] = None,
-    replay: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Feed a folder of images through a camera, in order."),
-    ] = None,
-    mm_config: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Acquire with this Micro-Manager hardware."),
-    ] = None,
-    reference: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="In-focus partners of the replay, same file names."),
-    ] = None,
-    specimen: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="In-focus images for the demo; else nuclei."),
-    ] = None,
-    sequence: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The useq sequence to acquire, YAML or JSON."),
-    ] = None,
-    frames: Annotated[
-        int | None, typer.Option(metavar="N", help="How many frames (40, or the whole replay).")
-    ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            metavar="F",
-            help="Rate of the simulated or replaying camera. Without it, the camera waits "
-            "for room in the queue, and nothing is dropped.",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None, typer.Option(metavar="PX", help="Side of the demo's frame (512).")
-    ] = None,
-    defocus: Annotated[
-        float | None, typer.Option(metavar="UM", help="Mean distance from focus in the demo (10).")
-    ] = None,
-    drift: Annotated[
-        float | None, typer.Option(metavar="UM", help="Focus drift of the demo, µm per minute (0).")
-    ] = None,
-    exposure: Annotated[float | None, typer.Option(metavar="MS", help="Exposure.")] = None,
-    engine: EngineOption = None,
-    policy: Annotated[
-        str | None,
-        typer.Option(
-            help="When the queue is full: [b]newest[/b] gives the oldest frame up, [b]every[/b] "
-            "comes back to it later (needs --save)."
-        ),
-    ] = None,
-    queue: Annotated[
-        int | None, typer.Option(metavar="N", help="Frames that may wait for the engine (8).")
-    ] = None,
-    refocus_z: Annotated[
-        bool | None, typer.Option("--refocus-z", help="Refocus the planes of z-stacks, too.")
-    ] = None,
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=MODEL",
-            help="Refocus this channel with this model (a name, a path, [b]auto[/b] or "
-            "[b]none[/b]), and no channel that is not named. Repeat it for each.",
-        ),
-    ] = None,
-    every_nth: Annotated[
-        int | None, typer.Option(metavar="N", help="Refocus one frame of N (1).")
-    ] = None,
-    region: Annotated[
-        str | None,
-        typer.Option(metavar="X,Y,W,H", help="Refocus only this part of each frame, pixels."),
-    ] = None,
-    on_distrust: OnDistrustOption = None,
-    act: Annotated[
-        bool | None,
-        typer.Option("--act", help="Move the focus stage to where focus is judged to be."),
-    ] = None,
-    act_limit_um: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="How far from its plan, with --act (10)."),
-    ] = None,
-    publish: Annotated[
-        str | None,
-        typer.Option(metavar="ENDPOINT", help="Publish on ZeroMQ, as tcp://127.0.0.1:5556."),
-    ] = None,
-    publish_raw: Annotated[
-        bool | None,
-        typer.Option("--publish-raw", help="Send the captured pixels, too, as a viewer wants."),
-    ] = None,
-    insecure: Annotated[
-        bool | None,
-        typer.Option("--insecure", help="Allow an endpoint that other hosts can reach."),
-    ] = None,
-    keys: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="The publisher's keys: only readers with one can read."),
-    ] = None,
-    shared_memory: Annotated[
-        bool | None,
-        typer.Option(
-            "--shared-memory", help="Offer readers on this host the pixels in shared memory, too."
-        ),
-    ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="Let Prometheus read the counts there."),
-    ] = None,
-    wait_subscribers: Annotated[
-        int | None, typer.Option(metavar="N", help="Start once N subscribers have joined.")
-    ] = None,
-    save: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Save raw.ome.zarr and refocused.ome.zarr in here."),
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Write the figures as JSON, and a picture beside it."),
-    ] = None,
+@options_of(LiveConfig)
+def run(
+    given: dict[str, Any],
     config: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="YAML file of these options; those given here win."),
@@ -196,13 +70,7 @@ def run(  # noqa: PLR0917
     as_json: JsonOption = False,
 ) -> None:
     """Acquire, and refocus every frame as it is captured."""
-    options = {key: value for key, value in locals().items() if value is not None}
-    options.pop("config", None)
-    options.pop("as_json")
-    options |= _selection(options)
-    from refocus.configs.live_config import load_live_config
-
-    settings = load_live_config(config, options)
+    settings = load_live_config(config, given)
     from refocus.acquisition.command.report import report_table
     from refocus.acquisition.command.session import run as run_live
     from refocus.acquisition.command.terminal import Terminal, progress_bar
@@ -215,23 +83,6 @@ def run(  # noqa: PLR0917
     out.print(report_table(outcome.report))
     for path in outcome.files:
         out.print(f"[dim]wrote[/dim]  {path}")
-
-
-def _selection(options: dict[str, Any]) -> dict[str, Any]:
-    """Read the options that a configuration file has as lists and mappings."""
-    found: dict[str, Any] = {}
-    if channels := options.pop("channel", None):
-        pairs = [text.partition("=") for text in channels]
-        for name, _, model in pairs:
-            if not name or not model:
-                raise RefocusError(f"--channel {name}: write NAME=MODEL, such as DAPI=auto")
-        found["channels"] = {name: model for name, _, model in pairs}
-    if text := options.pop("region", None):
-        try:
-            found["region"] = [int(number) for number in text.split(",")]
-        except ValueError:
-            raise RefocusError(f"--region {text}: write X,Y,WIDTH,HEIGHT in pixels") from None
-    return found
 
 
 @app.command(epilog=KEYS_EXAMPLES)
@@ -262,12 +113,17 @@ def watch(  # noqa: PLR0917
         Path | None, typer.Option(metavar="DIR", help="The reader's folder of keys.")
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print every header, a line of JSON each, for scripts.")
+        bool,
+        typer.Option(
+            "--json", metavar="", help="Print every header, a line of JSON each, for scripts."
+        ),
     ] = False,
     shared_memory: Annotated[
         bool,
         typer.Option(
-            "--shared-memory", help="Take the pixels from memory that a run on this host shares."
+            "--shared-memory",
+            metavar="",
+            help="Take the pixels from memory that a run on this host shares.",
         ),
     ] = False,
 ) -> None:
@@ -289,13 +145,13 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
+@options_of(RefocusOptions, "engine", "on_distrust")
 def process(
+    given: dict[str, Any],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
-    engine: EngineOption = None,
-    on_distrust: OnDistrustOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Refocus data that already exist: same format, axes, metadata and names."""
@@ -304,11 +160,11 @@ def process(
     from refocus.recorded.process import count_planes
     from refocus.recorded.process import process as process_data
 
-    distrust = on_distrust or "captured"
-    if distrust not in ("captured", "refocused"):
-        raise RefocusError(f"--on-distrust {distrust}: allowed are captured and refocused")
+    options = check(
+        RefocusOptions, given, lambda place: ("", (option_name(RefocusOptions, str(place[0])),))
+    )
     total = count_planes(source)
-    opened = open_engine(engine or "auto")
+    opened = open_engine(options.engine)
     begun = time.monotonic()
     try:
         with progress_bar(err) as bar:
@@ -322,7 +178,7 @@ def process(
                 bar.update(task, completed=done.refocused + done.failed, figures=figures)
 
             done = process_data(
-                source, target, opened, on_plane=show, on_distrust=cast("OnDistrust", distrust)
+                source, target, opened, on_plane=show, on_distrust=options.on_distrust
             )
     finally:
         opened.close()

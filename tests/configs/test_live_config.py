@@ -1,5 +1,6 @@
 """The settings of a run: what is accepted, what is refused, and in which words."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,7 @@ import yaml
 
 from refocus.configs import RefocusError
 from refocus.configs import live_config as live_module
-from refocus.configs.live_config import LiveConfig, load_live_config
+from refocus.configs.live_config import LiveConfig, load_live_config, preset
 
 
 def test_options_are_laid_over_the_file(tmp_path: Path) -> None:
@@ -27,13 +28,18 @@ def test_a_source_on_the_command_line_replaces_the_files(tmp_path: Path) -> None
     assert load_live_config(file, {"demo": True}).replay is None
 
 
-def test_the_shipped_preset_states_every_key_and_its_default() -> None:
-    preset = Path(live_module.__file__).with_name("live.yaml")
-    text = preset.read_text(encoding="utf-8")
-    assert load_live_config(preset, {}) == LiveConfig(demo=True)
-    spoken = {line.lstrip("# ").split(":")[0] for line in text.splitlines() if ": " in line}
-    assert set(LiveConfig.model_fields) <= spoken
-    assert set(yaml.safe_load(text)) <= set(LiveConfig.model_fields)
+def test_the_shipped_preset_is_the_one_made_from_the_model() -> None:
+    file = Path(live_module.__file__).with_name("live.yaml")
+    text = file.read_text(encoding="utf-8")
+    assert text == preset(), "python -m refocus.configs.live_config > configs/live.yaml"
+    assert load_live_config(file, {}) == LiveConfig(demo=True)
+    stated = yaml.safe_load(text)
+    assert next(iter(stated.items())) == ("demo", True)
+    examples = dict(re.findall(r"^# (\w+): (.+?)  +#", text, re.MULTILINE))
+    assert sorted([*stated, *examples]) == sorted(LiveConfig.model_fields)
+    for key, example in examples.items():
+        (group,) = [g for g in LiveConfig.__bases__ if key in g.model_fields]
+        group.model_validate({key: yaml.safe_load(example)})
 
 
 @pytest.mark.parametrize(
@@ -59,8 +65,11 @@ def test_the_shipped_preset_states_every_key_and_its_default() -> None:
         ("demo: true\nkeys: k\n", "--keys needs --publish"),
         ("demo: true\nshared_memory: true\n", "--shared-memory needs --publish"),
         ("demo: true\npolicy: every\n", "--policy every needs --save DIR"),
-        ("demo: true\nregion: [0, 0, 64]\n", "line 2: region: list should have at least 4 items"),
-        ("demo: true\nchannels: [DAPI]\n", "line 2: channels: input should be a valid dict"),
+        ("demo: true\nregion: [0, 0, 64]\n", "line 2: region: give X,Y,WIDTH,HEIGHT in pixels"),
+        ("demo: true\nregion: [0, 0, 16, 64]\n", "at least 32 wide and high, got 0,0,16,64"),
+        ("demo: true\nchannels: DAPI\n", "line 2: channels: input should be a valid dict"),
+        ("demo: true\nchannels: [DAPI]\n", "line 2: channels: write NAME=MODEL"),
+        ("demo: true\npublish: nowhere\n", "line 2: publish: 'nowhere' is not an endpoint"),
         ("demo: true\nevery_nth: 0\n", "line 2: every_nth: input should be greater than or equal"),
     ],
 )

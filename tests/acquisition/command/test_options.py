@@ -1,0 +1,89 @@
+"""The options of ``refocus-live run``: those of its settings, no more and no less."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from refocus.acquisition.command import cli
+from refocus.configs import RefocusError
+from refocus.configs.command import run_command
+from refocus.configs.live_config import LiveConfig
+
+RUN: Any = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
+NAMES = """
+--demo --replay --mm-config --reference --specimen --sequence --frames --fps --size --defocus
+--drift --exposure --engine --policy --queue --refocus-z --channel --every-nth --region
+--on-distrust --act --act-limit-um --publish --publish-raw --insecure --keys --shared-memory
+--metrics --wait-subscribers --save --report --config --json
+"""
+FLAGS = "--demo --refocus-z --act --publish-raw --insecure --shared-memory --json"
+OF_THE_COMMAND = ["config", "as_json"]
+
+
+def test_every_key_is_an_option_and_every_option_a_key() -> None:
+    assert [name for option in RUN.params for name in option.opts] == NAMES.split()
+    assert [option.name for option in RUN.params] == [*LiveConfig.model_fields, *OF_THE_COMMAND]
+    assert [option.opts[0] for option in RUN.params if option.is_flag] == FLAGS.split()
+    assert not any(option.secondary_opts for option in RUN.params)
+
+
+def test_the_help_gives_the_defaults_of_the_model() -> None:
+    done = CliRunner().invoke(cli.app, ["run", "--help"], env={"COLUMNS": "200"})
+    lines = {line.split()[1]: line for line in done.stdout.splitlines() if line.startswith("│ --")}
+    options = {option.name: option for option in RUN.params}
+    for key, field in LiveConfig.model_fields.items():
+        line = lines[options[key].opts[0]]
+        stated = field.default is not None and field.annotation is not bool
+        assert (f"[default: {field.default}]" in line) == ("[default" in line) == stated, line
+
+
+FILE = {"demo": True, "queue": 3, "engine": "fake"}
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("", FILE),
+        ("--queue 8", FILE | {"queue": 8}),  # though it is the default
+        ("--replay images", {"replay": Path("images"), "queue": 3, "engine": "fake"}),
+        ("--region 1,2,64,32 --refocus-z", FILE | {"region": (1, 2, 64, 32), "refocus_z": True}),
+        ("--channel A=auto --channel B=m=2", FILE | {"channels": {"A": "auto", "B": "m=2"}}),
+    ],
+)
+def test_only_what_is_given_is_laid_over_the_file(
+    typed: str, expected: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text("demo: true\nqueue: 3\nengine: fake\n")
+    seen: list[LiveConfig] = []
+
+    def note(settings: LiveConfig, watcher: Any) -> None:
+        seen.append(settings)
+        raise RefocusError("not run here")
+
+    monkeypatch.setattr("refocus.acquisition.command.session.run", note)
+    run_command(cli.app, "", arguments=["run", "--config", str(file), *typed.split()])
+    assert seen[0].model_dump(include=seen[0].model_fields_set) == expected
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("--channel DAPI", "--channel: write NAME=MODEL, such as DAPI=auto, got 'DAPI'"),
+        ("--region 1,2,x,4", "--region: give X,Y,WIDTH,HEIGHT in pixels"),
+        ("--region 0,0,64", "got 0,0,64"),
+        ("--policy oldest", "--policy: input should be 'newest' or 'every', got 'oldest'"),
+        ("--publish nowhere", "--publish: 'nowhere' is not an endpoint; write for example tcp://"),
+        ("--queue many", "'--queue'"),
+    ],
+)
+def test_a_wrong_option_is_refused_in_one_line(
+    typed: str, says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(cli.app, "", arguments=["run", "--demo", *typed.split()]) == 2
+    out, err = capfd.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert says in err
