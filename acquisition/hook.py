@@ -25,12 +25,15 @@ from pymmcore_plus.mda import RunState
 from refocus.acquisition.live import Live
 from refocus.acquisition.live_mode import LiveMode
 from refocus.acquisition.pipeline.arrival import MDAArrival, RunContext
-from refocus.acquisition.pipeline.pipeline import Pipeline, Run
+from refocus.acquisition.pipeline.pipeline import PATIENCE_SECONDS, Pipeline, Run
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
+from refocus.configs import RefocusError
+from refocus.configs.live_config import DEFAULTS, RefocusOptions
+from refocus.configs.loading import check
 from refocus.engine.protocol import Engine, Frame
 from refocus.engine.refocuser import describe_engine
 
@@ -39,12 +42,16 @@ if TYPE_CHECKING:
     from useq import MDAEvent, MDASequence
 
     from refocus.acquisition.sinks.publisher import Publisher
+    from refocus.engine.refocuser import Region
 
 __all__ = ["FIRST", "Hook", "Live", "attach"]
 
 logger = logging.getLogger("refocus.acquisition")
 
 Choose = Callable[[str, Mapping[str, int]], tuple[Task, str]]
+
+SHARED = tuple(name for name in RefocusOptions.model_fields if name != "engine")
+"""Options of a run that :func:`attach` has, too; its engine may be one that is open already."""
 
 RUNNING = (RunState.PREPARING, RunState.WAITING, RunState.ACQUIRING, RunState.PAUSED)
 
@@ -165,20 +172,25 @@ class Hook:
 def attach(
     core: "CMMCorePlus",
     *,
-    engine: str | Path | Engine = "auto",
-    publish: str | None = None,
-    publish_raw: bool = False,
-    insecure: bool = False,
-    shared_memory: bool = False,
-    sinks: Sequence[Sink] = (),
-    policy: str = "newest",
-    raw: str | Path | RawFrames | None = None,
-    queue: int = 8,
-    throttle: bool = False,
+    engine: str | Path | Engine = DEFAULTS.engine,
+    policy: str = DEFAULTS.policy,
+    queue: int = DEFAULTS.queue,
+    refocus_z: bool = DEFAULTS.refocus_z,
+    channels: Mapping[str, str] | None = DEFAULTS.channels,
+    every_nth: int = DEFAULTS.every_nth,
+    region: "Region | None" = DEFAULTS.region,
+    on_distrust: str = DEFAULTS.on_distrust,
+    publish: str | None = DEFAULTS.publish,
+    publish_raw: bool = DEFAULTS.publish_raw,
+    insecure: bool = DEFAULTS.insecure,
+    keys: str | Path | None = DEFAULTS.keys,
+    shared_memory: bool = DEFAULTS.shared_memory,
     selection: Selection | None = None,
+    sinks: Sequence[Sink] = (),
+    raw: str | Path | RawFrames | None = None,
+    throttle: bool = False,
     live_mode: bool = True,
-    keys: Path | None = None,
-    patience_seconds: float = 120.0,
+    patience_seconds: float = PATIENCE_SECONDS,
 ) -> Live:
     """Refocus every frame that a core acquires from now on.
 
@@ -189,33 +201,23 @@ def attach(
     engine
         ``"auto"``, the name of an engine, a model file, or an engine (which stays the caller's
         to close).
-    publish
-        ZeroMQ endpoint to publish on, such as ``"tcp://127.0.0.1:5555"``; None for none.
-    publish_raw
-        Send the captured pixels with the refocused ones.
-    insecure
-        Allow an endpoint that other hosts can reach.
-    shared_memory
-        Offer readers on this host the pixels in shared memory, too, if publishing.
+    policy, queue, publish, publish_raw, insecure, keys, shared_memory
+        The options of ``refocus-live run``, whose ``--help`` explains them. The policy ``"every"``
+        needs ``raw``.
+    refocus_z, channels, every_nth, region, on_distrust
+        Likewise; ``channels`` is a mapping, ``region`` four numbers.
+    selection
+        Instead of those five.
     sinks
         Further sinks, called after the publisher.
-    policy
-        What happens when the queue is full: ``"newest"`` drops the oldest frame, ``"every"`` comes
-        back to it when there is time, which needs ``raw``.
     raw
         Where the acquisition saves its frames, ``core.run_mda(sequence, output=raw)``: an OME-Zarr,
         or whatever can give them back.
-    queue
-        Frames that may wait for the engine.
     throttle
-        Hold the acquisition up instead, so that nothing is dropped: only for a simulated or
-        replayed camera.
-    selection
-        Which frames are refocused, by which model; by default all but the planes of z-stacks.
+        Hold the acquisition up instead of dropping frames: only for a simulated or replayed
+        camera.
     live_mode
         Refocus what the live view shows, too.
-    keys
-        Folder of keys (``refocus-live keys DIR``): only readers with one of them can read.
     patience_seconds
         An engine that has not returned by then is given up, and the run with it. The acquisition
         goes on.
@@ -230,22 +232,30 @@ def attach(
     RefocusError
         The model, the endpoint or a setting is unusable; nothing is attached then.
     """
-    selection = selection or Selection()
+    given = locals()
+    options = check(RefocusOptions, {name: given[name] for name in SHARED})
+    chosen = Selection.of(options)
+    if selection is not None and chosen != Selection():
+        raise RefocusError(
+            "attach: selection says which frames are refocused, and so do refocus_z, channels, "
+            "every_nth, region and on_distrust; leave one or the other out"
+        )
+    selection = selection or chosen
     publisher: Publisher | None = None
     pipeline: Pipeline | None = None
     with ExitStack() as stack:
         opened = _open(engine)
         if opened is not engine:
             stack.callback(opened.close)
-        channels = stack.enter_context(open_models(selection.channels, opened))
+        models = stack.enter_context(open_models(selection.channels, opened))
         shape, dtype, pixel_size_um = _frames_of(core)
-        if publish is not None:
+        if options.publish is not None:
             publisher = _publisher(
-                publish,
-                raw=publish_raw,
-                insecure=insecure,
-                shared_memory=shared_memory,
-                keys=keys,
+                options.publish,
+                raw=options.publish_raw,
+                insecure=options.insecure,
+                shared_memory=options.shared_memory,
+                keys=options.keys,
                 frame_bytes=int(dtype.itemsize * shape[0] * shape[1]) if len(shape) == 2 else 0,
             )
             stack.callback(publisher.release)
@@ -253,11 +263,11 @@ def attach(
         pipeline = Pipeline(
             opened,
             (*first, *sinks),
-            policy=policy,
-            capacity=queue,
+            policy=options.policy,
+            capacity=options.queue,
             throttle=throttle,
             raw=RawZarr(Path(raw)) if isinstance(raw, str | Path) else raw,
-            channels=channels,
+            channels=models,
             region=selection.region,
             on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,

@@ -6,12 +6,14 @@ were captured; of every n frames all but one are left out. Both count as skipped
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refocus.acquisition.pipeline.queue import Task
 from refocus.configs import RefocusError
+from refocus.configs.live_config import DEFAULTS, RefocusOptions
+from refocus.configs.loading import check
 from refocus.engine.protocol import Engine
 
 if TYPE_CHECKING:
@@ -48,24 +50,19 @@ class Selection:
         A value makes no sense.
     """
 
-    refocus_z: bool = False
-    channels: Mapping[str, str] | None = None
-    every_nth: int = 1
-    region: "Region | None" = None
-    on_distrust: "OnDistrust" = "captured"
+    refocus_z: bool = DEFAULTS.refocus_z
+    channels: Mapping[str, str] | None = DEFAULTS.channels
+    every_nth: int = DEFAULTS.every_nth
+    region: "Region | None" = DEFAULTS.region
+    on_distrust: "OnDistrust" = DEFAULTS.on_distrust
 
     def __post_init__(self) -> None:
-        if self.every_nth < 1:
-            raise RefocusError(f"every_nth: {self.every_nth} cannot be; give 1 or more")
-        if self.on_distrust not in ("captured", "refocused"):
-            raise RefocusError(
-                f"on_distrust: {self.on_distrust!r} is not known; allowed: captured, refocused"
-            )
-        if self.region is not None and (min(self.region) < 0 or min(self.region[2:]) < 32):
-            raise RefocusError(
-                f"region {','.join(map(str, self.region))}: give X,Y,WIDTH,HEIGHT in pixels, "
-                "at least 32 wide and high"
-            )
+        check(RefocusOptions, vars(self))
+
+    @classmethod
+    def of(cls, options: RefocusOptions) -> "Selection":
+        """Take those of the options that say what is refocused."""
+        return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
 
 class Chooser:

@@ -19,6 +19,7 @@ from pathlib import Path
 from PIL import Image
 
 from refocus.configs import RefocusError
+from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine, EngineError
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.optics.images import list_images, read_image
@@ -51,7 +52,7 @@ def process(
     engine: Engine,
     *,
     on_plane: Callable[[Processed], None],
-    on_distrust: OnDistrust = "captured",
+    on_distrust: OnDistrust = DEFAULTS.on_distrust,
 ) -> Processed:
     """Refocus every plane of a data set into a new one.
 

@@ -21,17 +21,15 @@ from refocus.acquisition.command.report import (
     write_report,
 )
 from refocus.acquisition.command.sources import Source, keep_in_focus, open_source
-from refocus.acquisition.hook import attach
+from refocus.acquisition.hook import SHARED, attach
 from refocus.acquisition.live import Live
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.selection import Selection
 from refocus.configs import RefocusError
 from refocus.configs.live_config import LiveConfig
 from refocus.engine.protocol import Engine
 
 if TYPE_CHECKING:
     from refocus.acquisition.pipeline.sink import Sink
-    from refocus.engine.refocuser import Region
 
 log = logging.getLogger("refocus.run")
 
@@ -123,17 +121,11 @@ def _run(  # noqa: PLR0917
     live = attach(
         source.core,
         engine=engine,
-        publish=config.publish,
-        publish_raw=config.publish_raw,
-        insecure=config.insecure,
-        keys=config.keys,
-        shared_memory=config.shared_memory,
-        sinks=sinks,
-        policy=config.policy,
-        raw=config.save / RAW if config.save else None,
+        **{name: getattr(config, name) for name in SHARED if name != "queue"},
         queue=_queue(config, source),
+        sinks=sinks,
+        raw=config.save / RAW if config.save else None,
         throttle=source.throttle,
-        selection=_selection(config),
         live_mode=False,
     )
     broken: BaseException | None = None
@@ -166,16 +158,6 @@ def _run(  # noqa: PLR0917
         raise broken
     _check_sinks(live, config)
     return Outcome(report, tuple(files))
-
-
-def _selection(config: LiveConfig) -> Selection:
-    region: Region | None = None
-    if config.region is not None:
-        x, y, width, height = config.region
-        region = (x, y, width, height)
-    return Selection(
-        config.refocus_z, config.channels, config.every_nth, region, config.on_distrust
-    )
 
 
 def _queue(config: LiveConfig, source: Source) -> int:

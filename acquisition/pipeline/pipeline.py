@@ -31,12 +31,15 @@ from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.pipeline.ticker import Ticker, emit
 from refocus.acquisition.pipeline.worker import Worker
 from refocus.configs import RefocusError
+from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine
 from refocus.engine.refocuser import OnDistrust, Refocuser, Region
 
 __all__ = ["Pipeline", "Run", "RunInfo", "Sink", "Ticking"]
 
 logger = logging.getLogger("refocus.acquisition")
+
+PATIENCE_SECONDS = 120.0
 
 
 class Pipeline:
@@ -80,15 +83,15 @@ class Pipeline:
         engine: Engine,
         sinks: Sequence[Sink] = (),
         *,
-        policy: str = "newest",
-        capacity: int = 8,
+        policy: str = DEFAULTS.policy,
+        capacity: int = DEFAULTS.queue,
         throttle: bool = False,
         tick_seconds: float = 1.0,
         raw: RawFrames | None = None,
         channels: Mapping[str, Engine] | None = None,
-        region: Region | None = None,
-        on_distrust: OnDistrust = "captured",
-        patience_seconds: float = 120.0,
+        region: Region | None = DEFAULTS.region,
+        on_distrust: OnDistrust = DEFAULTS.on_distrust,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.events = LiveEvents()
         self._refocuser = Refocuser(engine, channels or {}, region, on_distrust)

@@ -5,14 +5,12 @@ import threading
 import numpy as np
 import pytest
 import useq
-from pydantic import ValidationError
 
 from refocus.acquisition import attach
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import ModelCard, Optics, RefocusError
-from refocus.configs.live_config import LiveConfig
 from refocus.engine import EngineInfo
 from refocus.engine.fake import FakeEngine
 
@@ -151,9 +149,9 @@ def test_a_region_beyond_the_frame_is_refused(microscope):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: Selection(every_nth=0), "every_nth: 0 cannot be"),
-        (lambda: Selection(region=(0, 0, 16, 64)), "region 0,0,16,64: give X,Y,WIDTH,HEIGHT"),
-        (lambda: Selection(region=(-1, 0, 64, 64)), "region -1,0,64,64"),
+        (lambda: Selection(every_nth=0), "every_nth: input should be greater .* got 0"),
+        (lambda: Selection(region=(0, 0, 16, 64)), "region: give X,Y,WIDTH,HEIGHT.*0,0,16,64"),
+        (lambda: Selection(region=(-1, 0, 64, 64)), "region: .* got -1,0,64,64"),
     ],
 )
 def test_wrong_settings_are_refused(make, says):
@@ -234,10 +232,3 @@ def test_another_pixel_size_is_resampled_and_told_once(microscope, keep, caplog)
     assert Trained.shapes == {(192, 192)}
     assert all(result.pixels.shape == (96, 96) for result in keep.results)
     assert sum("frames are resampled" in r.getMessage() for r in caplog.records) == 1
-
-
-def test_the_settings_of_a_file_are_those_of_a_selection():
-    config = LiveConfig(demo=True, channels={"DAPI": "nuclei"}, region=[0, 0, 64, 64], every_nth=3)
-    assert config.channels == {"DAPI": "nuclei"}
-    with pytest.raises(ValidationError):
-        LiveConfig(demo=True, region=[1, 2, 3])

@@ -175,5 +175,7 @@ def test_a_region_has_no_tiles_of_the_frame(captured_nuclei: CapturedFrame) -> N
 
 
 def test_an_unknown_way_to_distrust_is_refused() -> None:
-    with pytest.raises(RefocusError, match="allowed: captured, refocused"):
+    with pytest.raises(
+        RefocusError, match="on_distrust: input should be 'captured' or 'refocused'"
+    ):
         Selection(on_distrust="both")  # type: ignore[arg-type]
