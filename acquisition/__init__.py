@@ -32,6 +32,9 @@ __all__ = [
     "Stats",
     "Subscription",
     "attach",
+    "hook",
+    "live",
+    "signals",
     "subscribe",
 ]
 

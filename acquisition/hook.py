@@ -34,8 +34,7 @@ from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
-from refocus.engine.protocol import Engine, Frame
-from refocus.engine.refocuser import describe_engine
+from refocus.engine.protocol import Engine, EngineError, Frame
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -160,7 +159,7 @@ class Hook:
                 run=str(uuid.uuid4()),
                 sequence=sequence,
                 camera=context.camera(),
-                engine=describe_engine(self._engine),
+                engine=self._engine.info.describe_fully(),
                 policy=self._pipeline.policy,
                 summary_meta=summary or None,
             )
@@ -296,8 +295,13 @@ def _publisher(*args: Any, **settings: Any) -> "Publisher":
 
 
 def _open(engine: str | Path | Engine) -> Engine:
-    if not isinstance(engine, str | Path):
+    if isinstance(engine, Engine):
         return engine
+    if not isinstance(engine, str | Path):
+        raise EngineError(
+            f"engine of type {type(engine).__name__}: not one; make it a subclass of "
+            "refocus.engine.Engine"
+        )
     from refocus.engine import open_engine
 
     opened: Engine = open_engine(engine)

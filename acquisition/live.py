@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from refocus.acquisition.sinks.publisher import Publisher
 
 
-class Feed(Protocol):
+class CoreListener(Protocol):
     """Brings the frames of a core to a pipeline."""
 
     def acquiring(self) -> bool:
@@ -54,7 +54,7 @@ class Live:
         pipeline: Pipeline,
         engine: Engine,
         *,
-        hooks: Sequence[Feed],
+        hooks: Sequence[CoreListener],
         publisher: "Publisher | None",
         release: Callable[[], None],
     ) -> None:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from refocus.acquisition.pipeline.arrival import Described, RunContext
-from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
 from refocus.acquisition.pipeline.pipeline import Pipeline, Run
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.signals import connect_direct
 from refocus.engine.protocol import Engine, Frame
-from refocus.engine.refocuser import describe_engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -139,7 +138,7 @@ class LiveMode:
         now, utc = time.perf_counter_ns(), datetime.now(UTC)
         bits = core.getImageBitDepth() or pixels.dtype.itemsize * 8
         return CapturedFrame(
-            pixels=pixels,
+            pixels=read_only(pixels),
             frame=frame,
             captured_utc=utc.isoformat(timespec="microseconds"),
             captured_ns=now,
@@ -165,6 +164,6 @@ class LiveMode:
         return RunInfo(
             run=str(uuid.uuid4()),
             camera=camera,
-            engine=describe_engine(self._engine),
+            engine=self._engine.info.describe_fully(),
             policy=self._pipeline.policy,
         )

@@ -1,1 +1,6 @@
-"""Every benchmark and report about this project itself; nothing imports it."""
+"""Every benchmark and report about this project itself; nothing imports it.
+
+``python -m refocus.bench.NAME`` runs one; ``refocus-bench`` measures hooks and transports.
+"""
+
+__all__ = []

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from refocus.engine.protocol import EngineInfo, Frame
+from refocus.engine.protocol import Engine, EngineInfo, Frame
 
 TICK_S = 0.005  # an idle moment shorter than this would be lost in the time it takes to wake up
 
@@ -39,7 +39,7 @@ def rounds_per_second(seconds: float = 0.5) -> float:
     return best
 
 
-class CalibratedEngine:
+class CalibratedEngine(Engine):
     """Takes a stated time per frame, computing without the GIL, and gives back a grey frame.
 
     Parameters
@@ -73,9 +73,6 @@ class CalibratedEngine:
         height, width = frame.shape
         self.warm_up((height, width), frame.dtype)
         return self._grey
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 class Unattached:

@@ -10,17 +10,15 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from refocus.configs import RefocusError
 from refocus.configs.command import command_app, make_console, run_command
+from refocus.configs.terminal import progress_bar
 
 PARTS = ("hooks", "transports")
 
@@ -81,7 +79,13 @@ def bench(
     begun = time.monotonic()
     hooks: list[bench_rows.HookRow] = []
     transports: list[bench_transports.TransportRow] = []
-    with _progress() as progress:
+    # drawing takes the processor from what is measured
+    with progress_bar(err, "", per_second=1) as bar:
+        task = bar.add_task("", total=1.0, figures="")
+
+        def progress(text: str, done: float) -> None:
+            bar.update(task, description=text, completed=done)
+
         if only in (None, "hooks"):
             plan = bench_rows.QUICK if quick else bench_rows.Plan()
             hooks = bench_rows.measure_hooks(plan, progress)
@@ -121,23 +125,6 @@ def main() -> None:
 
 def _main() -> int:
     return run_command(app, "interrupted")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, float], None]]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    with Progress(
-        SpinnerColumn(),
-        BarColumn(bar_width=24),
-        TextColumn("{task.description}"),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        refresh_per_second=1,  # drawing takes the processor from what is measured
-        disable=not err.is_terminal,
-    ) as bar:
-        task = bar.add_task("", total=1.0)
-        yield lambda text, done: bar.update(task, description=text, completed=done)
 
 
 if __name__ == "__main__":

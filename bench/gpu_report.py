@@ -22,25 +22,26 @@ import numpy as np
 import onnx
 
 from refocus.configs import RefocusError
-from refocus.engine import Engine, EngineError, open_engine
-from refocus.engine.examine import Examining
+from refocus.engine import Engine, EngineError
 from refocus.engine.model_file import default_model, read_model
 from refocus.engine.nvidia import find_gpu
-from refocus.engine.overlap import refocus_stream
+from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.parity import compare, passed
 from refocus.engine.prepare import padded_shape, warm_up_frame
-from refocus.engine.protocol import EngineInfo, Frame
+from refocus.engine.protocol import EngineInfo, Frame, refocus_all
+from refocus.engine.tensorrt.engine import TensorRtEngine
 
 ROOT = Path(__file__).parents[1]
 FRAMES = ("512x512", "1024x1024", "2048x2048", "4432x2368")
 SECONDS = 3.0
-Opener = Callable[[Path], Engine]
+Opener = Callable[[Path, bool], Engine]
+"""Opens a model, with or without its judge."""
 COLUMNS = {
     "engine": "engine",
     "frame": "frame",
     "ms_per_frame": "ms/frame",
     "fps": "frames/s",
-    "judged_ms": "one, judged, ms",
+    "judged_ms": "judged, ms/frame",
     "copy_in": "copy in, ms",
     "compute": "compute, ms",
     "copy_out": "copy out, ms",
@@ -50,7 +51,7 @@ COLUMNS = {
 }
 
 
-class UserCallback:
+class UserCallback(Engine):
     """What a user would write in a callback: PyTorch, eager FP32 or compiled FP16, and wait.
 
     Parameters
@@ -100,16 +101,22 @@ class UserCallback:
 
 
 GPU_ENGINES: dict[str, Opener] = {
-    "PyTorch eager FP32": lambda model: UserCallback(model, compiled=False),
-    "torch.compile FP16": lambda model: UserCallback(model, compiled=True),
-    "CUDA graphs FP16": lambda model: open_engine("torch", model, device="cuda"),
-    "TensorRT FP16": lambda model: open_engine("tensorrt", model),
-    "TensorRT-RTX FP16": lambda model: open_engine("tensorrt-rtx", model),
+    "PyTorch eager FP32": lambda model, judged: UserCallback(model, compiled=False),
+    "torch.compile FP16": lambda model, judged: UserCallback(model, compiled=True),
+    "CUDA graphs FP16": lambda model, judged: _torch(model, "cuda", judged),
+    "TensorRT FP16": lambda model, judged: TensorRtEngine(model, "tensorrt", judged),
+    "TensorRT-RTX FP16": lambda model, judged: TensorRtEngine(model, "tensorrt-rtx", judged),
 }
 CPU_ENGINES: dict[str, Opener] = {
-    "OpenVINO": lambda model: open_engine("openvino", model),
-    "PyTorch CPU": lambda model: open_engine("torch", model, device="cpu"),
+    "OpenVINO": lambda model, judged: OpenVinoEngine(model, judged=judged),
+    "PyTorch CPU": lambda model, judged: _torch(model, "cpu", judged),
 }
+
+
+def _torch(model: Path, device: str, judged: bool) -> Engine:
+    from refocus.engine.torch.engine import TorchEngine
+
+    return TorchEngine(model, device, judged=judged)
 
 
 def operations(model: onnx.ModelProto, shape: tuple[int, int]) -> int:
@@ -128,27 +135,17 @@ def operations(model: onnx.ModelProto, shape: tuple[int, int]) -> int:
 
 def seconds_per_frame(engine: Engine, frame: Frame, seconds: float) -> float:
     """Measure sustained time per frame, host memory to host memory, after a warm-up."""
-    for _ in refocus_stream(engine, [frame] * 4):
+    for _ in refocus_all(engine, [frame] * 4):
         pass
     once = time.perf_counter()
-    for _ in refocus_stream(engine, [frame] * 4):
+    for _ in refocus_all(engine, [frame] * 4):
         pass
     once = (time.perf_counter() - once) / 4
     count = max(4, int(seconds / max(once, 1e-6)))
     begun = time.perf_counter()
-    for _ in refocus_stream(engine, (frame for _ in range(count))):
+    for _ in refocus_all(engine, (frame for _ in range(count))):
         pass
     return (time.perf_counter() - begun) / count
-
-
-def seconds_each(call: Callable[[], Any], seconds: float) -> float:
-    """Measure the mean time of a call, after two."""
-    call(), call()
-    count, begun = 0, time.perf_counter()
-    while (spent := time.perf_counter() - begun) < seconds or count < 2:
-        call()
-        count += 1
-    return spent / count
 
 
 def measure(  # noqa: PLR0917
@@ -165,8 +162,6 @@ def measure(  # noqa: PLR0917
         "ms_per_frame": 1e3 * each,
         "fps": 1 / each,
     }
-    if isinstance(engine, Examining):
-        row["judged_ms"] = 1e3 * seconds_each(lambda: engine.examine(frame), seconds / 2)
     stage_ms = getattr(engine, "stage_ms", None)
     stages = stage_ms(frame) if stage_ms else {}
     row |= stages
@@ -176,6 +171,19 @@ def measure(  # noqa: PLR0917
         row["percent_of_matrix_rate"] = 1e5 * flops / rate / stages.get("compute", 1e3 * each)
         row["memory_gib"] = (_memory_used() - before) / 2**30
     return row
+
+
+def _measure_judged(
+    opener: Opener, model: Path, rows: list[dict[str, Any]], seconds: float
+) -> None:
+    """Add to an engine's rows what a frame takes with its judgement."""
+    with _opened(opener, model, judged=True) as engine:
+        for row in rows:
+            height, width = (int(side) for side in row["frame"].split("x"))
+            frame = warm_up_frame((height, width), np.dtype(np.uint16))
+            engine.warm_up((height, width), frame.dtype)
+            if engine.submit(frame)().judgement.verdict != "unrated":
+                row["judged_ms"] = 1e3 * seconds_per_frame(engine, frame, seconds / 2)
 
 
 def report_model(
@@ -190,11 +198,11 @@ def report_model(
     rows: list[dict[str, Any]] = []
     parity: dict[str, Any] = {}
     skipped: dict[str, str] = {}
-    reference = open_engine("openvino", model)
+    reference = OpenVinoEngine(model, precision="f32", judged=False)
     for name, opener in engines.items():
         _say(f"{card.name}: {name}")
         try:
-            with _opened(opener, model) as engine:
+            with _opened(opener, model, judged=False) as engine:
                 found = compare(reference, engine)
                 worst = max(found, key=lambda d: (bool(d.problem), d.largest))
                 parity[name] = {"largest": worst.largest, "mean": max(d.mean for d in found)}
@@ -204,6 +212,8 @@ def report_model(
                 for shape in shapes:
                     flops = operations(proto, shape)
                     rows.append(measure(name, engine, shape, flops, rate, seconds))
+            if card.trust is not None:
+                _measure_judged(opener, model, [r for r in rows if r["engine"] == name], seconds)
         except (RefocusError, ImportError, RuntimeError) as error:
             skipped[name] = str(error).splitlines()[0]
     reference.close()
@@ -251,8 +261,8 @@ def _whole(value: Any) -> str:
 
 
 @contextmanager
-def _opened(opener: Opener, model: Path) -> Iterator[Engine]:
-    engine = opener(model)
+def _opened(opener: Opener, model: Path, judged: bool) -> Iterator[Engine]:
+    engine = opener(model, judged)
     try:
         yield engine
     finally:

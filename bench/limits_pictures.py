@@ -19,7 +19,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from refocus.configs import Optics
 from refocus.engine import Engine, open_engine
-from refocus.engine.examine import examine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.metrics import gtn, psnr, ssim
@@ -118,8 +117,8 @@ def image(case: Case, engine: Engine) -> tuple[NDArray[Any], NDArray[Any], NDArr
     )
     captured = expose(case, np.asarray(blurred), rng)
     ideal = np.clip(sum(layers) * case.electrons, 0, None) + case.background
-    refocused, judgement = examine(engine, captured)
-    return captured, refocused, CAMERA.digitise(ideal), judgement.verdict
+    done = engine.submit(captured)()
+    return captured, done.pixels, CAMERA.digitise(ideal), done.judgement.verdict
 
 
 def expose(case: Case, light: Light, rng: np.random.Generator) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from refocus.bench.calibrated_engine import CalibratedEngine, rounds_per_second
-from refocus.bench.hooks import WAYS, BenchMicroscope, Outcome, acquire
+from refocus.bench.ways import WAYS, Acquired, BenchMicroscope, acquire
 
 FPS = {512: 400.0, 2048: 100.0}
 """Rates of paced cameras, by the side of their frames."""
@@ -205,7 +205,7 @@ def _rounds(
     period_s: float,
     speed: float,
     seconds: float,
-) -> Iterator[dict[str, Outcome]]:
+) -> Iterator[dict[str, Acquired]]:
     """Give every way its turn, beginning with another each time, while there is time."""
     engine = CalibratedEngine(case.load * period_s, speed)
     names = list(WAYS)
@@ -226,7 +226,7 @@ def _rounds(
         made += 1
 
 
-def _row(case: Case, name: str, rounds: Sequence[dict[str, Outcome]]) -> HookRow:
+def _row(case: Case, name: str, rounds: Sequence[dict[str, Acquired]]) -> HookRow:
     outcomes = [outcomes[name] for outcomes in rounds]
     alone = [outcomes["none"] for outcomes in rounds]
     pairs = list(zip(outcomes, alone, strict=True))
@@ -250,7 +250,7 @@ def _row(case: Case, name: str, rounds: Sequence[dict[str, Outcome]]) -> HookRow
     )
 
 
-def _busy(outcome: Outcome, none: Outcome) -> float:
+def _busy(outcome: Acquired, none: Acquired) -> float:
     """Compare the frames refocused with what the engine does unattached in as much time."""
     delivered = len(outcome.callback_us)
     if not (none.took_ms and delivered and outcome.refocused):

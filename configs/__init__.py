@@ -7,4 +7,19 @@ from refocus.configs.card import ModelCard
 from refocus.configs.errors import RefocusError
 from refocus.configs.optics import BBBC006, Optics
 
-__all__ = ["BBBC006", "ModelCard", "Optics", "RefocusError"]
+__all__ = [
+    "BBBC006",
+    "ModelCard",
+    "Optics",
+    "RefocusError",
+    "command",
+    "hosts",
+    "lazy",
+    "live_config",
+    "loading",
+    "options",
+    "presets",
+    "terminal",
+    "training",
+    "trust",
+]

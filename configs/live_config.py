@@ -70,6 +70,8 @@ class SourceOptions(_Options):
     """Acquire with this Micro-Manager hardware."""
     reference: Annotated[Path | None, Option("DIR", "infocus/")] = None
     """In-focus partners of the replay, under the same file names."""
+    pixel_size_um: Annotated[float | None, Field(gt=0.0, le=100.0), Option("UM", 0.325)] = None
+    """Size of a replayed pixel at the specimen, µm; else that of the model."""
     specimen: Annotated[Path | None, Option("DIR", "sharp/")] = None
     """In-focus images for the demo; else nuclei."""
     sequence: Annotated[Path | None, Option("FILE", "timelapse.yaml")] = None
@@ -157,6 +159,8 @@ class OutcomeOptions(_Options):
     """Save raw.ome.zarr and refocused.ome.zarr in this folder."""
     report: Annotated[Path | None, Option("FILE", "run1/report.json")] = None
     """Write the figures as JSON, and a picture beside it."""
+    strict: bool = False
+    """End with a status other than 0 if anything was warned of."""
 
 
 class RefocusOptions(PublishingOptions, RefocusingOptions):
@@ -187,7 +191,7 @@ class LiveConfig(
         simulated = ("size", "defocus", "drift", "specimen")
         allowed_with: tuple[tuple[Iterable[str], tuple[str, ...]], ...] = (
             (simulated, ("demo",)),
-            (("reference",), ("replay",)),
+            (("reference", "pixel_size_um"), ("replay",)),
             (("fps",), ("demo", "replay")),
             (("sequence", "act"), ("demo", "mm_config")),
         )

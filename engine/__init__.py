@@ -5,6 +5,24 @@ between (conversion, normalisation, padding, tiling, the network) belongs to it.
 """
 
 from refocus.engine.open import open_engine
-from refocus.engine.protocol import Engine, EngineError, EngineInfo
+from refocus.engine.protocol import Engine, EngineError, EngineInfo, LightPath, Refocused, Ticket
 
-__all__ = ["Engine", "EngineError", "EngineInfo", "open_engine"]
+__all__ = [
+    "Engine",
+    "EngineError",
+    "EngineInfo",
+    "LightPath",
+    "Refocused",
+    "Ticket",
+    "half_precision",
+    "model_file",
+    "nvidia",
+    "open",
+    "open_engine",
+    "openvino",
+    "parity",
+    "prepare",
+    "protocol",
+    "refocuser",
+    "tiling",
+]

@@ -1,48 +1,66 @@
-"""An engine without a network, for the tests of those who build on the pipeline."""
+"""An engine without a network: the whole contract, for those who build on it or test against it."""
 
 import time
-from typing import Any
 
 import numpy as np
 
-from refocus.engine.protocol import EngineError, EngineInfo, Frame
+from refocus.engine.protocol import (
+    UNKNOWN,
+    Engine,
+    EngineError,
+    EngineInfo,
+    Frame,
+    LightPath,
+    Ticket,
+)
+from refocus.engine.protocol import Refocused as Result
+from refocus.engine.trust.judgement import UNRATED, Judgement
 
 
-class FakeEngine:
-    """Gives every frame back inverted, after a stated time.
+class FakeEngine(Engine):
+    """Inverts frames (``max - x``), each in ``seconds`` of a device that does one after another.
 
-    Inverted, so that a test can tell a refocused frame from a captured one, and undo it.
-
-    Parameters
-    ----------
-    seconds
-        How long one frame takes. The wait releases the GIL, as a network does.
-    fail_on
-        Which calls (counted from 0) raise :class:`EngineError`.
+    Frames counted from 0 that are in ``fail_on`` raise :class:`EngineError`; ``judgement`` is said
+    of all others, of which ``overlap`` may be under way.
     """
 
-    def __init__(self, seconds: float = 0.0, fail_on: frozenset[int] = frozenset()) -> None:
-        self._seconds = seconds
-        self._fail_on = fail_on
-        self.calls = 0
-        self.closed = False
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        fail_on: frozenset[int] = frozenset(),
+        overlap: int = 1,
+        judgement: Judgement = UNRATED,
+    ) -> None:
+        self._seconds, self._fail_on, self._overlap = seconds, fail_on, overlap
+        self._judgement, self._free_at = judgement, 0.0
+        self.calls, self.closed = 0, False
 
     @property
     def info(self) -> EngineInfo:
         """Which engine runs which model."""
         return EngineInfo(name="fake", device="none", precision="exact", card=None)
 
-    def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        """Do nothing: there is nothing to warm."""
+    @property
+    def overlap(self) -> int:
+        """How many frames may be under way at once."""
+        return self._overlap
+
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        """Take a frame; its ticket waits until the device has done it and all before it."""
+        call, self.calls = self.calls, self.calls + 1
+        done_at = self._free_at = max(time.perf_counter(), self._free_at) + self._seconds
+
+        def ticket() -> Result:
+            if self._seconds:
+                time.sleep(max(0.0, done_at - time.perf_counter()))
+            if call in self._fail_on:
+                raise EngineError(f"fake engine: told to fail on call {call}")
+            return Result(self.refocus(frame), self._judgement, self.info)
+
+        return ticket
 
     def refocus(self, frame: Frame) -> Frame:
-        """Give the frame back inverted (``max - x``), as a new array."""
-        call = self.calls
-        self.calls += 1
-        if self._seconds:
-            time.sleep(self._seconds)
-        if call in self._fail_on:
-            raise EngineError(f"fake engine: told to fail on call {call}")
+        """Invert a frame, as a new array, at once."""
         return np.invert(frame)
 
     def close(self) -> None:

@@ -6,15 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from refocus.engine.examine import examine
-from refocus.engine.protocol import DeviceError, Engine, EngineError, EngineInfo, Frame, log
-from refocus.engine.trust.judgement import Judgement
+from refocus.engine.protocol import (
+    UNKNOWN,
+    DeviceError,
+    Engine,
+    EngineError,
+    EngineInfo,
+    Frame,
+    LightPath,
+    Refocused,
+    Ticket,
+    log,
+)
 
 
-class FallbackEngine:
+class FallbackEngine(Engine):
     """Opens the first of several engines that can be; goes on to the next when a device fails.
 
-    A frame that the failing engine had is done by the next one, so none is lost. A frame that is
+    Frames that the failing engine had are done by the next one, so none is lost. A frame that is
     wrong in itself (dtype, size) is refused and changes nothing.
 
     Parameters
@@ -40,20 +49,33 @@ class FallbackEngine:
         """Which engine runs now."""
         return self._engine.info
 
+    @property
+    def overlap(self) -> int:
+        """How many frames may be under way in the engine that runs now."""
+        return self._engine.overlap
+
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Warm the engine up, and any that replaces it."""
         self._warm.add((shape, dtype))
         self._with_fallback(lambda engine: engine.warm_up(shape, dtype))
 
-    def refocus(self, frame: Frame) -> Frame:
-        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
-        result: Frame = self._with_fallback(lambda engine: engine.refocus(frame))
-        return result
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        """Send a frame on its way; see :class:`~refocus.engine.protocol.Engine`."""
+        engine, first = self._with_fallback(lambda e: (e, e.submit(frame, light_path)))
 
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
-        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
-        result: tuple[Frame, Judgement] = self._with_fallback(lambda engine: examine(engine, frame))
-        return result
+        def ticket() -> Refocused:
+            try:
+                return first()  # type: ignore[no-any-return]
+            except DeviceError as error:
+                self._replace(engine, error)
+            except EngineError:
+                if engine is self._engine:
+                    raise
+                # closed meanwhile, because it failed another frame
+            again: Refocused = self._with_fallback(lambda e: e.submit(frame, light_path)())
+            return again
+
+        return ticket
 
     def close(self) -> None:
         """Release the device."""

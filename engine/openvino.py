@@ -12,12 +12,22 @@ from numpy.typing import NDArray
 
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, difference
-from refocus.engine.prepare import Prepared, prepare, run_network, warm_up_frame
-from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame, NotFiniteError, log
-from refocus.engine.tiling import tiled_outputs
+from refocus.engine.prepare import Prepared, prepare, warm_up_frame
+from refocus.engine.protocol import (
+    UNKNOWN,
+    DeviceError,
+    Engine,
+    EngineError,
+    EngineInfo,
+    Frame,
+    LightPath,
+    NotFiniteError,
+    Ticket,
+    log,
+)
+from refocus.engine.tiling import tiled
 from refocus.engine.trust.evidence import NetworkOutputs
 from refocus.engine.trust.judge import open_judge, refocus_and_judge
-from refocus.engine.trust.judgement import Judgement
 
 LARGEST = 2560 * 2560
 """Pixels of a frame that is still run whole; its activations take about 2 GB."""
@@ -27,7 +37,7 @@ TELLING = ("cells", "odd size", "nearly empty")
 """Frames that low precision is tried on; they cost a quarter of a second."""
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """Runs an ONNX model; a network is compiled per frame size, a few are kept.
 
     Parameters
@@ -42,6 +52,8 @@ class OpenVinoEngine:
         ``"f32"``, ``"bf16"`` or ``"f16"``; ``"auto"`` takes the lower one where the device
         computes it natively and the model stays within the bound of
         :mod:`refocus.engine.parity`.
+    judged
+        Judge every result, if the model was calibrated.
     cache
         Folder for compiled networks, so that the next start is faster. Default: none is kept.
 
@@ -60,6 +72,7 @@ class OpenVinoEngine:
         *,
         device: str = "CPU",
         precision: str = "auto",
+        judged: bool = True,
         cache: Path | None = None,
     ) -> None:
         if precision not in PRECISIONS:
@@ -77,14 +90,14 @@ class OpenVinoEngine:
             graph = self._core.read_model(proto.SerializeToString())
         except RuntimeError as error:
             raise EngineError(f"{model}: OpenVINO cannot read it ({_line(error)})") from error
-        self._judge = open_judge(proto, self._card, str(model))
+        self._judge = open_judge(proto, self._card, str(model)) if judged else None
         there = {name for output in graph.outputs for name in output.get_names()}
         telling = there.issuperset(NetworkOutputs._fields)
         self._outputs = NetworkOutputs._fields if telling else ("refocused",)
         self._graph = ov.Model([graph.output(n) for n in self._outputs], graph.get_parameters())
         self._compiled: OrderedDict[tuple[int, ...], ov.InferRequest] = OrderedDict()
         self._lock = threading.Lock()
-        self._network = tiled_outputs(self._infer, LARGEST)
+        self._network = tiled(self._infer, LARGEST)
         self._closed = False
         self._precision = "f32" if precision == "auto" else precision
         if precision == "auto":
@@ -99,19 +112,13 @@ class OpenVinoEngine:
         """Compile for frames of this shape."""
         if self._judge is not None:
             self._judge.warm_up()
-        self.examine(warm_up_frame(shape, dtype))
+        self.refocus(warm_up_frame(shape, dtype))
 
-    def refocus(self, frame: Frame) -> Frame:
-        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        """Take a frame: it is computed when its ticket is called, by every thread allowed."""
         if self._closed:
             raise EngineError("the engine is closed; open it again")
-        return run_network(frame, lambda pixels: self._network(pixels)[0])
-
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
-        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
-        if self._closed:
-            raise EngineError("the engine is closed; open it again")
-        return refocus_and_judge(frame, self._network, self._judge)
+        return lambda: refocus_and_judge(frame, self._network, self._judge, self.info)
 
     def outputs(self, frame: Frame) -> tuple[Prepared, NetworkOutputs]:
         """Give the frame as the network is shown it, and all that it says, for calibration."""

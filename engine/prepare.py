@@ -1,6 +1,5 @@
 """What every engine does around its network: check, normalise, pad, and back."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +18,6 @@ LIMIT = 256.0
 A hot pixel of a dark frame lies tens of thousands of units up, where FP16 overflows; what is over
 the limit goes around the network and is added back.
 """
-
-Network = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""``(H, W)`` network units in and out, H and W multiples of :data:`STRIDE`."""
 
 
 def check_frame(frame: Frame) -> None:
@@ -104,32 +100,6 @@ def prepare(frame: Frame) -> Prepared:
     if (tall, wide) != (height, width):
         seen = np.pad(seen, ((0, tall - height), (0, wide - width)), mode="reflect")
     return Prepared(seen, over, level, frame.shape, frame.dtype)
-
-
-def run_network(frame: Frame, network: Network) -> Frame:
-    """Refocus a frame with a network that knows nothing of counts.
-
-    Parameters
-    ----------
-    frame
-        ``(H, W)``, ``uint8`` or ``uint16``.
-    network
-        Works on padded, normalised pixels.
-
-    Returns
-    -------
-    Frame
-        Same shape and dtype.
-
-    Raises
-    ------
-    EngineError
-        The frame is not one (:func:`check_frame`).
-    NotFiniteError
-        The network gave NaN or infinity.
-    """
-    prepared = prepare(frame)
-    return prepared.counts(network(prepared.seen))
 
 
 def _over_limit(pixels: NDArray[np.float32]) -> NDArray[np.float32] | None:

@@ -1,14 +1,25 @@
-"""Which engine refocuses a frame, which part of it, and how much of the result is published."""
+"""The one path from a frame to what is published of it: live, recorded, replayed and evaluated.
+
+Which engine refocuses a frame, at which pixel size, which part of it, and how much is trusted.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
-from refocus.engine.examine import examine
-from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
-from refocus.engine.trust.judgement import Judgement, blend
+from refocus.engine.protocol import (
+    Engine,
+    EngineError,
+    EngineInfo,
+    Frame,
+    LightPath,
+    Refocused,
+    Ticket,
+    log,
+)
+from refocus.engine.trust.judgement import blend
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
@@ -23,27 +34,8 @@ OnDistrust = Literal["captured", "refocused"]
 """What is published where a result is not trusted."""
 
 
-@dataclass(frozen=True, eq=False)
-class Refocused:
-    """What became of a frame.
-
-    Attributes
-    ----------
-    pixels
-        To be published: refocused where it is trusted.
-    engine
-        What refocused it.
-    judgement
-        How far it can be trusted.
-    """
-
-    pixels: Frame
-    engine: EngineInfo
-    judgement: Judgement
-
-
 class Refocuser:
-    """Refocuses frames of any channel.
+    """Refocuses frames of any channel and pixel size.
 
     Parameters
     ----------
@@ -60,17 +52,22 @@ class Refocuser:
     def __init__(
         self,
         engine: Engine,
-        channels: Mapping[str, Engine],
+        channels: Mapping[str, Engine] | None = None,
         region: Region | None = None,
         on_distrust: OnDistrust = "captured",
     ) -> None:
         self._engine = engine
-        self._channels = dict(channels)
+        self._channels = dict(channels or {})
         self._region = region
         self._on_distrust = on_distrust
         self._unrated: set[str] = set()
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, float], Engine] = {}
+
+    @property
+    def overlap(self) -> int:
+        """How many frames may be under way at once, whatever their channels."""
+        return min(engine.overlap for engine in (self._engine, *self._channels.values()))
 
     def warm_up(
         self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
@@ -94,22 +91,32 @@ class Refocuser:
                 matched.warm_up((shape[0], shape[1]), dtype)
                 self._warm.add(key)
 
-    def refocus(self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0) -> Refocused:
-        """Refocus a frame, judge the result, and put together what is published.
+    def submit(
+        self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0, bit_depth: int = 16
+    ) -> Ticket:
+        """Send a frame on its way without waiting; not more of them than :attr:`overlap`.
 
         Parameters
         ----------
         pixels
-            ``(H, W)``, ``uint8`` or ``uint16``.
+            ``(H, W)``, ``uint8`` or ``uint16``; never written to.
         channel
             Name of its channel.
         pixel_size_um
             Size of a pixel at the specimen, µm; 0.0 where unknown.
+        bit_depth
+            Significant bits of a pixel: what is published stays within them.
+
+        Returns
+        -------
+        Ticket
+            Gives what is to be published, and its judgement. Tickets are called in order.
 
         Raises
         ------
         EngineError
-            The frame is none that can be refocused, or the engine failed or gave nonsense.
+            From here or from the ticket: the frame is none that can be refocused, or the engine
+            failed or gave nonsense.
         """
         if pixels.ndim != 2 or pixels.dtype not in DTYPES:
             raise EngineError(
@@ -117,39 +124,48 @@ class Refocuser:
                 "set the camera to one channel of 8 or 16 bits"
             )
         engine = self._match(self._channels.get(channel, self._engine), pixel_size_um)
+        light_path = LightPath(pixel_size_um)
         if self._region is None:
-            published, judgement = self.trusted(engine, pixels)
-            return Refocused(published, engine.info, judgement)
+            whole = engine.submit(pixels, light_path)
+            return lambda: self._trusted(pixels, whole(), bit_depth)
         x, y, width, height = self._region
         rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
-        refocused, judgement = self.trusted(engine, np.ascontiguousarray(pixels[rows, columns]))
-        whole = pixels.copy()
-        whole[y : y + height, x : x + width] = refocused[
-            y - rows.start : y - rows.start + height, x - columns.start : x - columns.start + width
-        ]
-        # tiles are counted from the corner of the frame, and these are not
-        untold = replace(judgement, tile_distance_um=None, tile_verdicts=None)
-        return Refocused(whole, engine.info, untold)
+        shown = np.ascontiguousarray(pixels[rows, columns])
+        part = engine.submit(shown, light_path)
+        top, left = y - rows.start, x - columns.start
 
-    def trusted(self, engine: Engine, pixels: Frame) -> tuple[Frame, Judgement]:
-        """Refocus pixels, and take what is trusted of the result.
+        def ticket() -> Refocused:
+            done = self._trusted(shown, part(), bit_depth)
+            published = pixels.copy()
+            published[y : y + height, x : x + width] = done.pixels[
+                top : top + height, left : left + width
+            ]
+            # tiles are counted from the corner of the frame, and these are not
+            untold = replace(done.judgement, tile_distance_um=None, tile_verdicts=None)
+            return replace(done, pixels=published, judgement=untold)
 
-        Raises
-        ------
-        EngineError
-            The engine failed or gave nonsense.
-        """
-        refocused, judgement = examine(engine, pixels)
-        if refocused.shape != pixels.shape or refocused.dtype != pixels.dtype:
+        return ticket
+
+    def refocus(
+        self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0, bit_depth: int = 16
+    ) -> Refocused:
+        """Refocus one frame and wait for it; see :meth:`submit`."""
+        return self.submit(pixels, channel, pixel_size_um, bit_depth)()
+
+    def _trusted(self, captured: Frame, done: Refocused, bit_depth: int) -> Refocused:
+        """Take what is trusted of a result, within the camera's range."""
+        given = getattr(done.pixels, "shape", None), getattr(done.pixels, "dtype", None)
+        if given != (captured.shape, captured.dtype) or not isinstance(done.pixels, np.ndarray):
             raise EngineError(
-                f"the engine returned {refocused.shape} {refocused.dtype} "
-                f"for {pixels.shape} {pixels.dtype}: use another model"
+                f"the engine returned {given[0]} {given[1] or type(done.pixels).__name__} "
+                f"for {captured.shape} {captured.dtype}: use another model"
             )
-        if judgement.verdict == "unrated":
-            self._warn_unrated(engine.info)
-        if self._on_distrust == "refocused":
-            return refocused, judgement
-        return blend(pixels, refocused, judgement), judgement
+        if done.judgement.verdict == "unrated":
+            self._warn_unrated(done.engine)
+        published = done.pixels
+        if self._on_distrust == "captured":
+            published = blend(captured, published, done.judgement)
+        return replace(done, pixels=_within(published, captured, bit_depth))
 
     def _warn_unrated(self, info: EngineInfo) -> None:
         key = f"{info.name} {info.card.name if info.card else ''}"
@@ -190,7 +206,10 @@ class Refocuser:
         return self._matched[key]
 
 
-def describe_engine(engine: Engine) -> dict[str, Any]:
-    """Give what a run is told of its engine: what it is, and its model's whole card."""
-    card = engine.info.card
-    return {**engine.info.describe(), "card": card.model_dump(mode="json") if card else None}
+def _within(pixels: Frame, captured: Frame, bit_depth: int) -> Frame:
+    """Keep refocused pixels within the camera's range, or what it gave beyond its stated one."""
+    top = (1 << bit_depth) - 1
+    if bit_depth >= 8 * pixels.dtype.itemsize or pixels.max() <= top:
+        return pixels
+    limited: Frame = np.minimum(pixels, np.maximum(captured, pixels.dtype.type(top)))
+    return limited

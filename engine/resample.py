@@ -12,10 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refocus.engine.examine import examine
 from refocus.engine.prepare import SMALLEST, check_frame, warm_up_frame
-from refocus.engine.protocol import Engine, EngineError, EngineInfo, Frame, log
-from refocus.engine.trust.judgement import Judgement
+from refocus.engine.protocol import (
+    UNKNOWN,
+    Engine,
+    EngineError,
+    EngineInfo,
+    Frame,
+    LightPath,
+    Refocused,
+    Ticket,
+    log,
+)
 
 TOLERANCE = 0.10
 """A model works as it is on pixels that differ by less."""
@@ -67,7 +75,7 @@ def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
     return ResamplingEngine(engine, factor)
 
 
-class ResamplingEngine:
+class ResamplingEngine(Engine):
     """Refocuses at another sampling.
 
     Parameters
@@ -87,21 +95,28 @@ class ResamplingEngine:
         """Which engine runs which model."""
         return self._engine.info
 
+    @property
+    def overlap(self) -> int:
+        """How many frames may be under way at once."""
+        return self._engine.overlap
+
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Warm up for the size that frames of this shape are brought to."""
         self._engine.warm_up(self._seen(warm_up_frame(shape, dtype))[0].shape, np.dtype(np.uint16))
 
-    def refocus(self, frame: Frame) -> Frame:
-        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        """Send a frame on its way at the model's pixel size."""
         seen, gain = self._seen(frame)
-        return self._restored(frame, seen, self._engine.refocus(seen), gain)
+        size_um = light_path.pixel_size_um / self._factor
+        inner = self._engine.submit(seen, replace(light_path, pixel_size_um=size_um))
 
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
-        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
-        seen, gain = self._seen(frame)
-        refocused, judgement = examine(self._engine, seen)
-        tile_px = judgement.tile_px / self._factor
-        return self._restored(frame, seen, refocused, gain), replace(judgement, tile_px=tile_px)
+        def ticket() -> Refocused:
+            done = inner()
+            judgement = replace(done.judgement, tile_px=done.judgement.tile_px / self._factor)
+            restored = self._restored(frame, seen, done.pixels, gain)
+            return Refocused(restored, judgement, done.engine)
+
+        return ticket
 
     def _seen(self, frame: Frame) -> tuple[Frame, float]:
         """Bring a frame to the model's pixel size, in sixteen bits whatever the camera's.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.engine.prepare import STRIDE, Network
+from refocus.engine.prepare import STRIDE
 
 Outputs = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], ...]]
 """``(H, W)`` network units in; ``(..., H/s, W/s)`` out, each ``s`` a divisor of the stride."""
@@ -40,17 +40,11 @@ def _span(start: int, core: int, length: int) -> tuple[slice, slice, slice]:
     return slice(first, last), slice(start - first, stop - first), slice(start, stop)
 
 
-def tiled(network: Network, largest: int, side: int = 1024) -> Network:
+def tiled(network: Outputs, largest: int, side: int = 1024) -> Outputs:
     """Run a network whole on frames of up to ``largest`` pixels, and tile by tile above.
 
     Normalisation comes before and is of the whole frame, so tiles agree in brightness.
     """
-    several = tiled_outputs(lambda pixels: (network(pixels),), largest, side)
-    return lambda pixels: several(pixels)[0]
-
-
-def tiled_outputs(network: Outputs, largest: int, side: int = 1024) -> Outputs:
-    """Do the same for a network of several outputs, of its input's size or a fraction of it."""
 
     def run(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         if pixels.size <= largest:

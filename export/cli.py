@@ -1,7 +1,6 @@
 """The command ``refocus-export``: a checkpoint becomes ONNX, then an engine; each is verified."""
 
 import json
-import logging
 import math
 import re
 import sys
@@ -12,8 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console
 from rich.table import Table
 
 from refocus.configs import RefocusError
@@ -24,6 +22,7 @@ from refocus.configs.command import (
     make_console,
     run_command,
 )
+from refocus.configs.terminal import log_to, progress_bar
 
 if TYPE_CHECKING:
     from refocus.engine.parity import Difference
@@ -229,11 +228,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(message)s",
-        handlers=[RichHandler(console=err, show_time=False, show_path=False)],
-    )
+    log_to(err, "refocus-export")
     return run_command(app, "interrupted; nothing half-written is left")
 
 
@@ -248,10 +243,8 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
 
 @contextmanager
 def _spinner(what: str, quiet: bool) -> Iterator[Any]:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    hidden = quiet or not err.is_terminal
-    with Progress(*columns, console=err, transient=True, disable=hidden) as bar:
-        task = bar.add_task(what, total=None)
+    with progress_bar(Console(quiet=True) if quiet else err, "") as bar:
+        task = bar.add_task(what, total=None, figures="")
 
         def show(phase: str, done: int, steps: int) -> None:
             bar.update(task, description=phase[:40], completed=done, total=steps or None)

@@ -5,59 +5,15 @@ OpenVINO on a CPU would not do.
 """
 
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
 from refocus.engine.half_precision import precision
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import Difference, compare, passed
-from refocus.engine.prepare import run_network, warm_up_frame
-from refocus.engine.protocol import Engine, EngineInfo, Frame
-from refocus.training.network.checkpoint import load_model
+from refocus.engine.protocol import Engine
+from refocus.training.network.checkpoint_engine import CheckpointEngine
 
 PLANS = (".plan", ".engine")
-
-
-class CheckpointEngine:
-    """A checkpoint behind the engines' seam: PyTorch in FP32 on the CPU, the reference.
-
-    Parameters
-    ----------
-    checkpoint
-        ``.safetensors`` with a card.
-    """
-
-    def __init__(self, checkpoint: Path) -> None:
-        self._network, self._card = load_model(checkpoint)
-
-    @property
-    def info(self) -> EngineInfo:
-        """Which engine runs which model."""
-        return EngineInfo("checkpoint", "CPU", "f32", self._card)
-
-    def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
-        """Run once."""
-        self.refocus(warm_up_frame(shape, dtype))
-
-    def refocus(self, frame: Frame) -> Frame:
-        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
-        return run_network(frame, self._infer)
-
-    def close(self) -> None:
-        """Do nothing: there is no device to release."""
-
-    def _infer(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            refocused: NDArray[np.float32] = (
-                self._network(torch.from_numpy(np.ascontiguousarray(pixels))[None, None])
-                .pixels[0, 0]
-                .numpy()
-            )
-        return refocused
 
 
 def open_form(path: Path) -> Engine:

@@ -8,3 +8,15 @@
 :mod:`~refocus.optics.metrics` how near two frames are;
 :mod:`~refocus.optics.images` reading image files.
 """
+
+__all__ = [
+    "camera",
+    "defocus",
+    "focus",
+    "images",
+    "metrics",
+    "normalise",
+    "phase",
+    "psf",
+    "specimens",
+]

@@ -2,3 +2,5 @@
 
 Knows nothing of acquisitions.
 """
+
+__all__ = ["process"]

@@ -53,6 +53,7 @@ def process(
     *,
     on_plane: Callable[[Processed], None],
     on_distrust: OnDistrust = DEFAULTS.on_distrust,
+    pixel_size_um: float = 0.0,
 ) -> Processed:
     """Refocus every plane of a data set into a new one.
 
@@ -68,6 +69,8 @@ def process(
         Called after each plane.
     on_distrust
         What is written where a result is not trusted.
+    pixel_size_um
+        Of the planes, µm; 0.0 for the model's own.
 
     Raises
     ------
@@ -82,26 +85,23 @@ def process(
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
     done = Processed()
-    shapes: set[tuple[int, ...]] = set()
-    refocuser = Refocuser(engine, {}, on_distrust=on_distrust)
+    refocuser = Refocuser(engine, on_distrust=on_distrust)
 
     def refocus(plane: Plane, name: str) -> Plane | None:
-        if plane.shape not in shapes:
-            shapes.add(plane.shape)
-            engine.warm_up((plane.shape[0], plane.shape[1]), plane.dtype)
         started = time.perf_counter()
         try:
-            result, judgement = refocuser.trusted(engine, plane)
+            refocuser.warm_up(plane.shape, plane.dtype, pixel_size_um)
+            result = refocuser.refocus(plane, pixel_size_um=pixel_size_um)
         except EngineError as error:
             log.warning("%s: left out: %s", name, error)
             done.failed += 1
-            result = None
-        else:
-            done.refocused += 1
-            done.verdicts[judgement.verdict] += 1
-            done.engine_ms.append((time.perf_counter() - started) * 1000)
+            on_plane(done)
+            return None
+        done.refocused += 1
+        done.verdicts[result.judgement.verdict] += 1
+        done.engine_ms.append((time.perf_counter() - started) * 1000)
         on_plane(done)
-        return result
+        return result.pixels
 
     write, suffixes = _kind(source)
     ending = target.suffix.lower()

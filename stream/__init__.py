@@ -3,3 +3,5 @@
 Knows nothing of microscopes, engines or pixels' meaning: a reader needs no more than this package
 and ``refocus.configs``.
 """
+
+__all__ = ["keys", "link", "messages", "shared_memory", "subscriber"]

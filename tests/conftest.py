@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Gated(FakeEngine):
         self._free = free
 
     def refocus(self, frame):
-        if self.calls >= self._free:
+        if self.calls > self._free:
             self.gate.wait(30)
         return super().refocus(frame)
 
@@ -157,3 +158,12 @@ def half_model_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) 
     path = tmp_path_factory.mktemp("half") / "random.fp16.onnx"
     onnx.save(half, path)
     return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Give the path of a browser, or skip the test."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("needs a browser: apt-get install chromium")

@@ -8,3 +8,5 @@
 :mod:`~refocus.training.fit` training itself;
 :mod:`~refocus.training.judging.evaluate` how far to trust the result.
 """
+
+__all__ = ["fit"]

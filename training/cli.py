@@ -5,15 +5,18 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from refocus.configs import RefocusError
 from refocus.configs.command import JsonOption, command_app, examples, make_console, run_command
+from refocus.configs.terminal import progress_bar
+
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 app = command_app(
     "refocus-train",
@@ -135,6 +138,9 @@ def evaluate(  # noqa: PLR0917
         float | None,
         typer.Option(metavar="UM", help="Distance from focus, for Richardson-Lucy, if known."),
     ] = None,
+    pixel_size_um: Annotated[
+        float, typer.Option(metavar="UM", min=0.0, help="Of the frames; by default the model's.")
+    ] = 0.0,
     vgg: Annotated[
         str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
     ] = "random",
@@ -157,17 +163,17 @@ def evaluate(  # noqa: PLR0917
         raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
     from refocus.configs.presets import load_train_config
     from refocus.training.judging import evaluate as judge
-    from refocus.training.judging.refocuser import open_refocuser
+    from refocus.training.judging.candidate import open_candidate
     from refocus.training.judging.samples import folder_samples, simulated_samples
 
-    judged = open_refocuser(model)
+    judged = open_candidate(model, pixel_size_um)
     if frames is not None and reference is not None:
         run = load_train_config(split) if split else None
         samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)
     else:
         samples = simulated_samples(judged.card)
-    with _progress() as bar:
-        task = bar.add_task("evaluating", total=len(samples))
+    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
+        task = bar.add_task("evaluating", total=len(samples), figures="")
         metrics = judge.evaluate(
             judged,
             samples,
@@ -186,7 +192,7 @@ def evaluate(  # noqa: PLR0917
         left = title in ("channel", "method")
         table.add_column(title, justify="left" if left else "right", no_wrap=True)
     for cells in judge.table_rows(metrics):
-        table.add_row(*cells, end_section=cells[3] == judge.MODEL)
+        table.add_row(*cells, end_section=cells[3] == judge.PUBLISHED)
     Console(width=max(out.width, 150), highlight=False).print(table)
     out.print(judge.summary(metrics))
     if output is not None:
@@ -209,8 +215,8 @@ def _evaluate_trust(
     card = engine.info.card
     if card is None or card.trust is None:
         raise RefocusError(f"{model}: is not calibrated; run 'refocus-train calibrate {model}'")
-    with _progress() as bar:
-        task = bar.add_task("judging verdicts", total=None)
+    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
+        task = bar.add_task("judging verdicts", total=None, figures="")
         hard = list(judging_frames(card.optics, card.defocus_um[1], per_set, 0, phase))
         bar.update(task, total=len(hard))
         judged = judge_all(engine, hard, lambda done: bar.update(task, completed=done))
@@ -266,8 +272,8 @@ def calibrate(  # noqa: PLR0917
     pairs = training_fields(load_train_config(measured)) if measured else []
     if pairs:
         named += f"; windows of {len(pairs)} measured pairs of {measured}"
-    with _progress() as bar:
-        task = bar.add_task("drawing frames", total=frames)
+    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
+        task = bar.add_task("drawing frames", total=frames, figures="")
         drawn = []
         for frame in calibration_frames(card.optics, card.defocus_um[1], frames, seed, pictures):
             drawn.append(frame)
@@ -316,8 +322,8 @@ def measure(  # noqa: PLR0917
         table.add_column(title, justify="left" if title == "frame" else "right")
     files = list_images(frames)
     rows = []
-    with _progress() as bar:
-        task = bar.add_task("measuring", total=len(files))
+    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
+        task = bar.add_task("measuring", total=len(files), figures="")
         for file in files:
             frame, sharp = read_pair(file, reference / file.name)
             found = measure_optics(sharp, frame, optics, near_um)
@@ -350,12 +356,12 @@ def fetch(
         numbers = [int(number) for number in z.split(",")]
     except ValueError as error:
         raise RefocusError(f"--z {z}: give plane numbers such as 1,5,10,16,32") from error
-    with _progress() as bar:
+    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
         tasks: dict[str, TaskID] = {}
 
         def told(archive: str, have: int, total: int) -> None:
             if archive not in tasks:
-                tasks[archive] = bar.add_task(archive, total=total or None)
+                tasks[archive] = bar.add_task(archive, total=total or None, figures="")
             bar.update(tasks[archive], completed=have)
 
         folders = bbbc006.fetch(output, numbers, site or bbbc006.SITE, told)
@@ -370,19 +376,6 @@ def main() -> None:
 def _main() -> int:
     _quieten()
     return run_command(app, "interrupted; add --resume to go on from the last checkpoint")
-
-
-def _progress() -> Progress:
-    """Make a progress bar, for a terminal alone."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.percentage:3.0f} %"),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-        disable=not err.is_terminal,
-    )
 
 
 def _quieten() -> None:

@@ -112,7 +112,7 @@ class Refocusing(L.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-class Examples(L.LightningDataModule):
+class TrainingData(L.LightningDataModule):
     """The examples of a run, an epoch of ``checkpoint_every`` steps at a time."""
 
     def __init__(self, config: TrainConfig) -> None:
@@ -165,7 +165,7 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
     _check_output(config, output, resume)
     L.seed_everything(config.seed, workers=True, verbose=False)
     try:
-        module, examples = Refocusing(config), Examples(config)
+        module, examples = Refocusing(config), TrainingData(config)
         output.mkdir(parents=True, exist_ok=True)
         trainer = _trainer(config, output, examples, resume, quiet)
         if trainer.is_global_zero:
@@ -191,7 +191,7 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
 
 
 def _trainer(
-    config: TrainConfig, output: Path, examples: Examples, resume: bool, quiet: bool
+    config: TrainConfig, output: Path, examples: TrainingData, resume: bool, quiet: bool
 ) -> L.Trainer:
     keep = ModelCheckpoint(
         dirpath=output, filename=RUN, every_n_epochs=1, save_top_k=1, enable_version_counter=False

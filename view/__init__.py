@@ -1,1 +1,6 @@
-"""See a stream: a page in the browser, and layers in napari, of what ``acquisition`` publishes."""
+"""See a stream: a page in the browser, and layers in napari.
+
+Knows what a publisher sends, and nothing of engines; the demo alone acquires.
+"""
+
+__all__ = ["listener", "places"]

@@ -1,24 +1,11 @@
 """How old a frame is when it arrives, although publisher and viewer may have different clocks."""
 
-import ipaddress
-import re
 from datetime import datetime
 
 from refocus.stream.messages import FrameHeader
 
 FORGET_S = 60.0
 """For how long the fastest journey is remembered; clocks drift."""
-
-
-def same_computer(endpoint: str) -> bool:
-    """Tell whether an endpoint is on this computer, and so has its clock."""
-    match = re.match(r"^(ipc|inproc)://|^tcp://\[?([^\]]*?)\]?:[^:]*$", endpoint)
-    if match is None or match[1]:
-        return match is not None
-    try:
-        return ipaddress.ip_address(match[2]).is_loopback
-    except ValueError:
-        return match[2] == "localhost"
 
 
 class Ages:

@@ -19,6 +19,8 @@ from refocus.configs.command import (
     make_console,
     run_command,
 )
+from refocus.configs.hosts import is_loopback
+from refocus.configs.terminal import Stopped, log_to
 
 ENDPOINT = "tcp://127.0.0.1:5556"
 
@@ -74,8 +76,8 @@ def view(  # noqa: PLR0917
             f"{error.name} is not installed; install the viewer: pip install 'refocus-live[view]'"
         ) from None
     from refocus.view.demo import Demo
-    from refocus.view.listener import Feed
-    from refocus.view.page.guard import is_loopback, make_token
+    from refocus.view.listener import Listener
+    from refocus.view.page.guard import make_token
 
     listener = listen(host, port)
     token = None if is_loopback(host) else make_token()
@@ -85,7 +87,7 @@ def view(  # noqa: PLR0917
         if demo:
             endpoint = _free_endpoint()
             stack.enter_context(Demo(endpoint, engine or "auto"))
-        feed = stack.enter_context(Feed(endpoint or ENDPOINT, keys))
+        feed = stack.enter_context(Listener(endpoint or ENDPOINT, keys))
         print(address, flush=True)
         if err.is_terminal:
             what = "the simulated microscope" if demo else feed.endpoint
@@ -123,10 +125,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    from refocus.configs.interrupt import Stopped
-    from refocus.view.demo import log_to_terminal
-
-    log_to_terminal()
+    log_to(err, "refocus-view")
     signal.signal(signal.SIGTERM, _on_sigterm)
     # a script that starts it in the background has SIGINT ignored, and still ends it that way
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -134,6 +133,4 @@ def _main() -> int:
 
 
 def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    from refocus.configs.interrupt import Stopped
-
     raise Stopped

@@ -4,17 +4,17 @@ It runs in a process of its own, so that the engine does not slow the page: ``py
 refocus.view.demo ENDPOINT``. It ends when its standard input does, that is, with the viewer.
 """
 
-import logging
-import os
 import subprocess
 import sys
 import threading
 from contextlib import suppress
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 import useq
+
+from refocus.configs.command import make_console
+from refocus.configs.terminal import log_to
 
 FPS = 8.0
 CYCLES = 450
@@ -46,12 +46,7 @@ class Demo:
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:
@@ -97,19 +92,9 @@ def acquire(endpoint: str, engine: str, over: threading.Event) -> None:
                 live.wait(10)
 
 
-def log_to_terminal() -> None:
-    """Print our own warnings, a line each; pymmcore-plus keeps to its log file."""
-    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
-    lines = logging.StreamHandler()
-    lines.setFormatter(logging.Formatter("refocus-view: %(message)s"))
-    logger = logging.getLogger("refocus")
-    logger.addHandler(lines)
-    logger.propagate = False
-
-
 def main() -> None:
     """Acquire until standard input ends."""
-    log_to_terminal()
+    log_to(make_console(stderr=True), "refocus-view", "pymmcore-plus")
     over = threading.Event()
     endpoint, engine = sys.argv[1:]
 

@@ -10,14 +10,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from refocus.configs import RefocusError
+from refocus.configs.hosts import is_local
 from refocus.stream.messages import RunHeader
 from refocus.stream.subscriber import Message, ReceivedFrame, Subscription
-from refocus.view.ages import Ages, same_computer
-from refocus.view.places import Newest, Place, Selection, Shown
+from refocus.view.ages import Ages
+from refocus.view.places import LatestFrames, Place, Shown, Wanted
 from refocus.view.status import Status
 
 logger = logging.getLogger("refocus.view")
@@ -26,7 +26,7 @@ POLL_S = 0.2
 """How often silence is looked at."""
 
 
-class Feed:
+class Listener:
     """Follows an endpoint, run after run, from ``start`` to ``close``.
 
     Parameters
@@ -45,9 +45,9 @@ class Feed:
     def __init__(self, endpoint: str, keys: Path | None = None) -> None:
         self.endpoint = endpoint
         self._subscription = Subscription(endpoint, keys=keys, watch_link=True)
-        self._ages = Ages(same_computer(endpoint))
+        self._ages = Ages(bool(is_local(endpoint)))
         self._lock = threading.Lock()
-        self._newest = Newest()
+        self._newest = LatestFrames()
         self._status = Status(time.monotonic())
         self._phase = ""
         self._run = ""
@@ -72,12 +72,7 @@ class Feed:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @contextmanager
@@ -91,7 +86,7 @@ class Feed:
             with self._lock:
                 self._wakers.remove(wake)
 
-    def newest(self, wanted: Selection) -> Shown | None:
+    def newest(self, wanted: Wanted) -> Shown | None:
         """Give the newest frame of what is wanted."""
         with self._lock:
             return self._newest.get(wanted)

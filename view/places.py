@@ -29,7 +29,7 @@ class Place(NamedTuple):
         return cls(index.get("p", 0), channel, index.get("z", 0))
 
 
-class Selection(NamedTuple):
+class Wanted(NamedTuple):
     """What a browser wants to see; None follows the run."""
 
     p: int | None = None
@@ -69,10 +69,10 @@ class Shown:
         return int(self.frame.pixels.nbytes + (raw.nbytes if raw is not None else 0))
 
 
-class Newest:
+class LatestFrames:
     """Keeps the newest frame of each place.
 
-    Not thread-safe: :class:`~refocus.view.listener.Feed` holds a lock.
+    Not thread-safe: :class:`~refocus.view.listener.Listener` holds a lock.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ class Newest:
             self._places.popitem(last=False)
         return new
 
-    def get(self, wanted: Selection) -> Shown | None:
+    def get(self, wanted: Wanted) -> Shown | None:
         """Give the newest frame of what is wanted, or None if there is none."""
         found = (shown for place, shown in reversed(self._frames.items()) if wanted.takes(place))
         return next(found, None)

@@ -27,7 +27,7 @@ class Status:
     ``connecting → nobody ⇄ idle → running ⇄ lost``, ``running → ended``; ``refused`` is a publisher
     that wants other keys, ``foreign`` one that speaks another schema.
 
-    Not thread-safe: :class:`~refocus.view.listener.Feed` holds a lock.
+    Not thread-safe: :class:`~refocus.view.listener.Listener` holds a lock.
 
     Parameters
     ----------

@@ -1,1 +1,6 @@
-"""The command ``refocus-live``: sources of frames, a session, its report, and the terminal."""
+"""The command ``refocus-live``: sources of frames, a session, its report, and the terminal.
+
+Nothing imports it but the viewer's demo.
+"""
+
+__all__ = ["sources"]

@@ -1,11 +1,12 @@
 """The command ``refocus-live``: reading options, showing progress, printing results."""
 
 import json
+import logging
+import os
 import signal
 import sys
 import time
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ from refocus.configs.command import (
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
 from refocus.configs.loading import check
 from refocus.configs.options import option_name
+from refocus.configs.terminal import Stopped, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
     from refocus.recorded.process import Processed
@@ -73,7 +75,7 @@ def run(
     settings = load_live_config(config, given)
     from refocus.acquisition.command.report import report_table
     from refocus.acquisition.command.session import run as run_live
-    from refocus.acquisition.command.terminal import Terminal, progress_bar
+    from refocus.acquisition.command.terminal import Terminal
 
     with progress_bar(err) as bar:
         outcome = run_live(settings, Terminal(bar, err))
@@ -152,10 +154,12 @@ def process(
         Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
+    pixel_size_um: Annotated[
+        float, typer.Option(metavar="UM", min=0.0, help="Of the planes; else the model's.")
+    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Refocus data that already exist: same format, axes, metadata and names."""
-    from refocus.acquisition.command.terminal import progress_bar
     from refocus.engine import open_engine
     from refocus.recorded.process import count_planes
     from refocus.recorded.process import process as process_data
@@ -178,7 +182,12 @@ def process(
                 bar.update(task, completed=done.refocused + done.failed, figures=figures)
 
             done = process_data(
-                source, target, opened, on_plane=show, on_distrust=options.on_distrust
+                source,
+                target,
+                opened,
+                on_plane=show,
+                on_distrust=options.on_distrust,
+                pixel_size_um=pixel_size_um,
             )
     finally:
         opened.close()
@@ -208,25 +217,12 @@ def main() -> None:
 
 
 def _main() -> int:
-    from refocus.acquisition.command.terminal import log_to
-    from refocus.configs.interrupt import Stopped
-
-    log_to(err)
-    signal.signal(signal.SIGTERM, _on_sigterm)
-    signal.signal(signal.SIGINT, _on_sigint)
+    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")  # what it warns of is told in our words
+    log_to(err, "refocus-live")
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
+    raise_once(Stopped, signal.SIGTERM)
+    raise_once(KeyboardInterrupt, signal.SIGINT)
     kept = "what was captured is kept"
     return run_command(
         app, f"interrupted; {kept}", endings={Stopped: (f"terminated; {kept}", TERMINATED)}
     )
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> None:
-    from refocus.configs.interrupt import Stopped
-
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: let the clean-up finish
-    raise Stopped
-
-
-def _on_sigint(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    raise KeyboardInterrupt

@@ -5,8 +5,8 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from refocus.acquisition.command.report import (
     write_report,
 )
 from refocus.acquisition.command.sources import Source, keep_in_focus, open_source
+from refocus.acquisition.command.upstream import Upstream
 from refocus.acquisition.hook import SHARED, attach
 from refocus.acquisition.live import Live
 from refocus.acquisition.pipeline.stats import Stats
@@ -39,7 +40,7 @@ SETTLE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SessionResult:
     """What a run leaves.
 
     Attributes
@@ -74,7 +75,7 @@ class Watcher(Protocol):
         ...
 
 
-def run(config: LiveConfig, watcher: Watcher) -> Outcome:
+def run(config: LiveConfig, watcher: Watcher) -> SessionResult:
     """Acquire, refocus, publish, save, report.
 
     Raises
@@ -94,10 +95,11 @@ def run(config: LiveConfig, watcher: Watcher) -> Outcome:
             from refocus.acquisition.sinks.prometheus import Metrics
 
             also.append(stack.enter_context(Metrics(config.metrics, insecure=config.insecure)))
+        upstream = stack.enter_context(Upstream())
         engine = open_engine(config.engine)
         stack.callback(engine.close)
         source = stack.enter_context(open_source(config))
-        return _run(config, source, engine, watcher, report_path, also)
+        return _run(config, source, engine, watcher, report_path, also, upstream)
 
 
 def _run(  # noqa: PLR0917
@@ -107,7 +109,8 @@ def _run(  # noqa: PLR0917
     watcher: Watcher,
     report_path: Path | None,
     also: Sequence["Sink"],
-) -> Outcome:
+    upstream: Upstream,
+) -> SessionResult:
     album = Album()
     sinks: list[Sink] = [album, *also]
     if config.save:
@@ -132,7 +135,7 @@ def _run(  # noqa: PLR0917
     try:
         _wait_for_subscribers(live, config, watcher)
         watcher.begin(source, engine)
-        _acquire(source, live, config.save / RAW if config.save else None, watcher)
+        _acquire(source, live, config.save / RAW if config.save else None, watcher, upstream)
     except BaseException as error:  # reported first, raised again below
         broken = error
     finally:
@@ -144,6 +147,8 @@ def _run(  # noqa: PLR0917
     watcher.judging()
     judged = judge(album.results, source.witness)
     report = build_report(stats, engine.info.describe(), mean_quality(judged))
+    if upstream.warnings:
+        report["warnings"] = dict(upstream.warnings)
     files = [config.save / name for name in (RAW, REFOCUSED)] if config.save else []
     if report_path is not None:
         picture = report_path.with_suffix(".png")
@@ -157,7 +162,10 @@ def _run(  # noqa: PLR0917
     if broken:
         raise broken
     _check_sinks(live, config)
-    return Outcome(report, tuple(files))
+    if config.strict and (upstream.warnings or live.problems):
+        told = sum(upstream.warnings.values()) + sum(live.problems.values())
+        raise RefocusError(f"--strict: {told} warnings, told above; the frames and report are kept")
+    return SessionResult(report, tuple(files))
 
 
 def _queue(config: LiveConfig, source: Source) -> int:
@@ -172,7 +180,9 @@ def _wait_for_subscribers(live: Live, config: LiveConfig, watcher: Watcher) -> N
             pass  # in short steps, so that Ctrl-C gets through
 
 
-def _acquire(source: Source, live: Live, raw: Path | None, watcher: Watcher) -> None:
+def _acquire(
+    source: Source, live: Live, raw: Path | None, watcher: Watcher, upstream: Upstream
+) -> None:
     """Run the sequence on a thread of its own, and wait for it and for every frame of it."""
     problems: list[Exception] = []
     # Not Thread.join: interrupted by a signal, it takes a running thread for one that has ended
@@ -189,24 +199,23 @@ def _acquire(source: Source, live: Live, raw: Path | None, watcher: Watcher) -> 
 
     thread = threading.Thread(target=acquire, name="acquisition")
     room = _Room(raw, source.core.getImageBufferSize() if raw else 0)
-    with _sink_errors() as unsaved:
-        thread.start()
-        try:
-            for look in count():
-                if over.wait(LOOK_SECONDS):
-                    break
-                stats = live.stats
-                room.check(stats.received)
-                if look % 5 == 0:
-                    watcher.progress(stats)
-            while not live.wait(timeout=0.1):
-                watcher.progress(live.stats)
-        except BaseException:
-            while not over.is_set():  # again and again: before it has begun, a cancel is lost
-                source.core.mda.cancel()
-                over.wait(0.1)
-            raise
-    for error in (*problems, *unsaved):
+    thread.start()
+    try:
+        for look in count():
+            if over.wait(LOOK_SECONDS):
+                break
+            stats = live.stats
+            room.check(stats.received)
+            if look % 5 == 0:
+                watcher.progress(stats)
+        while not live.wait(timeout=0.1):
+            watcher.progress(live.stats)
+    except BaseException:
+        while not over.is_set():  # again and again: before it has begun, a cancel is lost
+            source.core.mda.cancel()
+            over.wait(0.1)
+        raise
+    for error in (*problems, *map(OSError, upstream.unsaved)):
         raise _explained(error, raw) from error
 
 
@@ -243,24 +252,6 @@ class _Room:
         coming = 2 * self._frame_bytes * (5 * since + 16)  # raw and refocused
         if shutil.disk_usage(self._raw.parent).free < self.SPARE_BYTES + coming:
             raise _full(self._raw)
-
-
-@contextmanager
-def _sink_errors() -> Iterator[list[Exception]]:
-    """Collect what pymmcore-plus only logs: that the raw data could not be closed."""
-    found: list[Exception] = []
-
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if record.getMessage().startswith("Error closing data sink"):
-                found.append(OSError(record.getMessage()))
-
-    listener, logger = Listener(logging.ERROR), logging.getLogger("pymmcore-plus")
-    logger.addHandler(listener)
-    try:
-        yield found
-    finally:
-        logger.removeHandler(listener)
 
 
 def _explained(error: Exception, raw: Path | None) -> RefocusError:

@@ -16,7 +16,7 @@ from pymmcore_plus import CMMCorePlus
 from refocus.acquisition.command.report import Witness
 from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.microscopes.virtual import VirtualMicroscope
-from refocus.configs import BBBC006, RefocusError
+from refocus.configs import BBBC006, Optics, RefocusError
 from refocus.configs.live_config import LiveConfig
 
 if TYPE_CHECKING:
@@ -167,7 +167,10 @@ def _virtual(config: LiveConfig) -> VirtualMicroscope:
     if config.replay:
         from refocus.acquisition.microscopes.replayed import ReplayMicroscope
 
-        return ReplayMicroscope(config.replay, config.reference, fps=config.fps)
+        optics = Optics()
+        if config.pixel_size_um:
+            optics = optics.model_copy(update={"pixel_size_um": config.pixel_size_um})
+        return ReplayMicroscope(config.replay, config.reference, fps=config.fps, optics=optics)
     from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 
     return SimulatedMicroscope(
@@ -242,6 +245,7 @@ def _bursts(frames: int) -> useq.TIntervalLoops:
 
 def _count(sequence: useq.MDASequence) -> int | None:
     try:
-        return sum(1 for _ in sequence)
+        # on a copy: an autofocus plan remembers where it was, and would not focus there again
+        return sum(event.action.type == "acquire_image" for event in sequence.model_copy(deep=True))
     except Exception:  # some plans have no end
         return None

@@ -1,16 +1,12 @@
-"""What ``refocus-live`` shows of a run: a progress bar for its own, a line each for another's."""
+"""What ``refocus-live`` shows of a run: how its own gets on, a line each for another's."""
 
 import json
-import logging
-import os
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 
 if TYPE_CHECKING:
     from refocus.acquisition.command.sources import Source
@@ -105,41 +101,3 @@ def describe_json(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader"
         known = {RunHeader: RUN, EndHeader: END}
         topic, content = known.get(type(message), STATS), message.model_dump(by_alias=True)
     return json.dumps({"topic": topic.decode(), **content}, ensure_ascii=False)
-
-
-@contextmanager
-def progress_bar(console: Console) -> Iterator[Progress]:
-    """Show a progress bar on a terminal, and nothing elsewhere."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.completed}/{task.total}"),
-        TextColumn("{task.fields[figures]}", style="cyan"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    ) as bar:
-        yield bar
-
-
-class _LogLines(logging.Handler):
-    """Prints warnings above the progress bar, a line each."""
-
-    def __init__(self, console: Console) -> None:
-        super().__init__(logging.WARNING)
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(f"refocus-live: {record.getMessage()}", style="yellow", markup=False)
-
-
-def log_to(console: Console) -> None:
-    """Send our own warnings to the terminal; pymmcore-plus keeps to its log file."""
-    os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
-    logging.raiseExceptions = False  # a log file on a full disk must not drown the message
-    logger = logging.getLogger("refocus")
-    logger.addHandler(_LogLines(console))
-    logger.propagate = False

@@ -3,19 +3,14 @@
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from types import TracebackType
 from typing import Self
 
 import useq
 from pymmcore_plus.mda import RunState
 
-from refocus.acquisition.microscopes.devices import (
-    FocusStage,
-    SceneCamera,
-    SpecimenStage,
-    build_core,
-)
+from refocus.acquisition.microscopes.devices import SceneCamera, build_core
 from refocus.acquisition.microscopes.scene import Scene, Truth
+from refocus.acquisition.microscopes.stages import FocusStage, SpecimenStage
 from refocus.configs import RefocusError
 
 CHANNELS = ("DAPI", "FITC", "Cy5", "BF")
@@ -107,10 +102,5 @@ class VirtualMicroscope:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

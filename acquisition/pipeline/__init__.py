@@ -2,3 +2,5 @@
 
 Knows neither Micro-Manager nor ZeroMQ: frames come from whoever submits them.
 """
+
+__all__ = ["arrival", "events", "frame", "layout", "pipeline", "queue", "raw_data", "sink", "stats"]

@@ -4,6 +4,7 @@ The acquisition thread only makes an ``MDAArrival``: references and a clock read
 of metadata waits for the worker, in ``RunContext``.
 """
 
+import logging
 import re
 import time
 from collections.abc import Mapping
@@ -14,14 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
 from refocus.engine.protocol import Frame
 
 if TYPE_CHECKING:
     from useq import MDAEvent
 
 
+logger = logging.getLogger("refocus.acquisition")
+
 NOWHERE = (None, None, None)
+EXPOSURE_TOLERANCE = 0.05
+"""Cameras round exposures to lines and clock ticks."""
 
 
 @lru_cache(maxsize=8)
@@ -95,6 +100,7 @@ class RunContext:
         self._infos = tuple(summary.get("image_infos") or ())
         self._position = _axes(summary.get("position"))
         self._numbers: dict[str, int] = {}
+        self._asked_ms: float | None = None
         self._bits: dict[tuple[str, np.dtype[Any]], int] = {}
 
     def camera(self) -> dict[str, Any]:
@@ -140,6 +146,18 @@ class RunContext:
         if number > before:  # else a new burst, or one frame twice
             self.camera_gaps += number - before - 1
 
+    def compare_exposure(self, asked_ms: float | None, taken_ms: float) -> None:
+        """Warn, once, of a camera that does not take the exposure that was asked for."""
+        if asked_ms is None or asked_ms == self._asked_ms or not taken_ms:
+            return
+        self._asked_ms = asked_ms
+        if abs(taken_ms - asked_ms) > EXPOSURE_TOLERANCE * asked_ms:
+            logger.warning(
+                "an exposure of %g ms was asked for, and the camera took %g ms; see what it can do",
+                asked_ms,
+                taken_ms,
+            )
+
     def position(self, event: "MDAEvent", meta: Mapping[str, Any]) -> dict[str, float]:
         """Say where the stages are: as measured, else as ordered, else where they were last."""
         ordered = event.x_pos, event.y_pos, event.z_pos
@@ -179,8 +197,10 @@ class MDAArrival:
         self._context.count(camera, of_camera)
         source = of_camera.get("source") or event.metadata.get("source") or ""
         index = event.index
+        exposure_ms = meta.get("exposure_ms", 0.0)
+        self._context.compare_exposure(event.exposure, exposure_ms)
         return CapturedFrame(
-            pixels=pixels,
+            pixels=read_only(pixels),
             frame=self._frame,
             captured_utc=utc_of(self._ns),
             captured_ns=self._ns,
@@ -188,7 +208,7 @@ class MDAArrival:
             channel=event.channel.config if event.channel else "",
             position_um=self._context.position(event, meta),
             pixel_size_um=meta.get("pixel_size_um", 0.0),
-            exposure_ms=meta.get("exposure_ms", 0.0),
+            exposure_ms=exposure_ms,
             camera=camera,
             bit_depth=self._context.bit_depth(camera, pixels.dtype),
             source=str(source),

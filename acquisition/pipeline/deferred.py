@@ -1,4 +1,4 @@
-"""Frames that are owed: what is known of them, on the disk until their pixels are read back."""
+"""Deferred frames: what is known of them, on the disk until their pixels are read back."""
 
 import json
 import tempfile
@@ -13,7 +13,7 @@ from refocus.acquisition.pipeline.queue import Task
 
 
 @dataclass(frozen=True, eq=False)
-class Debt:
+class Deferred:
     """A frame to be refocused later.
 
     Attributes
@@ -31,7 +31,7 @@ class Debt:
     sample: bytes
 
 
-class Debts:
+class DeferredFrames:
     """First in, first out, of any number in constant memory. For one thread.
 
     They are in a temporary file without a name, which is gone when the process is.
@@ -41,34 +41,34 @@ class Debts:
         self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115
         self._read_at = 0
         self._count = 0
-        self._first: Debt | None = None
+        self._first: Deferred | None = None
 
     def __len__(self) -> int:
         return self._count
 
-    def add(self, debt: Debt) -> None:
+    def add(self, deferred: Deferred) -> None:
         """Put a frame behind the others; OSError where there is no room for it."""
         at = self._file.seek(0, 2)
         try:
-            self._file.write(_encode(debt))
+            self._file.write(_encode(deferred))
             self._file.flush()
         except OSError:
             self._file.truncate(at)
             raise
         self._count += 1
 
-    def first(self) -> Debt:
+    def first(self) -> Deferred:
         """Give the oldest; IndexError where there is none."""
         if self._first is None:
             if not self._count:
-                raise IndexError("no debts")
+                raise IndexError("no deferred frame")
             self._file.seek(self._read_at)
             line = self._file.readline()
             self._read_at += len(line)
             self._first = _decode(line)
         return self._first
 
-    def paid(self) -> None:
+    def drop_first(self) -> None:
         """Forget the oldest."""
         self.first()
         self._first = None
@@ -83,20 +83,20 @@ class Debts:
         self._count = 0
 
 
-def _encode(debt: Debt) -> bytes:
-    frame = debt.frame
+def _encode(deferred: Deferred) -> bytes:
+    frame = deferred.frame
     known: dict[str, Any] = {
         **vars(frame),
         "pixels": [list(frame.pixels.shape), frame.pixels.dtype.str],
         "index": dict(frame.index),
         "position_um": dict(frame.position_um),
     }
-    record = {"frame": known, "task": debt.task.value, "sample": debt.sample.hex()}
+    record = {"frame": known, "task": deferred.task.value, "sample": deferred.sample.hex()}
     return json.dumps(record).encode() + b"\n"
 
 
-def _decode(line: bytes) -> Debt:
+def _decode(line: bytes) -> Deferred:
     record = json.loads(line)
     shape, dtype = record["frame"]["pixels"]
     frame = CapturedFrame(**{**record["frame"], "pixels": blank(tuple(shape), np.dtype(dtype))})
-    return Debt(frame, Task(record["task"]), bytes.fromhex(record["sample"]))
+    return Deferred(frame, Task(record["task"]), bytes.fromhex(record["sample"]))

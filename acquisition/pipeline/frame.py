@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
+def read_only(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Share pixels with those who must not write to them: the acquisition's own writer reads them.
+
+    The array that was given stays writable for its owner.
+    """
+    view = pixels.view()
+    view.flags.writeable = False
+    return view
+
+
 @dataclass(frozen=True, eq=False)
 class CapturedFrame:
     """One frame as the camera gave it.

@@ -163,6 +163,7 @@ def _key(index: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
 
 
 def _indices(sequence: MDASequence) -> Iterator[tuple[tuple[str, int], ...]]:
-    for event in sequence:
+    # a copy: an autofocus plan remembers where it was, and would not focus there again
+    for event in sequence.model_copy(deep=True):
         if event.action is None or isinstance(event.action, AcquireImage):
             yield _key(event.index)

@@ -15,21 +15,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from refocus.acquisition.pipeline.arrival import Described
-from refocus.acquisition.pipeline.deferred import Debts
+from refocus.acquisition.pipeline.deferred import DeferredFrames
 from refocus.acquisition.pipeline.events import LiveEvents
-from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
 from refocus.acquisition.pipeline.queue import FrameQueue, make_policy
 from refocus.acquisition.pipeline.raw_data import RawFrames
 from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import RunInfo, Sink, Ticking
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.pipeline.ticker import Ticker, emit
-from refocus.acquisition.pipeline.worker import Worker
+from refocus.acquisition.pipeline.worker import Worker, one_line
 from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine
@@ -105,8 +106,8 @@ class Pipeline:
                 "save them (--save DIR), or choose the policy newest"
             )
         self.policy = policy
-        self._owing = policy == "every"
-        self._worker = Worker(self._refocuser, sinks, raw if self._owing else None)
+        self._deferring = policy == "every"
+        self._worker = Worker(self._refocuser, sinks, raw if self._deferring else None)
         self._capacity = capacity
         self._patience_ns = int(patience_seconds * 1e9)
         self._runs: deque[Run] = deque()
@@ -137,9 +138,9 @@ class Pipeline:
         wait in it, if that is less than usual.
         """
         self.finish()
-        debts = Debts() if self._owing else None
+        deferred = DeferredFrames() if self._deferring else None
         queue = self._make_queue(most or self._capacity)
-        run = Run(info, queue, debts, view=most is not None)
+        run = Run(info, queue, deferred, view=most is not None)
         with self._changed:
             if self._closing:
                 raise RefocusError("pipeline: closed; make a new one for another run")
@@ -160,7 +161,8 @@ class Pipeline:
         """
         if self._current is None:
             raise RefocusError("pipeline: no run in progress; call start() before submit()")
-        self._current.queue.put(Described(frame))
+        shared = replace(frame, pixels=read_only(frame.pixels))
+        self._current.queue.put(Described(shared))
 
     def finish(self) -> None:
         """Say that the run in progress delivers no more frames. Does not wait."""
@@ -219,9 +221,10 @@ class Pipeline:
                 run = self._serving = self._runs.popleft()
             try:
                 self._worker.serve(run)
-            except Exception:
+            except BaseException as error:  # the thread must live on for the runs to come
                 logger.critical("run %s: the worker failed", run.info.run[:8], exc_info=True)
-                run.queue.give_up()
+                lost = run.queue.give_up()
+                run.problem(f"gave up on {lost} frames: the worker failed: {one_line(error)}")
             self._close(run)
 
     def _close(self, run: Run) -> None:

@@ -10,7 +10,7 @@ from refocus.configs import RefocusError
 
 
 class Fate(Enum):
-    """Every end a received frame can come to; deferred ones have it still before them."""
+    """DeferOldest end a received frame can come to; deferred ones have it still before them."""
 
     PUBLISHED = "published"
     DEFERRED = "deferred"
@@ -87,7 +87,7 @@ class Policy(Protocol):
         ...
 
 
-class Newest:
+class DropOldest:
     """For watching: the oldest waiting frame gives way, and counts as dropped."""
 
     name = "newest"
@@ -98,7 +98,7 @@ class Newest:
         return waiting.popleft(), Fate.DROPPED
 
 
-class Every:
+class DeferOldest:
     """For data: the oldest waiting frame gives way, and is refocused later from the raw data.
 
     The oldest, because it is the likeliest to be on the disk already, and because whoever
@@ -113,7 +113,7 @@ class Every:
         return waiting.popleft(), Fate.DEFERRED
 
 
-POLICIES: dict[str, Callable[[], Policy]] = {"newest": Newest, "every": Every}
+POLICIES: dict[str, Callable[[], Policy]] = {"newest": DropOldest, "every": DeferOldest}
 
 
 def make_policy(name: str) -> Policy:

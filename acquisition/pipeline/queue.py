@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
+from refocus.acquisition.pipeline.alarm import Alarm, Fullness
 from refocus.acquisition.pipeline.policy import Arrival, Entry, Fate, Policy, Task, make_policy
 from refocus.configs import RefocusError
 
-__all__ = ["Alarm", "Counts", "Fate", "FrameQueue", "Owed", "Taken", "Task", "make_policy"]
+__all__ = ["Alarm", "Counts", "Fate", "FrameQueue", "Idle", "Taken", "Task", "make_policy"]
 
 
 SMALL_BYTES = 30 << 20 if sys.platform == "linux" else 1 << 20
@@ -44,18 +45,10 @@ class Taken(NamedTuple):
     """Of a deferred one."""
 
 
-class Owed(Enum):
-    """What ``take`` gives instead of a frame, where there is time for a deferred one."""
+class Idle(Enum):
+    """What ``take`` gives instead of a frame to a worker that has other things to do."""
 
-    TIME = "time for a deferred frame"
-
-
-class Alarm(Enum):
-    """How full a queue has become: 75 %, 100 %; over once it is less than half full."""
-
-    NONE = ""
-    HIGH = "high"
-    FULL = "full"
+    TIME = "no frame is waiting"
 
 
 @dataclass(frozen=True)
@@ -80,9 +73,9 @@ class FrameQueue:
     """Bounded, first in first out, counting.
 
     ```
-    put() ──► waiting ──► take() ──► in hand ──► settle(PUBLISHED | FAILED)
-                 └─ full: policy ──► DROPPED        ▲
-                                 └─► DEFERRED ── redeem()
+    put() ──► waiting ──► take() ──► under way ──► settle(PUBLISHED | FAILED)
+                 └─ full: policy ──► DROPPED         ▲
+                                 └─► DEFERRED ── resume()
     ```
 
     Parameters
@@ -124,14 +117,11 @@ class FrameQueue:
         self._fates = dict.fromkeys(Fate, 0)
         self._received = 0
         self._skipped = 0
-        self._in_hand = False
-        self._passing = False
+        self._under_way = 0  # taken, to be refocused, and not settled
         self._over = False
         self._given_up = False
         self._peak = 0
-        self._alarm = Alarm.NONE
-        self._alarms = dict.fromkeys(Alarm, 0)
-        self._alarm_from = -(-3 * capacity // 4)
+        self._fullness = Fullness(capacity)
 
     def put(self, arrival: Arrival, task: Task = Task.REFOCUS, why: str = "") -> None:
         """Leave a frame for the worker. Never blocks, unless throttled.
@@ -159,8 +149,8 @@ class FrameQueue:
                 return
             self._line.append(entry)
             told = self._let_go(entry) if task is Task.LEAVE else self._admit(entry)
-            if len(self._waiting) >= self._alarm_from and not self._throttle:
-                told = self._raise_alarm() or told
+            if len(self._waiting) >= self._fullness.rises_from and not self._throttle:
+                told = self._fullness.grown(len(self._waiting)) or told
             asleep, self._asleep = self._asleep, False
         if asleep:
             self._bell.release()
@@ -201,24 +191,16 @@ class FrameQueue:
             while True:
                 self._discarded.popleft()
 
-    def _raise_alarm(self) -> bool:
-        waiting, before = len(self._waiting), self._alarm
-        if waiting >= self.capacity:
-            self._alarm = Alarm.FULL
-        elif 4 * waiting >= 3 * self.capacity and before is Alarm.NONE:
-            self._alarm = Alarm.HIGH
-        self._alarms[self._alarm] += self._alarm is not before
-        return self._alarm is not before
-
-    def take(self, owing: bool = False, patience: float = 0.0) -> Taken | Owed | None:
+    def take(self, busy: bool = False, patience: float = 0.0) -> Taken | Idle | None:
         """Wait for what is next in order of capture; None once the run is over.
 
-        A frame taken must be settled before the next is taken.
+        Each frame taken must be settled; several may be under way.
 
         Parameters
         ----------
-        owing
-            There are deferred frames: give ``Owed.TIME`` instead of waiting, or of None.
+        busy
+            The caller has other things to do, frames under way or deferred ones: give
+            ``Idle.TIME`` instead of waiting, or of None.
         patience
             How many seconds to wait nevertheless.
         """
@@ -226,9 +208,9 @@ class FrameQueue:
             with self._lock:
                 if self._line:
                     return self._next(self._line.popleft())
-                if owing and not self._given_up:
+                if busy and not self._given_up:
                     if patience <= 0.0:
-                        return Owed.TIME
+                        return Idle.TIME
                 elif self._over:
                     return None
                 self._asleep = True
@@ -254,29 +236,28 @@ class FrameQueue:
             return Taken(entry.arrival, entry.gap, entry.task, entry.deferred, entry.sample)
         self._waiting.popleft()
         self._waiting_received -= entry.task is Task.REFOCUS
-        self._in_hand, self._passing = True, entry.task is Task.PASS
-        if 2 * len(self._waiting) < self.capacity:
-            self._alarm = Alarm.NONE
+        self._under_way += entry.task is Task.REFOCUS
+        self._fullness.shrunk(len(self._waiting))
         if self._throttle:
             self._room.notify()
         return Taken(entry.arrival, task=entry.task)
 
-    def redeem(self, task: Task) -> bool:
-        """Take a deferred frame in hand; False if it had been given up meanwhile."""
+    def resume(self, task: Task) -> bool:
+        """Take a deferred frame up again; False if it had been given up meanwhile."""
         with self._lock:
             if self._given_up:
                 return False
             self._fates[Fate.DEFERRED] -= task is Task.REFOCUS
-            self._in_hand, self._passing = True, task is Task.PASS
+            self._under_way += task is Task.REFOCUS
             return True
 
-    def settle(self, fate: Fate) -> bool:
-        """Say what became of the frame in hand; False if it had been given up meanwhile."""
+    def settle(self, task: Task, fate: Fate) -> bool:
+        """Say what became of a frame under way; False if it had been given up meanwhile."""
         with self._lock:
-            if not self._in_hand:
+            if self._given_up:
                 return False
-            self._in_hand = False
-            self._fates[fate] += not self._passing
+            self._under_way -= task is Task.REFOCUS
+            self._fates[fate] += task is Task.REFOCUS
             return True
 
     def finish(self) -> None:
@@ -294,7 +275,7 @@ class FrameQueue:
     def give_up(self) -> int:
         """Finish, and lose what is left.
 
-        Waiting and deferred frames count as dropped, the one in hand as failed.
+        Waiting and deferred frames count as dropped, those under way as failed.
 
         Returns
         -------
@@ -304,10 +285,10 @@ class FrameQueue:
         self.finish()
         with self._lock:
             self._given_up = True
-            in_hand = self._in_hand and not self._passing
+            failed, self._under_way = self._under_way, 0
             dropped = self._waiting_received + self._fates[Fate.DEFERRED]
             self._fates[Fate.DROPPED] += dropped
-            self._fates[Fate.FAILED] += in_hand
+            self._fates[Fate.FAILED] += failed
             self._fates[Fate.DEFERRED] = 0
             for entry in self._line:
                 entry.arrival = entry.arrival.without_pixels()
@@ -315,25 +296,23 @@ class FrameQueue:
                 entry.deferred = False
             self._waiting.clear()
             self._waiting_received = 0
-            self._in_hand = False
             self._discarded.clear()
-            return dropped + in_hand
+            return dropped + failed
 
     def counts(self) -> Counts:
         """Count the frames in every state, at one moment."""
         with self._lock:
-            in_hand = self._in_hand and not self._passing
             return Counts(
                 received=self._received,
                 published=self._fates[Fate.PUBLISHED],
                 deferred=self._fates[Fate.DEFERRED],
                 dropped=self._fates[Fate.DROPPED],
                 failed=self._fates[Fate.FAILED],
-                in_flight=self._waiting_received + in_hand,
+                in_flight=self._waiting_received + self._under_way,
                 skipped=self._skipped,
                 queued=self._waiting_received,
                 peak=self._peak,
-                alarm=self._alarm.value,
-                alarms_high=self._alarms[Alarm.HIGH],
-                alarms_full=self._alarms[Alarm.FULL],
+                alarm=self._fullness.alarm.value,
+                alarms_high=self._fullness.times[Alarm.HIGH],
+                alarms_full=self._fullness.times[Alarm.FULL],
             )

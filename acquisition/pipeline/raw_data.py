@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from refocus.acquisition.pipeline.arrival import sample
-from refocus.acquisition.pipeline.deferred import Debt
+from refocus.acquisition.pipeline.deferred import Deferred
 from refocus.acquisition.pipeline.frame import CapturedFrame
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.engine.protocol import Frame
@@ -30,12 +30,12 @@ class RawFrames(Protocol):
         ...
 
 
-def read_back(raw: RawFrames, debt: Debt) -> Frame | None:
+def read_back(raw: RawFrames, deferred: Deferred) -> Frame | None:
     """Give the pixels of a deferred frame; None where they are not there yet, or are others."""
-    pixels, known = raw.read(debt.frame), debt.frame.pixels
+    pixels, known = raw.read(deferred.frame), deferred.frame.pixels
     if pixels is None or pixels.shape != known.shape or pixels.dtype != known.dtype:
         return None
-    return pixels if sample(pixels) == debt.sample else None
+    return pixels if sample(pixels) == deferred.sample else None
 
 
 class RawZarr:

@@ -5,7 +5,7 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from refocus.acquisition.pipeline.deferred import Debts
+from refocus.acquisition.pipeline.deferred import DeferredFrames
 from refocus.acquisition.pipeline.queue import FrameQueue
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.pipeline.stats import Durations, Stats
@@ -27,7 +27,7 @@ class Run:
         What is known of it.
     queue
         Its frames and their accounts.
-    debts
+    deferred
         Its deferred frames; None where there are to be none.
     view
         Whether it is a live view, where it is all right to miss frames.
@@ -50,12 +50,16 @@ class Run:
     """
 
     def __init__(
-        self, info: RunInfo, queue: FrameQueue, debts: Debts | None = None, view: bool = False
+        self,
+        info: RunInfo,
+        queue: FrameQueue,
+        deferred: DeferredFrames | None = None,
+        view: bool = False,
     ) -> None:
         self.info = info
         self.view = view
         self.queue = queue
-        self.debts = debts
+        self.deferred = deferred
         self.problems: Counter[str] = Counter()
         self.camera_gaps: Callable[[], int] = int
         self.place: Callable[[CapturedFrame], int | None] | None = None
@@ -75,9 +79,9 @@ class Run:
         self.raw_patience = 0.0
 
     @property
-    def owing(self) -> bool:
+    def has_deferred(self) -> bool:
         """Whether there are deferred frames."""
-        return self.debts is not None and len(self.debts) > 0
+        return self.deferred is not None and len(self.deferred) > 0
 
     def stats(self) -> Stats:
         """Take its counts and times at this moment."""

@@ -9,26 +9,54 @@ thread is waiting for it. So there is little of it, and less for a frame that wa
 
 import logging
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from refocus.acquisition.pipeline.deferred import Debt
-from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.pipeline.deferred import Deferred
+from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult, read_only
 from refocus.acquisition.pipeline.queue import Fate, Taken, Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, read_back
 from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import Noting, Sink
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
-from refocus.engine.refocuser import Refocused, Refocuser
+from refocus.engine.protocol import Refocused, Ticket
+from refocus.engine.refocuser import Refocuser
 
 logger = logging.getLogger("refocus.acquisition")
 
 RAW_PATIENCE_S = 10.0
 """How long after the end of a run its raw data may still take to appear on the disk."""
+
+
+@dataclass(slots=True)
+class UnderWay:
+    """A frame between the queue and the sinks.
+
+    Attributes
+    ----------
+    frame, task
+        Which frame, and what is done with it.
+    ticket
+        Of the engine; None for a frame that is handed on as captured, or has no result.
+    begun_ns
+        When it was taken from the queue, ``perf_counter_ns``.
+    gap
+        Why there is no result; empty where there is to be one.
+    late
+        It was deferred.
+    """
+
+    frame: CapturedFrame
+    task: Task
+    ticket: Ticket | None
+    begun_ns: int
+    gap: str = ""
+    late: bool = False
 
 
 class Worker:
@@ -59,17 +87,26 @@ class Worker:
 
     def serve(self, run: Run) -> None:
         """Deal with a run from its first frame to its last, or until it is given up."""
+        self.busy_since_ns = time.monotonic_ns()
         self._start(run)
-        take, owing = run.queue.take, run.debts is not None
+        self.busy_since_ns = 0
+        line: deque[UnderWay] = deque()  # in order of capture
         while not run.over.is_set():
-            taken = take(run.owing, run.raw_patience) if owing else take()
+            if len(line) >= self._refocuser.overlap:
+                self._finish(run, line.popleft())
+                continue
+            taken = run.queue.take(
+                busy=bool(line) or run.has_deferred, patience=0.0 if line else run.raw_patience
+            )
             if taken is None:
                 return
             self.busy_since_ns = time.monotonic_ns()
             if isinstance(taken, Taken):
-                self._deal_with(run, taken)
+                self._begin(run, taken, line)
+            elif line and not (line[-1].late and run.has_deferred):
+                self._finish(run, line.popleft())
             else:
-                self._pay(run)
+                self._resume(run, line)
             self.busy_since_ns = 0
             del taken  # an idle worker must not hold the pixels of the last frame
 
@@ -84,7 +121,7 @@ class Worker:
             if self._raw is not None:
                 self._raw.start(run.info)
         except Exception as error:
-            run.problem(f"the engine did not warm up: {_text(error)}")
+            run.problem(f"the engine did not warm up: {one_line(error)}")
         if self._raw is not None:
             from refocus.acquisition.pipeline.layout import Places
 
@@ -95,8 +132,10 @@ class Worker:
         run.noting = [sink for sink in run.sinks if isinstance(sink, Noting)]
         run.ready.set()
 
-    def _deal_with(self, run: Run, taken: Taken) -> None:
+    def _begin(self, run: Run, taken: Taken, line: deque[UnderWay]) -> None:
+        """Describe a frame and send it to the engine, or set it aside."""
         arrival, nothing = taken.arrival, bool(taken.gap) or taken.deferred
+        begun = time.perf_counter_ns()
         try:
             if nothing and not (taken.deferred or run.noting or run.place is not None):
                 arrival.note()
@@ -104,65 +143,90 @@ class Worker:
             frame = arrival.describe()
             if run.place is not None:
                 frame = replace(frame, place=run.place(frame))
-            if taken.deferred and run.debts is not None:
-                run.debts.add(Debt(frame, taken.task, taken.sample))
+            if taken.deferred and run.deferred is not None:
+                run.deferred.add(Deferred(frame, taken.task, taken.sample))
+                return
         except Exception as error:
-            run.problem(f"metadata of a frame not understood: {_text(error)}")
+            run.problem(f"metadata of a frame not understood: {one_line(error)}")
             if taken.deferred:
-                run.queue.redeem(taken.task)
+                run.queue.resume(taken.task)
             if not taken.gap:
-                run.queue.settle(Fate.FAILED)
+                run.queue.settle(taken.task, Fate.FAILED)
             return
         if taken.gap:
-            self._skip(run, frame, taken.gap)
-        elif not taken.deferred:
-            self._publish(run, frame, taken.task)
+            line.append(UnderWay(frame, taken.task, None, begun, gap=taken.gap))
+        else:
+            line.append(self._submitted(frame, taken.task, begun))
 
-    def _pay(self, run: Run) -> None:
-        """Refocus the oldest deferred frame, if the raw data hold it already."""
-        assert run.debts is not None
+    def _resume(self, run: Run, line: deque[UnderWay]) -> None:
+        """Take up the oldest deferred frame, if the raw data hold it already."""
+        assert run.deferred is not None
         assert self._raw is not None
-        debt = run.debts.first()
+        deferred, begun = run.deferred.first(), time.perf_counter_ns()
         try:
-            pixels = read_back(self._raw, debt)
+            pixels = read_back(self._raw, deferred)
         except Exception as error:
-            run.problem(f"raw data not read back: {_text(error)}")
+            run.problem(f"raw data not read back: {one_line(error)}")
             pixels = None
         now = time.monotonic_ns()
         if pixels is None and not (run.queue.over and now > run.raw_until_ns > 0):
             run.raw_patience = 0.05
             if run.queue.over and not run.raw_until_ns:
                 run.raw_until_ns = now + int(RAW_PATIENCE_S * 1e9)
+            if line:
+                self._finish(run, line.popleft())
             return
         run.raw_patience = 0.0
-        run.debts.paid()
-        if not run.queue.redeem(debt.task):
+        run.deferred.drop_first()
+        if not run.queue.resume(deferred.task):
             return
         if pixels is None:
             text = "deferred frame not found in the raw data: see that they are saved"
             run.problem(text)
-            run.queue.settle(Fate.FAILED)
-            self._skip(run, debt.frame, f"failed: {text}")
+            run.queue.settle(deferred.task, Fate.FAILED)
+            self._skip(run, deferred.frame, f"failed: {text}")
         else:
-            self._publish(run, replace(debt.frame, pixels=pixels), debt.task, late=True)
+            frame = replace(deferred.frame, pixels=read_only(pixels))
+            line.append(self._submitted(frame, deferred.task, begun, late=True))
 
-    def _publish(self, run: Run, frame: CapturedFrame, task: Task, late: bool = False) -> None:
-        begun = time.perf_counter_ns()
-        done: Refocused | None = None
-        try:
-            if task is Task.REFOCUS:
-                done = self._refocuser.refocus(frame.pixels, frame.channel, frame.pixel_size_um)
-        except Exception as error:
-            run.problem(f"frame not refocused: {_text(error)}")
-            if run.queue.settle(Fate.FAILED):
-                self._skip(run, frame, f"failed: {_text(error)}")
-            return
-        if run.over.is_set():
-            return  # given up meanwhile
+    def _submitted(
+        self, frame: CapturedFrame, task: Task, begun_ns: int, late: bool = False
+    ) -> UnderWay:
+        """Send a frame to the engine; what goes wrong there is told when its turn comes."""
+        ticket: Ticket | None = None
+        if task is Task.REFOCUS:
+            try:
+                ticket = self._refocuser.submit(
+                    frame.pixels, frame.channel, frame.pixel_size_um, frame.bit_depth
+                )
+            except BaseException as error:
+                ticket = _raising(error)
+        return UnderWay(frame, task, ticket, begun_ns, late=late)
+
+    def _finish(self, run: Run, under_way: UnderWay) -> None:
+        """Wait for the engine, and hand the result to the sinks."""
+        self.busy_since_ns = time.monotonic_ns()
+        frame, task = under_way.frame, under_way.task
+        if under_way.gap:
+            self._skip(run, frame, under_way.gap)
+        else:
+            try:
+                done = under_way.ticket() if under_way.ticket else None
+            except BaseException as error:  # an engine's own kind must not end the worker
+                run.problem(f"frame not refocused: {one_line(error)}")
+                if run.queue.settle(task, Fate.FAILED):
+                    self._skip(run, frame, f"failed: {one_line(error)}")
+            else:
+                if not run.over.is_set():  # else given up meanwhile
+                    self._publish(run, under_way, done)
+        self.busy_since_ns = 0
+
+    def _publish(self, run: Run, under_way: UnderWay, done: Refocused | None) -> None:
+        frame, begun = under_way.frame, under_way.begun_ns
         engine_ms = (time.perf_counter_ns() - begun) / 1e6
         result = FrameResult(
             captured=frame,
-            pixels=done.pixels if done else frame.pixels,
+            pixels=read_only(done.pixels) if done else frame.pixels,
             refocused=done is not None,
             number=run.number,
             queued_ms=(begun - frame.captured_ns) / 1e6,
@@ -173,17 +237,16 @@ class Worker:
         run.number += 1
         for sink in tuple(run.sinks):
             self._call(run, sink, "put", result)
+        # a sink that failed, now or earlier in this run, has not got it
+        whole = len(run.sinks) == len(self._sinks)
         if done is not None:
             run.first_ns = run.first_ns or frame.captured_ns
             run.last_ns = time.perf_counter_ns()
             run.engine_ms.add(engine_ms)
-            if not late:
+            if not under_way.late:
                 run.latency_ms.add((run.last_ns - frame.captured_ns) / 1e6)
-        # a sink that failed, now or earlier in this run, has not got it
-        whole = len(run.sinks) == len(self._sinks)
-        if done is not None:
             run.verdicts[done.judgement.verdict] += whole
-        run.queue.settle(Fate.PUBLISHED if whole else Fate.FAILED)
+        run.queue.settle(under_way.task, Fate.PUBLISHED if whole else Fate.FAILED)
 
     def _skip(self, run: Run, frame: CapturedFrame, reason: str) -> None:
         for sink in tuple(run.noting):
@@ -192,9 +255,9 @@ class Worker:
     def _call(self, run: Run, sink: Sink, method: str, *args: Any) -> None:
         try:
             getattr(sink, method)(*args)
-        except Exception as error:
+        except BaseException as error:  # a sink's own kind must not end the worker
             logger.debug("traceback", exc_info=True)
-            run.problem(f"{type(sink).__name__} left out of the run: {_text(error)}")
+            run.problem(f"{type(sink).__name__} left out of the run: {one_line(error)}")
             if sink in run.sinks:
                 run.sinks.remove(sink)
                 run.noting = [other for other in run.noting if other is not sink]
@@ -212,8 +275,8 @@ class Worker:
                 logger.critical("run %s: accounts", run.info.run[:8], exc_info=True)
             for sink in self._sinks:
                 self._call(run, sink, "close", stats)
-            if run.debts is not None:
-                run.debts.close()
+            if run.deferred is not None:
+                run.deferred.close()
             run.over.set()
         for text, count in run.problems.items():
             if count > 1:
@@ -221,8 +284,17 @@ class Worker:
         return stats
 
 
-def _text(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """Say an error in one line: a sentence for the user as it is, anything else with its type."""
     if isinstance(error, RefocusError):
         return str(error)
     return f"{type(error).__name__}: {error}".replace("\n", " ")
+
+
+def _raising(error: BaseException) -> Ticket:
+    """Make a ticket that raises."""
+
+    def ticket() -> Refocused:
+        raise error
+
+    return ticket

@@ -10,20 +10,27 @@ from numpy.typing import NDArray
 from refocus.engine.half_precision import half_precision
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.nvidia import Gpu, find_gpu
-from refocus.engine.overlap import IN_FLIGHT
 from refocus.engine.parity import difference
-from refocus.engine.prepare import check_frame, run_network, warm_up_frame
-from refocus.engine.protocol import DeviceError, EngineError, EngineInfo, Frame, log
+from refocus.engine.prepare import check_frame, warm_up_frame
+from refocus.engine.protocol import (
+    UNKNOWN,
+    DeviceError,
+    Engine,
+    EngineError,
+    EngineInfo,
+    Frame,
+    LightPath,
+    Ticket,
+    log,
+)
 from refocus.engine.tensorrt.build import Profile, Runtime, build_plan, load_plan, load_runtime
 from refocus.engine.tensorrt.cache import cached_plan, describe, read_description, read_plan
-from refocus.engine.tiling import tiled_outputs
+from refocus.engine.tiling import tiled
 from refocus.engine.trust.judge import open_judge, refocus_and_judge
-from refocus.engine.trust.judgement import UNRATED, Judgement
 
 if TYPE_CHECKING:
     from refocus.configs import ModelCard
-    from refocus.engine.tensorrt.cuda_memory import CudaNetwork
-    from refocus.engine.torch.ring import CudaRing, Ticket
+    from refocus.engine.torch.device_frames import DeviceFrames
     from refocus.engine.trust.judge import Judge
 
 PLANS_KEPT = 4
@@ -39,15 +46,26 @@ def _require_gpu() -> Gpu:
     return gpu
 
 
-def _torch_has_cuda() -> bool:
+def _device_memory() -> tuple[Any, Any, Any]:
+    """Give the way to the GPU's memory: how a plan is bound, what runs frames, and the device."""
     try:
         import torch
     except ImportError:
-        return False
-    return bool(torch.cuda.is_available())
+        found = False
+    else:
+        found = bool(torch.cuda.is_available())
+    if not found:
+        raise DeviceError(
+            "TensorRT reaches the GPU's memory through PyTorch with CUDA, which is not installed; "
+            "install it: pip install torch"
+        )
+    from refocus.engine.tensorrt.bind import bind
+    from refocus.engine.torch.device_frames import DeviceFrames
+
+    return bind, DeviceFrames, torch.device("cuda")
 
 
-class TensorRtEngine:
+class TensorRtEngine(Engine):
     """Runs an ONNX model with TensorRT or TensorRT-RTX.
 
     A plan is built for each frame size when it is first seen (:meth:`warm_up` does it before the
@@ -59,6 +77,8 @@ class TensorRtEngine:
         ONNX file with a card.
     runtime
         ``"auto"``, ``"tensorrt"`` or ``"tensorrt-rtx"``.
+    judged
+        Judge every result, if the model was calibrated.
 
     Raises
     ------
@@ -68,13 +88,13 @@ class TensorRtEngine:
         The runtime is not installed, there is no GPU, or no way to reach its memory.
     """
 
-    def __init__(self, model: Path, runtime: str = "auto") -> None:
+    def __init__(self, model: Path, runtime: str = "auto", judged: bool = True) -> None:
         proto, card = read_model(model)
         gpu = _require_gpu()
-        self._prepare(load_runtime(runtime), gpu)
+        judge = open_judge(proto, card, str(model)) if judged else None
+        self._prepare(load_runtime(runtime), gpu, judge)
         self._half = half_precision(proto)
         self._card: ModelCard | None = card
-        self._judge = open_judge(proto, card, str(model))
         self._half_card = embed_card(self._half, card)
         self._reference: Path | None = model
 
@@ -105,35 +125,25 @@ class TensorRtEngine:
                 f"and {gpu.name} has {gpu.capability}; build it again"
             )
         engine = cls.__new__(cls)
-        engine._prepare(runtime, gpu)
+        engine._prepare(runtime, gpu, None)
         engine._card, engine._reference = None, None
-        engine._judge = None
         engine._loaded = {None: load_plan(plan, runtime)}
         return engine
 
-    def _prepare(self, runtime: Runtime, gpu: Gpu) -> None:
+    def _prepare(self, runtime: Runtime, gpu: Gpu, judge: "Judge | None") -> None:
         self._runtime, self._gpu = runtime, gpu
         self._loaded: dict[tuple[int, int] | None, Any] = {}
         self._build_lock = threading.Lock()
         self._closed = False
-        self._ring: CudaRing | None = None
-        self._plain: CudaNetwork | None = None
-        if _torch_has_cuda():
-            import torch
-
-            from refocus.engine.tensorrt.bind import bind
-            from refocus.engine.torch import ring as cuda_ring
-
-            self._ring = cuda_ring.CudaRing(
-                lambda s: bind(self._plan(s), s, told=self._judge is not None),
-                torch.device("cuda"),
-            )
-        else:
-            from refocus.engine.tensorrt import cuda_memory
-
-            self._plain = cuda_memory.CudaNetwork(self._plan)
-        self._tiles = tiled_outputs(self._infer, 0)
-        self._too_large: set[tuple[int, ...]] = set()
+        self._judge = judge
+        bind, frames, device = _device_memory()
+        self._frames: DeviceFrames = frames(
+            lambda shape: bind(self._plan(shape), shape, told=judge is not None),
+            tiled(self._infer, 0),
+            judge,
+            lambda: self.info,
+            device,
+        )
 
     @property
     def info(self) -> EngineInfo:
@@ -141,75 +151,36 @@ class TensorRtEngine:
         device = f"{self._gpu.name}, {self._runtime.name} {self._runtime.version}"
         return EngineInfo(self._runtime.name, device, "fp16", self._card)
 
+    @property
+    def overlap(self) -> int:
+        """How many frames may be under way at once."""
+        return self._frames.overlap
+
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Build or load the plan for frames of this shape, and capture the CUDA graph."""
         if self._judge is not None:
             self._judge.warm_up()
-        self.examine(warm_up_frame(shape, dtype))
+        self.refocus(warm_up_frame(shape, dtype))
 
-    def refocus(self, frame: Frame) -> Frame:
-        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
-        return self._refocused(frame, None)[0]
-
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
-        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
-        return self._refocused(frame, self._judge)
-
-    def _refocused(self, frame: Frame, judge: "Judge | None") -> tuple[Frame, Judgement]:
-        self._check(frame)
-        if frame.shape in self._too_large:
-            return refocus_and_judge(frame, self._tiles, judge)
-        try:
-            if self._ring is None:
-                assert self._plain is not None
-                return refocus_and_judge(frame, self._plain, judge)
-            if judge is None:
-                return self._ring.finish(self._ring.start(frame)), UNRATED
-            return self._ring.examine(frame, judge)
-        except MemoryError as error:
-            reason = str(error)
-        # only here: the error's traceback kept what did not fit
-        log.warning("frames of %d×%d: %s; tiled from now on", *frame.shape, reason)
-        self._too_large.add(frame.shape)
-        return refocus_and_judge(frame, self._tiles, judge)
-
-    @property
-    def in_flight(self) -> int:
-        """How many frames may be under way at once."""
-        return 1 if self._ring is None else IN_FLIGHT
-
-    def start(self, frame: Frame) -> "Ticket":
-        """Send a frame to the device without waiting; see :mod:`refocus.engine.overlap`."""
-        self._check(frame)
-        if self._ring is None:
-            raise DeviceError("overlapping frames needs PyTorch with CUDA; call refocus()")
-        return self._ring.start(frame)
-
-    def finish(self, ticket: "Ticket") -> Frame:
-        """Wait for a frame that was started."""
-        if self._ring is None:
-            raise DeviceError("overlapping frames needs PyTorch with CUDA; call refocus()")
-        return self._ring.finish(ticket)
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        """Send a frame to the device; see :class:`~refocus.engine.protocol.Engine`."""
+        if self._closed:
+            raise EngineError("the engine is closed; open it again")
+        check_frame(frame)
+        return self._frames.submit(frame)
 
     def stage_ms(self, frame: Frame) -> dict[str, float]:
-        """Measure copy in, compute and copy out, each alone; empty where there is no ring."""
-        return {} if self._ring is None else self._ring.stage_ms(frame)
+        """Measure copy in, compute and copy out, each alone."""
+        return self._frames.ring.stage_ms(frame)
 
     def close(self) -> None:
         """Free the device."""
         if self._closed:
             return
         self._closed = True
-        self._judge = None  # and what it keeps on the device
-        for holder in (self._ring, self._plain):
-            if holder is not None:
-                holder.close()
+        self._judge = None
+        self._frames.close()
         self._loaded.clear()
-
-    def _check(self, frame: Frame) -> None:
-        if self._closed:
-            raise EngineError("the engine is closed; open it again")
-        check_frame(frame)
 
     def _plan(self, shape: tuple[int, int]) -> Any:
         """Give the deserialised plan for padded frames of this shape."""
@@ -242,17 +213,18 @@ class TensorRtEngine:
     def _require_parity(self, plan: bytes, shape: tuple[int, int]) -> None:
         """Compare a new plan with the model on the CPU, before it is kept."""
         from refocus.engine.openvino import OpenVinoEngine
+        from refocus.engine.tensorrt.bind import run_once
 
         assert self._reference is not None
         frame = warm_up_frame(shape, np.dtype(np.uint16))
         opened = load_plan(plan, self._runtime)
-        reference = OpenVinoEngine(self._reference, precision="f32")
+        reference = OpenVinoEngine(self._reference, precision="f32", judged=False)
         try:
             wanted = reference.refocus(frame).astype(np.float64)
         finally:
             reference.close()
-        given = run_network(frame, lambda pixels: self._run_plan(opened, pixels)[0])
-        found = difference("new engine", wanted, given.astype(np.float64))
+        given = refocus_and_judge(frame, lambda seen: run_once(opened, seen), None, self.info)
+        found = difference("new engine", wanted, given.pixels.astype(np.float64))
         if found.problem:
             raise DeviceError(
                 f"{self._runtime.name} {self._runtime.version} on {self._gpu.name} does not "
@@ -261,16 +233,9 @@ class TensorRtEngine:
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         """Run one tile."""
-        try:
-            return self._run_plan(self._plan((pixels.shape[0], pixels.shape[1])), pixels)
-        except (MemoryError, RuntimeError) as error:
-            raise DeviceError(f"TensorRT failed on a tile ({error})") from error
-
-    def _run_plan(
-        self, opened: Any, pixels: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], ...]:
-        if self._plain is not None:
-            return self._plain.run(opened, pixels)
         from refocus.engine.tensorrt.bind import run_once
 
-        return run_once(opened, pixels)
+        try:
+            return run_once(self._plan((pixels.shape[0], pixels.shape[1])), pixels)
+        except (MemoryError, RuntimeError) as error:
+            raise DeviceError(f"TensorRT failed on a tile ({error})") from error

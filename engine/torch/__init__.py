@@ -1,1 +1,6 @@
-"""A model run by PyTorch: on CUDA with frames overlapped, or on the CPU as the reference."""
+"""A model run by PyTorch: on CUDA with frames overlapped, or on the CPU as the reference.
+
+Knows nothing of verdicts but that a judge may be asked.
+"""
+
+__all__ = ["counts", "device_frames", "engine", "graph"]

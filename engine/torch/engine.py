@@ -12,30 +12,33 @@ from torch import Tensor
 
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.model_file import read_model
-from refocus.engine.overlap import IN_FLIGHT
 from refocus.engine.prepare import check_frame, warm_up_frame
 from refocus.engine.protocol import (
+    UNKNOWN,
     DeviceError,
+    Engine,
     EngineError,
     EngineInfo,
     Frame,
+    LightPath,
     NotFiniteError,
-    log,
+    Refocused,
+    Ticket,
 )
-from refocus.engine.tiling import tiled_outputs
+from refocus.engine.tiling import tiled
 from refocus.engine.torch.counts import as_frame, as_tensor, refocus_counts
 from refocus.engine.torch.graph import TorchGraph
 from refocus.engine.trust.evidence import NetworkOutputs
 from refocus.engine.trust.judge import open_judge, refocus_and_judge
-from refocus.engine.trust.judgement import UNRATED, Judgement
+from refocus.engine.trust.judgement import UNRATED
 
 if TYPE_CHECKING:
-    from refocus.engine.torch.ring import CudaRing, Ticket
+    from refocus.engine.torch.device_frames import DeviceFrames
 
 LARGEST_ON_CPU = 2560 * 2560
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """Runs an ONNX model with PyTorch.
 
     On CUDA: FP16, channels last, CUDA graphs, frames overlapped (:mod:`refocus.engine.torch.ring`).
@@ -49,6 +52,8 @@ class TorchEngine:
         ``"cuda"``, ``"cuda:1"``, ``"cpu"``. Default: CUDA where there is one.
     half
         Convert an FP32 model to FP16. Default: on CUDA.
+    judged
+        Judge every result, if the model was calibrated.
 
     Raises
     ------
@@ -58,89 +63,63 @@ class TorchEngine:
         There is no such device.
     """
 
-    def __init__(self, model: Path, device: str | None = None, half: bool | None = None) -> None:
-        proto, self._card = read_model(model)
+    def __init__(
+        self,
+        model: Path,
+        device: str | None = None,
+        half: bool | None = None,
+        judged: bool = True,
+    ) -> None:
+        proto, card = read_model(model)
         self._device = _device(device)
-        self._judge = open_judge(proto, self._card, str(model))
+        self._judge = open_judge(proto, card, str(model)) if judged else None
         cuda = self._device.type == "cuda"
         if half if half is not None else cuda:
             proto = half_precision(proto)
-        self._precision = precision(proto)
+        words = precision(proto).replace("fp32", "f32")
+        self._info = EngineInfo("torch", _name(self._device), words, card)
         outputs = NetworkOutputs._fields if self._judge else ("refocused",)
         graph = TorchGraph(proto, outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._graph: torch.nn.Module = graph.to(self._device).eval()
         self._lock = threading.Lock()
         self._closed = False
-        self._ring: CudaRing | None = None
-        self._tiles = tiled_outputs(self._infer, 0 if cuda else LARGEST_ON_CPU)
-        self._too_large: set[tuple[int, ...]] = set()
+        self._tiles = tiled(self._infer, 0 if cuda else LARGEST_ON_CPU)
+        self._frames: DeviceFrames | None = None
         if cuda:
-            from refocus.engine.torch import ring as cuda_ring
+            from refocus.engine.torch import device_frames
 
-            self._ring = cuda_ring.CudaRing(lambda _: self._run, self._device)
+            self._frames = device_frames.DeviceFrames(
+                lambda _: self._run, self._tiles, self._judge, lambda: self._info, self._device
+            )
 
     @property
     def info(self) -> EngineInfo:
         """Which engine runs which model."""
-        if self._device.type == "cuda":
-            device = torch.cuda.get_device_name(self._device)
-        else:
-            device = f"CPU, {torch.get_num_threads()} threads"
-        words = {"fp32": "f32"}.get(self._precision, self._precision)
-        return EngineInfo("torch", device, words, self._card)
+        return self._info
+
+    @property
+    def overlap(self) -> int:
+        """How many frames may be under way at once."""
+        return 1 if self._frames is None else self._frames.overlap
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Allocate for frames of this shape, and capture the CUDA graph."""
         if self._judge is not None:
             self._judge.warm_up()
-        self.examine(warm_up_frame(shape, dtype))
+        self.refocus(warm_up_frame(shape, dtype))
 
-    def refocus(self, frame: Frame) -> Frame:
-        """Refocus a frame; see :class:`~refocus.engine.protocol.Engine`."""
-        return self._refocused(frame, judged=False)[0]
-
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
-        """Refocus a frame and judge the result; see :class:`~refocus.engine.examine.Examining`."""
-        return self._refocused(frame, judged=True)
-
-    def _refocused(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
-        self._check(frame)
-        if self._ring is None:
-            with self._lock:
-                return self._on_cpu(frame, judged)
-        if frame.shape in self._too_large:
-            return self._in_tiles(frame, judged)
-        try:
-            if judged and self._judge is not None:
-                return self._ring.examine(frame, self._judge)
-            return self._ring.finish(self._ring.start(frame)), UNRATED
-        except MemoryError as error:
-            reason = str(error).split(". ", maxsplit=1)[0]
-        # only here: the error's traceback kept what did not fit
-        self._tile_from_now_on(frame, reason)
-        return self._in_tiles(frame, judged)
-
-    @property
-    def in_flight(self) -> int:
-        """How many frames may be under way at once."""
-        return 1 if self._ring is None else IN_FLIGHT
-
-    def start(self, frame: Frame) -> "Ticket":
-        """Send a frame to the device without waiting; see :mod:`refocus.engine.overlap`."""
-        self._check(frame)
-        if self._ring is None:
-            raise DeviceError("frames overlap on CUDA only; call refocus()")
-        return self._ring.start(frame)
-
-    def finish(self, ticket: "Ticket") -> Frame:
-        """Wait for a frame that was started."""
-        if self._ring is None:
-            raise DeviceError("frames overlap on CUDA only; call refocus()")
-        return self._ring.finish(ticket)
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        """Send a frame to the device; on the CPU it is computed when its ticket is called."""
+        if self._closed:
+            raise EngineError("the engine is closed; open it again")
+        check_frame(frame)
+        if self._frames is None:
+            return lambda: self._on_cpu(frame)
+        return self._frames.submit(frame)
 
     def stage_ms(self, frame: Frame) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone; empty where there is no ring."""
-        return {} if self._ring is None else self._ring.stage_ms(frame)
+        return {} if self._frames is None else self._frames.ring.stage_ms(frame)
 
     def close(self) -> None:
         """Free the device."""
@@ -148,17 +127,10 @@ class TorchEngine:
             if self._closed:
                 return
             self._closed = True
-            if self._ring is not None:
-                self._ring.close()
             self._graph = torch.nn.Identity()
-            self._judge = None  # and what it keeps on the device
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
-
-    def _check(self, frame: Frame) -> None:
-        if self._closed:
-            raise EngineError("the engine is closed; open it again")
-        check_frame(frame)
+            self._judge = None
+            if self._frames is not None:
+                self._frames.close()
 
     def _run(self, pixels: Tensor) -> tuple[Tensor, ...]:
         if self._closed:
@@ -175,33 +147,24 @@ class TorchEngine:
             raise DeviceError(f"PyTorch failed on a tile ({str(error).splitlines()[0]})") from error
         return refocused[0], *others
 
-    def _in_tiles(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
-        return refocus_and_judge(frame, self._tiles, self._judge if judged else None)
-
-    def _on_cpu(self, frame: Frame, judged: bool) -> tuple[Frame, Judgement]:
-        if frame.size > LARGEST_ON_CPU:
-            return self._in_tiles(frame, judged)
-        with torch.inference_mode():
+    def _on_cpu(self, frame: Frame) -> Refocused:
+        with self._lock, torch.inference_mode():
+            if frame.size > LARGEST_ON_CPU:
+                return refocus_and_judge(frame, self._tiles, self._judge, self._info)
             # copied: a tensor may not share memory that the camera marked read-only
             counted = refocus_counts(as_tensor(frame.copy()), self._run)
             if not counted.finite:
                 raise NotFiniteError
-            if self._judge is None or not judged:
-                return as_frame(counted.counts), UNRATED
-            outputs = NetworkOutputs(*counted.outputs)
-            return as_frame(counted.counts), self._judge.judge(counted.seen, outputs)
+            said = UNRATED
+            if self._judge is not None:
+                said = self._judge.judge(counted.seen, NetworkOutputs(*counted.outputs))
+            return Refocused(as_frame(counted.counts), said, self._info)
 
-    def _tile_from_now_on(self, frame: Frame, reason: str) -> None:
-        free, total = torch.cuda.mem_get_info(self._device)
-        log.warning(
-            "frames of %d×%d do not fit the GPU (%.1f of %.1f GiB free; %s): tiled from now on",
-            *frame.shape,
-            free / 2**30,
-            total / 2**30,
-            reason,
-        )
-        self._too_large.add(frame.shape)
-        torch.cuda.empty_cache()
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def _device(name: str | None) -> torch.device:

@@ -20,27 +20,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from refocus.engine.overlap import IN_FLIGHT
 from refocus.engine.prepare import padded_shape
-from refocus.engine.protocol import DeviceError, EngineError, Frame, NotFiniteError, log
+from refocus.engine.protocol import (
+    DeviceError,
+    EngineError,
+    EngineInfo,
+    Frame,
+    NotFiniteError,
+    Refocused,
+    Ticket,
+    log,
+)
 from refocus.engine.torch.counts import TensorNetwork, as_frame, as_tensor, refocus_counts
 from refocus.engine.trust.evidence import NetworkOutputs
 from refocus.engine.trust.judge import Judge
-from refocus.engine.trust.judgement import Judgement
+from refocus.engine.trust.judgement import UNRATED, Judgement
 
+IN_FLIGHT = 3
+"""Frames under way: one copied in, one computed, one copied out."""
 SIZES_KEPT = 3
 WARM_UP_RUNS = 3
 
 NetworkOfShape = Callable[[tuple[int, int]], TensorNetwork]
 """Gives the network for padded frames of one shape."""
-
-
-class Ticket:
-    """A frame under way: the slot it has, and the ring the slot goes back to."""
-
-    def __init__(self, slot: "_Slot", ring: "_SizeRing") -> None:
-        self.slot = slot
-        self.ring = ring
 
 
 class CudaRing:
@@ -61,11 +63,22 @@ class CudaRing:
         self._streams = _Streams(device)
         self._closed = False
 
-    def start(self, frame: Frame) -> Ticket:
-        """Send a frame on its way; waits only while three others are under way.
+    def submit(self, frame: Frame, judge: Judge | None, engine: EngineInfo) -> Ticket:
+        """Send a frame on its way; waits only while :data:`IN_FLIGHT` others are under way.
+
+        Parameters
+        ----------
+        frame
+            ``(H, W)``, ``uint8`` or ``uint16``.
+        judge
+            Judges the result on the device; None for results without judgement.
+        engine
+            Whose result it is.
 
         Raises
         ------
+        NotFiniteError
+            From the ticket: the network gave NaN or infinity.
         DeviceError
             The device failed.
         MemoryError
@@ -85,48 +98,21 @@ class CudaRing:
         except BaseException:
             ring.free.put(slot)
             raise
-        return Ticket(slot, ring)
 
-    def finish(self, ticket: Ticket) -> Frame:
-        """Wait for a frame, and give it in memory of its own.
+        def ticket() -> Refocused:
+            try:
+                slot.copied_out.synchronize()
+                if not bool(slot.finite_host):
+                    raise NotFiniteError
+                pixels = as_frame(slot.host_out).copy()
+                said = UNRATED if judge is None else self._judged(slot, judge)
+                return Refocused(pixels, said, engine)
+            except RuntimeError as error:
+                raise _device_error(error) from error
+            finally:
+                ring.free.put(slot)
 
-        Raises
-        ------
-        NotFiniteError
-            The network gave NaN or infinity.
-        DeviceError
-            The device failed.
-        """
-        slot = ticket.slot
-        try:
-            slot.copied_out.synchronize()
-            if not bool(slot.finite_host):
-                raise NotFiniteError
-            return as_frame(slot.host_out).copy()
-        except RuntimeError as error:
-            raise _device_error(error) from error
-        finally:
-            ticket.ring.free.put(slot)
-
-    def examine(self, frame: Frame, judge: Judge) -> tuple[Frame, Judgement]:
-        """Refocus a frame and judge the result, on the device.
-
-        Raises
-        ------
-        NotFiniteError, DeviceError, MemoryError
-            As ``start`` and ``finish``.
-        """
-        ticket = self.start(frame)
-        slot = ticket.slot
-        try:
-            slot.copied_out.synchronize()
-            if not bool(slot.finite_host):
-                raise NotFiniteError
-            return as_frame(slot.host_out).copy(), self._judged(slot, judge)
-        except RuntimeError as error:
-            raise _device_error(error) from error
-        finally:
-            ticket.ring.free.put(slot)
+        return ticket
 
     def _judged(self, slot: "_Slot", judge: Judge) -> Judgement:
         """Judge what a slot holds on the device, or on the host where the device has no room."""

@@ -2,3 +2,5 @@
 
 Knows nothing of the device that ran the network.
 """
+
+__all__ = ["evidence", "judge", "judgement", "reblur"]

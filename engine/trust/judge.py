@@ -12,7 +12,7 @@ from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics, Verdict
 from refocus.engine.model_file import read_trust
 from refocus.engine.prepare import prepare
-from refocus.engine.protocol import Frame, log
+from refocus.engine.protocol import EngineInfo, Frame, Refocused, log
 from refocus.engine.tiling import Outputs
 from refocus.engine.trust.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
 from refocus.engine.trust.judgement import DISTRUSTED, TILE, UNRATED, Judgement
@@ -130,8 +130,8 @@ def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | No
 
 
 def refocus_and_judge(
-    frame: Frame, network: Outputs, judge: Judge | None
-) -> tuple[Frame, Judgement]:
+    frame: Frame, network: Outputs, judge: Judge | None, engine: EngineInfo
+) -> Refocused:
     """Refocus a frame with normalisation and judgement on the CPU; unrated without a judge.
 
     Raises
@@ -143,8 +143,8 @@ def refocus_and_judge(
     outputs = network(prepared.seen)
     refocused = prepared.counts(outputs[0])
     if judge is None:
-        return refocused, UNRATED
-    return refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs))
+        return Refocused(refocused, UNRATED, engine)
+    return Refocused(refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs)), engine)
 
 
 def _finite(value: float) -> float | None:

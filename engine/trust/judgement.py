@@ -94,8 +94,6 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
     Frame
         One of the two where all tiles agree, else a new array.
     """
-    if judgement is UNRATED:
-        return refocused
     share = judgement.share
     if not share.any():
         return captured

@@ -61,7 +61,8 @@ def test_the_demo_camera_is_refocused_frame_by_frame(core, hardware):
     assert (stats.received, stats.published) == (20, 20)
     for number, (result, (pixels, copied)) in enumerate(zip(keep.results, raw, strict=True)):
         captured = result.captured
-        assert captured.pixels is pixels  # no copy
+        assert np.shares_memory(captured.pixels, pixels)  # no copy
+        assert not captured.pixels.flags.writeable
         np.testing.assert_array_equal(pixels, copied)  # and nothing written into it
         np.testing.assert_array_equal(result.pixels, np.invert(copied))
         assert (captured.frame, captured.index) == (number, {"t": number, "c": 0})
@@ -335,3 +336,14 @@ def test_another_process_receives_all_200_frames_bit_identical(core):
     assert lines == [
         f"{r.number} {hashlib.sha256(r.pixels.tobytes()).hexdigest()}" for r in keep.results
     ]
+
+
+def test_what_is_no_engine_is_refused(microscope):
+    class FourMethods:  # of a protocol that once was
+        info = FakeEngine().info
+
+        def refocus(self, frame):
+            return frame
+
+    with pytest.raises(RefocusError, match="FourMethods: not one; make it a subclass"):
+        attach(microscope.core, engine=FourMethods())

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.sinks.headers import frame_header, tiles_of
 from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import Optics, RefocusError
+from refocus.configs.trust import Verdict
 from refocus.engine.fake import FakeEngine
 from refocus.engine.model_file import default_model
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.protocol import Frame
+from refocus.engine.protocol import UNKNOWN, Frame, LightPath, Ticket
 from refocus.engine.refocuser import Refocuser
-from refocus.engine.trust.judgement import Judgement, Verdict
+from refocus.engine.trust.judgement import Judgement
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
@@ -34,10 +36,12 @@ class Doubtful(FakeEngine):
         super().__init__()
         self._verdicts = verdicts
 
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
         verdict = self._verdicts[self.calls % len(self._verdicts)]
         trusted = np.full((1, 1), float(verdict == "refocused"), np.float32)
-        return self.refocus(frame), Judgement(verdict, 0.25, 7.5, 0.8, 1.5, 2.5, trusted)
+        judgement = Judgement(verdict, 0.25, 7.5, 0.8, 1.5, 2.5, trusted)
+        ticket = super().submit(frame)
+        return lambda: replace(ticket(), judgement=judgement)
 
 
 def captured() -> CapturedFrame:
@@ -58,7 +62,7 @@ def captured_nuclei() -> CapturedFrame:
 def test_what_is_published(verdict: Verdict, on_distrust: Any) -> None:
     frame = captured()
 
-    done = Refocuser(Doubtful(verdict), {}, on_distrust=on_distrust).refocus(frame)
+    done = Refocuser(Doubtful(verdict), {}, on_distrust=on_distrust).refocus(frame.pixels)
 
     trusted = verdict == "refocused" or on_distrust == "refocused"
     np.testing.assert_array_equal(done.pixels, np.invert(frame.pixels) if trusted else frame.pixels)
@@ -68,7 +72,7 @@ def test_what_is_published(verdict: Verdict, on_distrust: Any) -> None:
 def test_a_region_is_judged_by_itself() -> None:
     frame = captured()
 
-    done = Refocuser(Doubtful("unfamiliar"), {}, (8, 8, 32, 32)).refocus(frame)
+    done = Refocuser(Doubtful("unfamiliar"), {}, (8, 8, 32, 32)).refocus(frame.pixels)
 
     np.testing.assert_array_equal(done.pixels, frame.pixels)
 
@@ -81,7 +85,7 @@ def test_a_model_without_trust_is_unrated_and_says_so_once(
     engine = open_engine(model_file)
     refocuser = Refocuser(engine, {})
     with caplog.at_level(logging.WARNING, "refocus"):
-        judged = [refocuser.refocus(captured()).judgement for _ in range(2)]
+        judged = [refocuser.refocus(captured().pixels).judgement for _ in range(2)]
     engine.close()
 
     assert [j.verdict for j in judged] == ["unrated", "unrated"]
@@ -93,14 +97,11 @@ def test_a_model_without_trust_is_unrated_and_says_so_once(
 def test_a_frame_that_is_resampled_is_unrated_just_as_loudly(
     model_file: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from dataclasses import replace
-
     from refocus.engine import open_engine
 
     engine = open_engine(model_file)
-    coarse = replace(captured(), pixel_size_um=1.3)
     with caplog.at_level(logging.WARNING, "refocus"):
-        judgement = Refocuser(engine, {}).refocus(coarse).judgement
+        judgement = Refocuser(engine).refocus(captured().pixels, pixel_size_um=1.3).judgement
     engine.close()
 
     assert judgement.verdict == "unrated"
@@ -128,7 +129,7 @@ def test_verdicts_are_counted_published_and_written(
 
 def test_the_header_says_what_the_judgement_does() -> None:
     frame = captured()
-    done = Refocuser(Doubtful("beyond"), {}).refocus(frame)
+    done = Refocuser(Doubtful("beyond")).refocus(frame.pixels)
     result = FrameResult(frame, done.pixels, True, 0, 0.0, 1.0, done.engine, done.judgement)
 
     header = FrameHeader.decode(frame_header("run", result, 2.0).encode())
@@ -164,7 +165,7 @@ def test_a_region_has_no_tiles_of_the_frame(captured_nuclei: CapturedFrame) -> N
     with_network = OpenVinoEngine(default_model(), precision="f32")
     try:
         whole, region = (
-            tiles_of(Refocuser(with_network, {}, part).refocus(captured_nuclei).judgement)
+            tiles_of(Refocuser(with_network, {}, part).refocus(captured_nuclei.pixels).judgement)
             for part in (None, (64, 64, 64, 64))
         )
     finally:

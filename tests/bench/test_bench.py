@@ -16,10 +16,10 @@ from refocus.bench.calibrated_engine import (
     rounds_per_second,
 )
 from refocus.bench.figures import figures
-from refocus.bench.hooks import WAYS, BenchMicroscope, Outcome, acquire
 from refocus.bench.markdown import BEGIN, END, write_markdown
 from refocus.bench.rows import Case, HookRow, Plan, as_json, measure_hooks
 from refocus.bench.transports import Sending, TransportRow, measure_transports
+from refocus.bench.ways import WAYS, Acquired, BenchMicroscope, acquire
 from refocus.configs import RefocusError
 
 HOOK_KEYS = ["name", "frame", "sequencing", "paced", "load", "fps", "ratio", "lost"]
@@ -131,7 +131,7 @@ def test_every_way_has_a_row_in_every_case():
 
 
 def outcome(fps=100.0, missing=0, refocused=50):
-    return Outcome(
+    return Acquired(
         fps=fps,
         missing=missing,
         latency_ms=[3.0] * refocused,

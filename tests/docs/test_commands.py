@@ -71,9 +71,10 @@ def parses(words: list[str]) -> None:
 
 
 def is_there(words: list[str]) -> None:
-    """The module exists, and is Python."""
-    script = ROOT / "/".join(words[2].split(".")[1:])
-    script = script.with_suffix(".py")
+    """The script, or the module, exists and is Python."""
+    script = ROOT / words[1]
+    if words[1] == "-m":
+        script = ROOT.joinpath(*words[2].split(".")[1:]).with_suffix(".py")
     compile(script.read_text(encoding="utf-8"), script, "exec")
 
 

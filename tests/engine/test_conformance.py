@@ -3,23 +3,24 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from refocus.configs import Optics
+from refocus.configs.trust import Verdict
 from refocus.engine import Engine, EngineError, open_engine
-from refocus.engine.examine import examine
 from refocus.engine.model_file import default_model
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.overlap import refocus_stream
 from refocus.engine.parity import adversarial_frames, compare
+from refocus.engine.protocol import refocus_all
 from refocus.engine.torch.engine import TorchEngine
-from refocus.export.verify import CheckpointEngine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
+from refocus.training.network.checkpoint_engine import CheckpointEngine
 
 WITH_NETWORK = [
     "openvino",
@@ -129,9 +130,26 @@ def test_same_frame_gives_same_result(network: Engine) -> None:
 
 def test_stream_equals_one_by_one(engine: Engine) -> None:
     frames = [cells() + np.uint16(17 * n) for n in range(7)]
-    streamed = list(refocus_stream(engine, iter(frames)))
+    streamed = list(refocus_all(engine, iter(frames)))
     for frame, refocused in zip(frames, streamed, strict=True):
-        np.testing.assert_array_equal(refocused, engine.refocus(frame))
+        np.testing.assert_array_equal(refocused.pixels, engine.refocus(frame))
+
+
+def test_as_many_frames_as_it_says_are_under_way_and_each_gets_its_own(engine: Engine) -> None:
+    frames = [cells() + np.uint16(17 * n) for n in range(engine.overlap)]
+    tickets = [engine.submit(frame) for frame in frames]
+    results = [ticket() for ticket in tickets]
+    for frame, refocused in zip(frames, results, strict=True):
+        np.testing.assert_array_equal(refocused.pixels, engine.refocus(frame))
+        assert refocused.engine == engine.info
+        assert refocused.judgement.verdict in get_args(Verdict)
+
+
+def test_a_frame_that_fails_costs_the_next_one_nothing(network: Engine) -> None:
+    with pytest.raises(EngineError):
+        network.refocus(np.zeros((64, 64), np.float32))
+    for _ in range(2 * network.overlap):
+        network.refocus(cells())
 
 
 def test_concurrent_callers_get_their_own_frames(engine: Engine) -> None:
@@ -205,8 +223,8 @@ def test_engines_agree_on_how_far_to_trust(name: str, judged_frames: dict[str, n
     engine = opened(name, default_model())
     try:
         for frame in judged_frames.values():
-            wanted = examine(reference, frame)[1]
-            found = examine(engine, frame)[1]
+            wanted = reference.submit(frame)().judgement
+            found = engine.submit(frame)().judgement
             assert wanted.verdict != "unrated"
             assert found.verdict == wanted.verdict
             assert found.score == pytest.approx(wanted.score, abs=0.05)

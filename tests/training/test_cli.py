@@ -11,7 +11,7 @@ from PIL import Image
 from refocus.configs import RefocusError
 from refocus.configs.presets import load_train_config, preset_files
 from refocus.export.to_onnx import onnx_from_checkpoint
-from refocus.training.judging.refocuser import open_refocuser
+from refocus.training.judging.candidate import open_candidate
 
 Command = Callable[..., int]
 
@@ -43,7 +43,7 @@ def test_onnx_is_judged_like_its_checkpoint(trained: Path, tmp_path: Path) -> No
     onnx = tmp_path / "model.onnx"
     onnx_from_checkpoint(trained, onnx)
     frame = np.random.default_rng(0).integers(100, 4000, (90, 70)).astype(np.uint16)
-    by_torch, by_onnx = (open_refocuser(p)(frame).astype(int) for p in (trained, onnx))
+    by_torch, by_onnx = (open_candidate(p)(frame).astype(int) for p in (trained, onnx))
     assert by_torch.shape == frame.shape
     assert abs(by_torch - by_onnx).max() <= 4
 
@@ -140,5 +140,5 @@ def test_bad_input_is_one_line_and_status_2(  # noqa: PLR0917
 def test_a_damaged_model_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a model" * 20)
     with pytest.raises(RefocusError, match=rf"{name}: not a readable") as caught:
-        open_refocuser(tmp_path / name)
+        open_candidate(tmp_path / name)
     assert "\n" not in str(caught.value)

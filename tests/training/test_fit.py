@@ -143,7 +143,7 @@ def test_processes_take_the_examples_of_one_between_them(
     small: Small,
 ) -> None:
     def first_epoch(devices: int, rank: int) -> list[float]:
-        examples = fit_module.Examples(small(devices=devices, batch=4))
+        examples = fit_module.TrainingData(small(devices=devices, batch=4))
         examples.trainer = SimpleNamespace(global_step=0, global_rank=rank)
         return [float(f.sum()) for b in examples.train_dataloader() for f in b["frame"]]
 

@@ -1,7 +1,6 @@
 """A publisher that says what a test wants, and the viewer in front of it."""
 
 import json
-import shutil
 import socket
 import threading
 import time
@@ -14,7 +13,7 @@ import pytest
 import zmq
 
 from refocus.stream import messages
-from refocus.view.listener import Feed
+from refocus.view.listener import Listener
 from refocus.view.page.server import Server, build_app, listen
 
 PATIENCE = 30.0
@@ -169,9 +168,11 @@ def stream() -> Iterator[Stream]:
 
 
 @contextmanager
-def serving(endpoint: str, token: str | None = None, port: int = 0) -> Iterator[tuple[str, Feed]]:
+def serving(
+    endpoint: str, token: str | None = None, port: int = 0
+) -> Iterator[tuple[str, Listener]]:
     """Serve the viewer; give its host and port, and its feed."""
-    with Feed(endpoint) as feed:
+    with Listener(endpoint) as feed:
         listener = listen("127.0.0.1", port)
         port = listener.getsockname()[1]
         server = Server(build_app(feed, token))
@@ -187,16 +188,7 @@ def serving(endpoint: str, token: str | None = None, port: int = 0) -> Iterator[
 
 
 @pytest.fixture
-def viewer(stream: Stream) -> Iterator[tuple[str, Feed]]:
+def viewer(stream: Stream) -> Iterator[tuple[str, Listener]]:
     with serving(stream.endpoint) as served:
         stream.wait_reader()
         yield served
-
-
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """Give the path of a browser, or skip the test."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("needs a browser: apt-get install chromium")

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from refocus.configs.hosts import is_local
 from refocus.stream.messages import FrameHeader, TimesMs
 from refocus.stream.subscriber import ReceivedFrame
-from refocus.view.ages import Ages, same_computer
-from refocus.view.places import Newest, Place, Selection, Shown
+from refocus.view.ages import Ages
+from refocus.view.places import LatestFrames, Place, Shown, Wanted
 
 
 def header(**changes):
@@ -36,35 +37,35 @@ def shown(serial, p=0, c="DAPI", z=0):
 
 
 def test_the_newest_frame_of_what_is_wanted():
-    newest = Newest()
+    newest = LatestFrames()
     frames = [shown(1, p=0), shown(2, p=1), shown(3, p=0, c="FITC"), shown(4, p=0, z=2)]
     assert [newest.put(frame) for frame in frames] == [True] * 4
     assert newest.put(shown(5, p=1)) is False
     cases = [
-        (Selection(), 5),
-        (Selection(p=0), 4),
-        (Selection(p=0, c="FITC"), 3),
-        (Selection(p=0, c="DAPI", z=0), 1),
-        (Selection(p=7), None),
+        (Wanted(), 5),
+        (Wanted(p=0), 4),
+        (Wanted(p=0, c="FITC"), 3),
+        (Wanted(p=0, c="DAPI", z=0), 1),
+        (Wanted(p=7), None),
     ]
     for wanted, serial in cases:
         found = newest.get(wanted)
         assert (found.serial if found else None) == serial
     assert newest.axes() == {"p": [0, 1], "c": ["DAPI", "FITC"], "z": [0, 2]}
     newest.clear()
-    assert newest.get(Selection()) is None
+    assert newest.get(Wanted()) is None
 
 
 def test_memory_is_bounded_and_the_last_frame_always_kept():
-    newest = Newest(budget=3 * 16)
+    newest = LatestFrames(budget=3 * 16)
     for serial in range(10):
         newest.put(shown(serial, p=serial))
-    kept = [p for p in range(10) if newest.get(Selection(p=p))]
+    kept = [p for p in range(10) if newest.get(Wanted(p=p))]
     assert kept == [7, 8, 9]
     assert len(newest.axes()["p"]) == 10  # a place whose frame is gone is still offered
-    small = Newest(budget=1)
+    small = LatestFrames(budget=1)
     small.put(shown(1))
-    assert small.get(Selection()).serial == 1
+    assert small.get(Wanted()).serial == 1
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,7 @@ def test_the_place_of_a_frame(index, channel, place):
     ],
 )
 def test_which_endpoints_share_our_clock(endpoint, same):
-    assert same_computer(endpoint) is same
+    assert is_local(endpoint) is same
 
 
 def test_ages_by_one_clock_and_between_two():

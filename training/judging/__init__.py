@@ -1,1 +1,6 @@
-"""What a model is worth: evaluation beside its rivals, and the calibration of its verdicts."""
+"""What a model is worth: evaluation beside its rivals, and the calibration of its verdicts.
+
+Knows nothing of how it was trained.
+"""
+
+__all__ = ["calibrate", "candidate", "evaluate", "hard_sets", "restore", "samples", "trust_report"]

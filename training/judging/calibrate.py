@@ -60,7 +60,7 @@ Told = Callable[[str, float], None]
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
+class JudgedExamples:
     """Evidence beside what came of it.
 
     Attributes
@@ -152,7 +152,7 @@ def calibrate(
 
 def examine_frames(
     engine: OpenVinoEngine, frames: Iterable[HardFrame], reblur: Reblur, familiar: Familiar
-) -> Examples:
+) -> JudgedExamples:
     """Refocus frames of one size, and set the evidence beside what came of it."""
     rows = []
     for frame in frames:
@@ -174,7 +174,7 @@ def examine_frames(
                 abs(frame.distance_um),
             )
         )
-    return Examples(*(np.array(column) for column in zip(*rows, strict=True)))
+    return JudgedExamples(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
 def frame_gain(frame: HardFrame, given: NDArray[np.generic]) -> float:
@@ -259,7 +259,7 @@ def _grid(outputs: NetworkOutputs) -> tuple[int, int]:
     return height, width
 
 
-def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
+def _fitted(examples: JudgedExamples, familiar: TrustStatistics) -> TrustStatistics:
     """Learn to tell better from worse, on all examples."""
     rows, gains, _ = _rows(examples)
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
@@ -280,7 +280,7 @@ def _fitted(examples: Examples, familiar: TrustStatistics) -> TrustStatistics:
     )
 
 
-def _thresholds(examples: Examples, beyond_um: float) -> tuple[float, float, float]:
+def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, float, float]:
     """Choose where trust ends for frames, where it is full, and what is no better.
 
     By the scores of kinds that the scorer did not learn from.
@@ -313,7 +313,7 @@ def _thresholds(examples: Examples, beyond_um: float) -> tuple[float, float, flo
 
 
 def _rows(
-    examples: Examples,
+    examples: JudgedExamples,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.str_]]:
     """Put frames and tiles into one list, frames first."""
     count = examples.tile_gains[0].size
@@ -355,7 +355,7 @@ def _score(scorer: nn.Sequential, rows: NDArray[np.float32]) -> NDArray[np.float
     return scores
 
 
-def _in_focus_um(examples: Examples) -> float:
+def _in_focus_um(examples: JudgedExamples) -> float:
     """Give the smallest claimed distance below which leaving frames alone saves most over all."""
     order = np.argsort(examples.claimed_um)
     lost = np.append(0.0, np.cumsum(np.clip(examples.gains[order], -LARGEST_LOSS_DB, None)))

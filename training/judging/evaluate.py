@@ -1,5 +1,8 @@
 """How far to trust a model: against doing nothing, and against Richardson-Lucy.
 
+The row ``model`` is of all that the network makes of a frame, ``published`` of what a run publishes
+of that by default.
+
 Every figure is of frames in GTN (scaled by the in-focus frame's 0.1 to 99.9 percentiles and
 clipped), per plane and per channel.
 """
@@ -17,14 +20,15 @@ from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
 from refocus.optics.metrics import gtn, psnr, ssim
-from refocus.training.judging.refocuser import Refocuser
+from refocus.training.judging.candidate import Candidate
 from refocus.training.judging.restore import ITERATIONS, richardson_lucy
 from refocus.training.judging.samples import Sample, planes
 from refocus.training.judging.segment import SEGMENTER, Nuclei, compare, segment
 from refocus.training.judging.sheet import Row, save_sheet
 from refocus.training.network.vgg import VGG16Features
 
-NOTHING, CLASSICAL, MODEL = "do nothing", "Richardson-Lucy", "model"
+NOTHING, CLASSICAL, MODEL, PUBLISHED = "do nothing", "Richardson-Lucy", "model", "published"
+METHODS = (NOTHING, CLASSICAL, MODEL, PUBLISHED)
 GUESSES_UM = (3.0, 5.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Distances tried for Richardson-Lucy where the distance is not known."""
 SIDE = 128
@@ -80,7 +84,7 @@ class FeatureDistance:
 
 
 def evaluate(
-    model: Refocuser,
+    model: Candidate,
     samples: list[Sample],
     *,
     vgg: str = "random",
@@ -118,7 +122,7 @@ def evaluate(
     groups, done = [], 0
     for plane, channel, group in planes(samples):
         distance = _distance(group, model)
-        scores = {name: Scores() for name in (NOTHING, CLASSICAL, MODEL)}
+        scores = {name: Scores() for name in METHODS}
         for sample in group:
             _score(sample, model, distance, features, scores)
             done += 1
@@ -149,7 +153,7 @@ def evaluate(
     }
 
 
-def in_focus(model: Refocuser, samples: list[Sample]) -> dict[str, float]:
+def in_focus(model: Candidate, samples: list[Sample]) -> dict[str, float]:
     """Measure the harm done to frames already in focus: PSNR against themselves."""
     found = []
     for sample in _spread(samples, HARM_FRAMES):
@@ -159,7 +163,7 @@ def in_focus(model: Refocuser, samples: list[Sample]) -> dict[str, float]:
     return {"frames": len(found), "psnr": _mean(found), "psnr_worst": min(found)}
 
 
-def equivariance_error(model: Refocuser, samples: list[Sample]) -> float:
+def equivariance_error(model: Candidate, samples: list[Sample]) -> float:
     """Measure the largest ``|refocus(a·x + b) - (a·refocus(x) + b)|``, as a fraction of the range.
 
     For gains and offsets that keep the range above 1,000 counts and clip nothing; what the
@@ -233,7 +237,7 @@ def markdown(metrics: dict[str, Any]) -> str:
 
 def _score(
     sample: Sample,
-    model: Refocuser,
+    model: Candidate,
     distance: float,
     features: FeatureDistance,
     scores: dict[str, Scores],
@@ -241,10 +245,12 @@ def _score(
     frame, reference = sample.read()
     labels = segment(reference)
     wanted_features = features.describe(gtn(reference)[0])
+    judged = model.judged(frame)
     results = {
         NOTHING: frame,
         CLASSICAL: richardson_lucy(frame, model.card.optics, distance),
-        MODEL: model(frame),
+        MODEL: judged.whole,
+        PUBLISHED: judged.published,
     }
     for name, pixels in results.items():
         wanted, given = gtn(reference, pixels)
@@ -255,7 +261,7 @@ def _score(
         row.nuclei += compare(reference, pixels, labels)
 
 
-def _distance(group: list[Sample], model: Refocuser) -> float:
+def _distance(group: list[Sample], model: Candidate) -> float:
     """Give the distance for Richardson-Lucy: as stated, or else the one that serves it best."""
     stated = [s.distance_um for s in group if s.distance_um is not None]
     if stated:
@@ -270,7 +276,7 @@ def _distance(group: list[Sample], model: Refocuser) -> float:
 
 
 def _draw(
-    folder: Path, group: list[Sample], model: Refocuser, before: list[float], after: list[float]
+    folder: Path, group: list[Sample], model: Candidate, before: list[float], after: list[float]
 ) -> None:
     """Draw the worst, the median and the best field of a plane."""
     plane, channel = group[0].plane, group[0].channel

@@ -68,7 +68,8 @@ def judge_all(
     """Refocus and judge frames, and compare what is published with the truth."""
     found = []
     for number, hard in enumerate(frames):
-        refocused, judgement = engine.examine(hard.frame)
+        done = engine.submit(hard.frame)()
+        refocused, judgement = done.pixels, done.judgement
         published = blend(hard.frame, refocused, judgement)
         truth, *given = gtn(hard.truth, hard.frame, refocused, published)
         found.append(Judged(hard, judgement, published, *(_db(truth, x) for x in given)))

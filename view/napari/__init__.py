@@ -1,1 +1,6 @@
-"""Layers in napari that show the newest frame."""
+"""Layers in napari that show the newest frame.
+
+Knows nothing of the page.
+"""
+
+__all__ = []

@@ -101,7 +101,7 @@ class Handover:
             return picture
 
 
-class Feed(Protocol):
+class PictureSource(Protocol):
     """Brings pictures to a handover, from ``start`` to ``stop``; neither of them blocks."""
 
     @property

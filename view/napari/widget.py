@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 )
 
 from refocus.configs import RefocusError
-from refocus.view.napari.feed import CoreFeed, EndpointFeed, Feed, Handover, Picture
+from refocus.view.napari.feed import CoreFeed, EndpointFeed, Handover, Picture, PictureSource
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -185,7 +185,7 @@ class RefocusWidget(QWidget):
         except (RefocusError, ImportError) as error:
             self._status.setText(str(error))
 
-    def _start(self, feed: Feed, handover: Handover) -> None:
+    def _start(self, feed: PictureSource, handover: Handover) -> None:
         self._running.stop()
         self._running.feed, self._running.handover = feed, handover
         self._channel.setCurrentIndex(0)
@@ -279,7 +279,7 @@ class _Running:
     """The feed in use, apart from the widget, which is destroyed first."""
 
     def __init__(self) -> None:
-        self.feed: Feed | None = None
+        self.feed: PictureSource | None = None
         self.handover = Handover()
 
     def stop(self) -> None:

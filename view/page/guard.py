@@ -7,7 +7,6 @@ the origin of a request must be the page's own. Beyond loopback the address has 
 """
 
 import hmac
-import ipaddress
 import secrets
 from collections.abc import MutableMapping
 from typing import Any
@@ -15,6 +14,8 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from refocus.configs.hosts import is_loopback
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -27,14 +28,6 @@ SECURITY_HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether only this computer can reach a host name or address."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def make_token() -> str:

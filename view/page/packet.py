@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from refocus.engine.protocol import Frame
-from refocus.view.places import Selection, Shown
+from refocus.view.places import Shown, Wanted
 
 
 def encode_frame(shown: Shown) -> bytes:
@@ -55,7 +55,7 @@ class Pinged:
     sent: float
 
 
-def decode(text: str) -> Acknowledged | Pinged | Selection | None:
+def decode(text: str) -> Acknowledged | Pinged | Wanted | None:
     """Read what the page sent; None for what is not understood, which is passed over."""
     try:
         content = json.loads(text)
@@ -66,7 +66,7 @@ def decode(text: str) -> Acknowledged | Pinged | Selection | None:
             return Pinged(float(content["sent"]))
         if kind == "select":
             p, c, z = (content.get(axis) for axis in "pcz")
-            return Selection(
+            return Wanted(
                 None if p is None else int(p),
                 None if c is None else str(c),
                 None if z is None else int(z),

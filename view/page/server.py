@@ -19,17 +19,17 @@ from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from refocus.configs import RefocusError
-from refocus.view.listener import Feed
+from refocus.view.listener import Listener
 from refocus.view.page.guard import Guard
 from refocus.view.page.snapshot import file_name, snapshot
 from refocus.view.page.tab import Tab
-from refocus.view.places import Selection, Shown
+from refocus.view.places import Shown, Wanted
 
 UNREAD_MS = 60_000
 """So long a tab may take nothing of what was sent to it."""
 
 
-def build_app(feed: Feed, token: str | None = None) -> ASGIApp:
+def build_app(feed: Listener, token: str | None = None) -> ASGIApp:
     """Make the application.
 
     Parameters
@@ -72,9 +72,9 @@ def build_app(feed: Feed, token: str | None = None) -> ASGIApp:
     return Guard(Starlette(routes=routes), token)
 
 
-def _held(serial: int, tabs: set[Tab], feed: Feed) -> Shown | None:
+def _held(serial: int, tabs: set[Tab], feed: Listener) -> Shown | None:
     """Find a frame: among what was sent to a tab, or the newest of all."""
-    newest = feed.newest(Selection())
+    newest = feed.newest(Wanted())
     frames = [*(shown for tab in tabs for shown in tab.held), *([newest] if newest else [])]
     return next((shown for shown in frames if shown.serial == serial), None)
 

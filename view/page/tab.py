@@ -14,9 +14,9 @@ from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-from refocus.view.listener import Feed
+from refocus.view.listener import Listener
 from refocus.view.page.packet import Acknowledged, Pinged, decode, encode_frame
-from refocus.view.places import Selection, Shown
+from refocus.view.places import Shown, Wanted
 
 logger = logging.getLogger("refocus.view")
 
@@ -42,7 +42,7 @@ class Tab:
         The last frames that were sent.
     """
 
-    def __init__(self, feed: Feed, socket: WebSocket, hello: dict[str, Any]) -> None:
+    def __init__(self, feed: Listener, socket: WebSocket, hello: dict[str, Any]) -> None:
         self.held: deque[Shown] = deque(maxlen=HELD)
         self._feed = feed
         self._socket = socket
@@ -50,7 +50,7 @@ class Tab:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._told = False
-        self._wanted = Selection()
+        self._wanted = Wanted()
         self._awaited: int | None = None
         self._sending = asyncio.Lock()
 
@@ -93,7 +93,7 @@ class Tab:
         if isinstance(message, Pinged):
             await self._say("pong", {"sent": message.sent, "server_ms": time.monotonic() * 1e3})
             return
-        if isinstance(message, Selection):
+        if isinstance(message, Wanted):
             self._wanted = message
         elif isinstance(message, Acknowledged) and message.serial == self._awaited:
             self._awaited = None

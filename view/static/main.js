@@ -5,7 +5,7 @@ import { Banners } from "./banners.js";
 import { Contrast } from "./contrast.js";
 import { ContrastPanel } from "./contrast_panel.js";
 import { listenKeys } from "./keys.js";
-import { Link } from "./link.js";
+import { Link } from "./websocket.js";
 import { Places, writeFigures, writeFrame, writeState } from "./panel.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";

@@ -14,12 +14,12 @@ from refocus.configs.live_config import LiveConfig
 
 RUN: Any = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
 NAMES = """
---demo --replay --mm-config --reference --specimen --sequence --frames --fps --size --defocus
---drift --exposure --engine --policy --queue --refocus-z --channel --every-nth --region
---on-distrust --act --act-limit-um --publish --publish-raw --insecure --keys --shared-memory
---metrics --wait-subscribers --save --report --config --json
+--demo --replay --mm-config --reference --pixel-size-um --specimen --sequence --frames --fps
+--size --defocus --drift --exposure --engine --policy --queue --refocus-z --channel --every-nth
+--region --on-distrust --act --act-limit-um --publish --publish-raw --insecure --keys
+--shared-memory --metrics --wait-subscribers --save --report --strict --config --json
 """
-FLAGS = "--demo --refocus-z --act --publish-raw --insecure --shared-memory --json"
+FLAGS = "--demo --refocus-z --act --publish-raw --insecure --shared-memory --strict --json"
 OF_THE_COMMAND = ["config", "as_json"]
 
 

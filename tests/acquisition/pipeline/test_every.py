@@ -11,7 +11,7 @@ import useq
 from refocus.acquisition import attach
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.acquisition.pipeline.arrival import blank, sample
-from refocus.acquisition.pipeline.deferred import Debt, Debts
+from refocus.acquisition.pipeline.deferred import Deferred, DeferredFrames
 from refocus.acquisition.pipeline.frame import CapturedFrame
 from refocus.acquisition.pipeline.pipeline import Pipeline, RunInfo
 from refocus.acquisition.pipeline.queue import Task
@@ -182,30 +182,32 @@ def test_every_saved_frame_gets_its_partner(tmp_path, name, keep):
     assert sorted(entry["frame"] for entry in metadata) == list(range(24))
 
 
-def test_debts_are_kept_on_the_disk_first_in_first_out():
-    debts = Debts()
+def test_deferred_frames_are_kept_on_the_disk_first_in_first_out():
+    frames = DeferredFrames()
     owed = [captured(number) for number in range(5)]
     for number, frame in enumerate(owed):
         pixels = blank(frame.pixels.shape, frame.pixels.dtype)
         stripped = CapturedFrame(**{**vars(frame), "pixels": pixels, "place": number + 7})
-        debts.add(Debt(stripped, Task.PASS if number % 2 else Task.REFOCUS, sample(frame.pixels)))
+        frames.add(
+            Deferred(stripped, Task.PASS if number % 2 else Task.REFOCUS, sample(frame.pixels))
+        )
         if number == 2:
-            debts.first()
-            debts.paid()
+            frames.first()
+            frames.drop_first()
     for number in range(1, 5):
-        debt = debts.first()
-        assert debts.first() is debt
-        assert (debt.frame.frame, debt.frame.place) == (number, number + 7)
-        assert debt.task is (Task.PASS if number % 2 else Task.REFOCUS)
-        assert debt.sample == sample(owed[number].pixels)
-        assert dict(debt.frame.index) == {"t": number}
-        debts.paid()
-    assert len(debts) == 0
+        first = frames.first()
+        assert frames.first() is first
+        assert (first.frame.frame, first.frame.place) == (number, number + 7)
+        assert first.task is (Task.PASS if number % 2 else Task.REFOCUS)
+        assert first.sample == sample(owed[number].pixels)
+        assert dict(first.frame.index) == {"t": number}
+        frames.drop_first()
+    assert len(frames) == 0
     with pytest.raises(IndexError):
-        debts.first()
-    debts.add(Debt(stripped, Task.REFOCUS, b""))
-    assert debts.first().frame.frame == 4
-    debts.close()
+        frames.first()
+    frames.add(Deferred(stripped, Task.REFOCUS, b""))
+    assert frames.first().frame.frame == 4
+    frames.close()
 
 
 def test_raw_data_that_are_not_there_are_none(tmp_path):

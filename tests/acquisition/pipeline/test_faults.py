@@ -19,7 +19,7 @@ from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import DeviceError
 
-from ...conftest import Gated, loops, zarr_arrays
+from ...conftest import Gated, Keep, loops, zarr_arrays
 
 FRAMES = 24
 ANY = "tcp://127.0.0.1:*"
@@ -103,10 +103,24 @@ def gpu_lost(frame):
     raise DeviceError("the device is gone")
 
 
+class Panic(BaseException):
+    """As an engine written in another language may raise."""
+
+
+def panicking(frame):
+    raise Panic("out of mind")
+
+
+def leaving(frame):
+    raise SystemExit(1)
+
+
 @pytest.mark.parametrize(
     ("answer", "published"),
     [
         (raising, 2),
+        (panicking, 2),
+        (leaving, 2),
         (gpu_lost, 2),
         (lambda frame: np.full(frame.shape, np.nan, np.float32), 2),
         (lambda frame: frame[1:], 2),
@@ -114,7 +128,17 @@ def gpu_lost(frame):
         (lambda frame: None, 2),
         (lambda frame: frame.__iadd__(np.uint16(1)), FRAMES),  # writes, but into its own
     ],
-    ids=["raises", "GPU lost", "NaN", "wrong shape", "wrong dtype", "nothing", "in place"],
+    ids=[
+        "raises",
+        "panics",
+        "leaves",
+        "GPU lost",
+        "NaN",
+        "wrong shape",
+        "wrong dtype",
+        "nothing",
+        "in place",
+    ],
 )
 def test_an_engine_that_fails(rig, keep, answer, published, caplog):
     with attach(rig.core, engine=Failing(answer), sinks=[keep], queue=FRAMES) as live:
@@ -122,6 +146,48 @@ def test_an_engine_that_fails(rig, keep, answer, published, caplog):
     stats = live.stats.check()
     assert (stats.published, stats.failed) == (published, FRAMES - published)
     assert len(keep.results) + len(keep.skipped) == FRAMES
+    rig.check_raw()
+
+
+def write_into(pixels):
+    pixels[:] = 7
+    return pixels
+
+
+class InPlace(FakeEngine):
+    """Writes into the captured frame."""
+
+    def refocus(self, frame):
+        return write_into(frame)
+
+
+class InPlaceSink(Keep):
+    """Writes into the captured pixels, or into the refocused ones that other sinks are given."""
+
+    def __init__(self, whose):
+        super().__init__()
+        self._whose = whose
+
+    def put(self, result):
+        write_into(result.captured.pixels if self._whose == "captured" else result.pixels)
+
+
+def test_an_engine_cannot_write_into_raw_frames(rig, keep):
+    with attach(rig.core, engine=InPlace(), sinks=[keep], queue=FRAMES) as live:
+        rig.acquire()
+    assert live.stats.check().failed == FRAMES
+    assert any("read-only" in problem for problem in live.problems)
+    rig.check_raw()
+
+
+@pytest.mark.parametrize("whose", ["captured", "refocused"])
+def test_a_sink_cannot_write_into_what_it_shares(rig, keep, whose):
+    sinks = [InPlaceSink(whose), keep]
+    with attach(rig.core, engine=FakeEngine(), sinks=sinks, queue=FRAMES) as live:
+        rig.acquire()
+    assert any("InPlaceSink left out" in problem for problem in live.problems)
+    for result in keep.results:
+        np.testing.assert_array_equal(result.pixels, np.invert(result.captured.pixels))
     rig.check_raw()
 
 
@@ -143,6 +209,23 @@ def test_an_engine_that_hangs_is_given_up_and_the_acquisition_goes_on(rig, keep,
     rig.check_raw()
     gate.set()  # else the thread would be left
     assert not engine.closed
+
+
+def test_a_sink_that_hangs_in_start_is_given_up(rig, keep):
+    class Stuck(Keep):
+        def start(self, run):
+            never.wait(60)
+
+    never = threading.Event()
+    live = attach(rig.core, engine=FakeEngine(), sinks=[keep, Stuck()], patience_seconds=0.2)
+    rig.acquire()
+    assert live.wait(30)
+    live.detach(5)
+    never.set()
+    stats = live.stats.check()
+    assert (stats.received, stats.dropped) == (FRAMES, FRAMES)
+    assert any("has not returned for 0.2 s" in problem for problem in live.problems)
+    rig.check_raw()
 
 
 def test_a_second_run_after_an_engine_hung(rig, keep):

@@ -6,7 +6,7 @@ import pytest
 
 from refocus.acquisition.pipeline.arrival import Described
 from refocus.acquisition.pipeline.frame import CapturedFrame
-from refocus.acquisition.pipeline.queue import Fate, FrameQueue, make_policy
+from refocus.acquisition.pipeline.queue import Fate, FrameQueue, Task, make_policy
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
 
@@ -27,7 +27,7 @@ def taken(queue):
         frames.append((one.arrival.describe().frame, one.gap != ""))
         checked(queue)
         if not one.gap:
-            assert queue.settle(Fate.PUBLISHED)
+            assert queue.settle(Task.REFOCUS, Fate.PUBLISHED)
         checked(queue)
     return frames
 
@@ -105,7 +105,7 @@ def test_giving_up_releases_a_throttled_camera_and_counts_what_is_left():
     feeder.join()
     counts = checked(queue)
     assert (counts.received, counts.dropped, counts.failed, counts.in_flight) == (3, 2, 1, 0)
-    assert not queue.settle(Fate.PUBLISHED)  # it came back too late
+    assert not queue.settle(Task.REFOCUS, Fate.PUBLISHED)  # it came back too late
     assert checked(queue) == counts
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import (
 
 from refocus.acquisition.pipeline.arrival import Described
 from refocus.acquisition.pipeline.frame import CapturedFrame
-from refocus.acquisition.pipeline.queue import Fate, FrameQueue, Owed, Task, make_policy
+from refocus.acquisition.pipeline.queue import Fate, FrameQueue, Idle, Task, make_policy
 from refocus.acquisition.pipeline.stats import Stats
 
 
@@ -26,11 +26,11 @@ class QueueMachine(RuleBasedStateMachine):
         self.policy, self.capacity = policy, capacity
         self.queue = FrameQueue(make_policy(policy), capacity)
         self.line = []  # [number, task, what the worker will hear: frame, gap or deferred]
-        self.in_hand = None
-        self.owed = []
+        self.under_way = []  # tasks, the oldest first
+        self.deferred = []
         self.number = 0
         self.counts = dict.fromkeys(["received", "published", "dropped", "failed", "skipped"], 0)
-        self.over = False
+        self.over = self.given_up = False
         self.alarms = 0
 
     def waiting(self):
@@ -55,12 +55,12 @@ class QueueMachine(RuleBasedStateMachine):
             if self.policy == "newest":
                 self.counts["dropped"] += oldest[1] is Task.REFOCUS
 
-    @precondition(lambda self: self.in_hand is None and (self.line or self.owed or self.over))
+    @precondition(lambda self: len(self.under_way) < 3)
     @rule()
     def take(self):
-        taken = self.queue.take(owing=bool(self.owed))
+        taken = self.queue.take(busy=True)
         if not self.line:
-            assert taken is (Owed.TIME if self.owed else None)
+            assert taken is (None if self.given_up and self.over else Idle.TIME)
             return
         number, task, what = self.line.pop(0)
         frame = taken.arrival.describe()
@@ -69,24 +69,24 @@ class QueueMachine(RuleBasedStateMachine):
         assert taken.deferred == (what == "deferred")
         if what == "frame":
             assert (frame.pixels == number).all()  # its pixels are there
-            self.in_hand = task
+            self.under_way.append(task)
         if what == "deferred":
             assert np.frombuffer(taken.sample, np.uint16).tolist() == 16 * [number]
-            self.owed.append(task)
+            self.deferred.append(task)
 
-    @precondition(lambda self: self.in_hand is None and self.owed and not self.line)
+    @precondition(lambda self: self.deferred and not self.line)
     @rule()
-    def redeem(self):
-        task = self.owed.pop(0)
-        assert self.queue.redeem(task)
-        self.in_hand = task
+    def resume(self):
+        task = self.deferred.pop(0)
+        assert self.queue.resume(task)
+        self.under_way.append(task)
 
-    @precondition(lambda self: self.in_hand is not None)
+    @precondition(lambda self: self.under_way)
     @rule(fate=st.sampled_from([Fate.PUBLISHED, Fate.FAILED]))
     def settle(self, fate):
-        assert self.queue.settle(fate)
-        self.counts[fate.value] += self.in_hand is Task.REFOCUS
-        self.in_hand = None
+        task = self.under_way.pop(0)
+        assert self.queue.settle(task, fate)
+        self.counts[fate.value] += task is Task.REFOCUS
 
     @rule()
     def finish(self):
@@ -98,16 +98,17 @@ class QueueMachine(RuleBasedStateMachine):
         lost = self.queue.give_up()
         self.over = True
         dropped = sum(task is Task.REFOCUS for _, task, what in self.line if what != "gap")
-        dropped += sum(task is Task.REFOCUS for task in self.owed)
-        failed = self.in_hand is Task.REFOCUS
+        dropped += sum(task is Task.REFOCUS for task in self.deferred)
+        failed = sum(task is Task.REFOCUS for task in self.under_way)
         assert lost == dropped + failed
         self.counts["dropped"] += dropped
         self.counts["failed"] += failed
         for entry in self.line:
             entry[2] = "gap"
-        self.owed.clear()
-        self.in_hand = None
-        assert not self.queue.settle(Fate.PUBLISHED)
+        self.deferred.clear()
+        self.under_way.clear()
+        self.given_up = True
+        assert not self.queue.settle(Task.REFOCUS, Fate.PUBLISHED)
 
     @invariant()
     def the_accounts_are_right(self):
@@ -117,11 +118,13 @@ class QueueMachine(RuleBasedStateMachine):
         stats = Stats(**vars(counts)).check()
         for name, count in self.counts.items():
             assert getattr(stats, name) == count, name
-        deferred = [t for _, t, what in self.line if what == "deferred"] + self.owed
+        deferred = [t for _, t, what in self.line if what == "deferred"] + self.deferred
         assert stats.deferred == sum(task is Task.REFOCUS for task in deferred)
         waiting = self.waiting()
         assert len(waiting) <= self.capacity
-        assert stats.queued == sum(task is Task.REFOCUS for _, task, _ in waiting)
+        queued = sum(task is Task.REFOCUS for _, task, _ in waiting)
+        assert stats.queued == queued
+        assert stats.in_flight == queued + sum(task is Task.REFOCUS for task in self.under_way)
         with_pixels = [e for e in self.queue._line if e.arrival.describe().pixels.strides != (0, 0)]
         assert len(with_pixels) <= 2 * self.capacity  # memory is bounded whatever happens
         assert stats.peak <= self.capacity
@@ -146,5 +149,5 @@ def test_the_alarm_is_raised_at_three_quarters_and_at_full(capacity, waiting, al
     assert len(rung) == bool(alarm) + (alarm == "full" and capacity >= 4)
     for _ in range(waiting):
         queue.take()
-        queue.settle(Fate.PUBLISHED)
+        queue.settle(Task.REFOCUS, Fate.PUBLISHED)
     assert Stats(**vars(queue.counts())).check().alarm == ""

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.acquisition.sinks.focus_keeper import FocusBelief, FocusKeeper
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
-from refocus.engine.protocol import Frame
+from refocus.engine.protocol import UNKNOWN, Frame, LightPath, Ticket
 from refocus.engine.trust.judgement import Judgement
 
 
@@ -88,12 +89,14 @@ class Knowing(FakeEngine):
         self._microscope = microscope
         self.distances: list[float] = []
 
-    def examine(self, frame: Frame) -> tuple[Frame, Judgement]:
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
         z_um = self._microscope.truth(self.calls).z_um
         assert z_um is not None
         self.distances.append(abs(z_um))
         whole = np.ones((1, 1), np.float32)
-        return self.refocus(frame), Judgement("refocused", 1.0, abs(z_um), 0.5, 1.0, 0.5, whole)
+        judgement = Judgement("refocused", 1.0, abs(z_um), 0.5, 1.0, 0.5, whole)
+        ticket = super().submit(frame)
+        return lambda: replace(ticket(), judgement=judgement)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from refocus.view.page import server
 from refocus.view.page.guard import is_loopback
 from refocus.view.page.packet import Acknowledged, Pinged, decode
 from refocus.view.page.server import listen
-from refocus.view.places import Selection
+from refocus.view.places import Wanted
 
 TOKEN = "a-token"
 
@@ -189,7 +189,7 @@ def test_a_slow_tab_gets_the_newest_frame_and_no_backlog(stream, viewer, gradien
         assert slow.hear("pong")["sent"] == 1.5
         slow.say("ack", serial=first["serial"])
         assert slow.frame()[0]["number"] == 20
-    assert feed.newest(Selection()).frame.header.number == 20
+    assert feed.newest(Wanted()).frame.header.number == 20
 
 
 def test_a_tab_sees_what_it_selects(stream, tab, gradient):
@@ -270,8 +270,8 @@ def test_what_a_tab_should_not_say_is_passed_over(stream, tab, gradient, text):
     [
         ('{"type": "ack", "serial": 3}', Acknowledged(3)),
         ('{"type": "ping", "sent": 2.5}', Pinged(2.5)),
-        ('{"type": "select", "p": 1, "c": "DAPI", "z": null}', Selection(1, "DAPI", None)),
-        ('{"type": "select"}', Selection()),
+        ('{"type": "select", "p": 1, "c": "DAPI", "z": null}', Wanted(1, "DAPI", None)),
+        ('{"type": "select"}', Wanted()),
     ],
 )
 def test_what_a_tab_may_say(text, message):

@@ -230,7 +230,7 @@ class _Clocked:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class Acquired:
     """One acquisition.
 
     Attributes
@@ -298,7 +298,7 @@ def acquire(
     frames: int,
     hardware: bool,
     period_s: float,
-) -> Outcome:
+) -> Acquired:
     """Acquire so many frames in one way.
 
     Parameters
@@ -333,7 +333,7 @@ def acquire(
     exposed = [microscope.exposed_ns[int(capture)] for capture in timeline.captures]
     span_s = (arrived[-1] - arrived[0]) / 1e9 if arrived else 0.0
     last_ns = max((ns for _, ns in attached.done), default=arrived[0] if arrived else 0)
-    return Outcome(
+    return Acquired(
         fps=(len(arrived) - 1) / span_s if span_s > 0 else 0.0,
         missing=frames - len(arrived),
         latency_ms=[(ns - exposed[place]) / 1e6 for place, ns in attached.done],

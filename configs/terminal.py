@@ -1,0 +1,84 @@
+"""What all our commands do with a terminal and its signals: progress, warnings, being ended."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+
+class Stopped(BaseException):
+    """The process was asked to end (SIGTERM), as Ctrl-C raises ``KeyboardInterrupt``."""
+
+
+def raise_once(kind: type[BaseException], number: int) -> None:
+    """Have a signal raise an exception, once: the clean-up is left to finish."""
+
+    def handle(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        raise kind
+
+    signal.signal(number, handle)
+
+
+@contextmanager
+def progress_bar(
+    console: Console, counted: str = "{task.completed}/{task.total}", per_second: float = 10
+) -> Iterator[Progress]:
+    """Show a progress bar on a terminal, and nothing elsewhere.
+
+    Parameters
+    ----------
+    console
+        Where.
+    counted
+        How far a task is, in rich's words; a task may have a field ``figures``, too.
+    per_second
+        How often it is drawn.
+    """
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn(counted),
+        TextColumn("{task.fields[figures]}", style="cyan"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        refresh_per_second=per_second,
+        disable=not console.is_terminal,
+    ) as bar:
+        yield bar
+
+
+class LogLines(logging.Handler):
+    """Prints warnings above a progress bar, a line each.
+
+    Parameters
+    ----------
+    console
+        Where.
+    command
+        Name that each line begins with.
+    """
+
+    def __init__(self, console: Console, command: str) -> None:
+        super().__init__(logging.WARNING)
+        self._console, self._command = console, command
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one."""
+        text = " ".join(record.getMessage().split())
+        self._console.print(f"{self._command}: {text}", style="yellow", markup=False)
+
+
+def log_to(console: Console, command: str, *loggers: str) -> None:
+    """Send warnings of ours, and of other loggers that are named, to the terminal."""
+    logging.raiseExceptions = False  # a log file on a full disk must not drown the message
+    lines = LogLines(console, command)
+    for name in ("refocus", *loggers):
+        logger = logging.getLogger(name)
+        logger.addHandler(lines)
+        logger.propagate = False

@@ -1,0 +1,91 @@
+"""A model that is evaluated: behind the pipeline's own path from frame to result, with a clock."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+from refocus.configs import ModelCard, RefocusError
+from refocus.configs.trust import Verdict
+from refocus.engine.protocol import Engine, Frame
+from refocus.engine.refocuser import Refocuser
+from refocus.engine.trust.judgement import blend
+
+
+class Result(NamedTuple):
+    """What became of a frame.
+
+    Attributes
+    ----------
+    whole
+        All that the network made of it.
+    published
+        What a run publishes of that by default.
+    verdict
+        On it.
+    """
+
+    whole: Frame
+    published: Frame
+    verdict: Verdict
+
+
+class Candidate:
+    """Refocuses frames of counts, and keeps the time.
+
+    Parameters
+    ----------
+    engine
+        With a card.
+    pixel_size_um
+        Of the frames, µm; 0.0 for the model's own.
+    """
+
+    def __init__(self, engine: Engine, pixel_size_um: float = 0.0) -> None:
+        assert engine.info.card is not None
+        self.card: ModelCard = engine.info.card
+        self._refocuser = Refocuser(engine, on_distrust="refocused")
+        self._pixel_size_um = pixel_size_um
+        self._seconds = self._megapixels = 0.0
+        self._seen: set[tuple[int, ...]] = set()
+
+    def judged(self, frame: Frame) -> Result:
+        """Refocus and judge ``(H, W)``, ``uint8`` or ``uint16``."""
+        started = time.perf_counter()
+        done = self._refocuser.refocus(frame, pixel_size_um=self._pixel_size_um)
+        if frame.shape in self._seen:  # the first of a size warms up
+            self._seconds += time.perf_counter() - started
+            self._megapixels += frame.size / 1e6
+        self._seen.add(frame.shape)
+        published = blend(frame, done.pixels, done.judgement)
+        return Result(done.pixels, published, done.judgement.verdict)
+
+    def __call__(self, frame: Frame) -> Frame:
+        """Give all that the network makes of a frame."""
+        return self.judged(frame).whole
+
+    @property
+    def seconds_per_megapixel(self) -> float | None:
+        """Mean time of a megapixel, judging included; None before a second frame of one size."""
+        return self._seconds / self._megapixels if self._megapixels else None
+
+
+def open_candidate(path: Path, pixel_size_um: float = 0.0) -> Candidate:
+    """Open a ``.safetensors`` checkpoint or a ``.onnx`` model, to be computed in FP32.
+
+    Raises
+    ------
+    RefocusError
+        It is missing, damaged, neither of both, or of another architecture than its card says.
+    """
+    if path.suffix == ".onnx":
+        from refocus.engine.openvino import OpenVinoEngine
+
+        return Candidate(OpenVinoEngine(path, precision="f32"), pixel_size_um)
+    if path.suffix == ".safetensors":
+        import torch
+
+        from refocus.training.network.checkpoint_engine import CheckpointEngine
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        return Candidate(CheckpointEngine(path, device), pixel_size_um)
+    raise RefocusError(f"{path}: give a .safetensors checkpoint or a .onnx model")
