@@ -31,6 +31,7 @@ from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
+from refocus.acquisition.unheard import Unheard
 from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
@@ -94,6 +95,7 @@ class Hook:
         ]
         for signal, slot in self._slots:
             connect_direct(signal, slot)
+        self._unheard = Unheard(core)
 
     def acquiring(self) -> bool:
         """Whether an acquisition is under way, or about to be.
@@ -118,6 +120,7 @@ class Hook:
         for signal, slot in self._slots:
             signal.disconnect(slot)
         self._slots.clear()
+        self._unheard.disconnect()
         self.finish()
 
     # -- on the acquisition thread
@@ -191,7 +194,10 @@ def attach(
     live_mode: bool = True,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> Live:
-    """Refocus every frame that a core acquires from now on.
+    """Refocus every frame that a core acquires from now on, by ``run_mda`` or in its live view.
+
+    Planes of z-stacks are handed on as captured unless ``refocus_z`` says otherwise; snaps, and
+    sequences started on the camera itself, are not seen, which the log says once.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("refocus.run")
 
 DEMO_FRAMES = 40
+IMAGE = "acquire_image"
+"""useq's word for an event that takes a picture."""
 FIELDS = 4
 """Fields of view of the demo, each at its own distance from focus."""
 SPREAD_UM = 4.0
@@ -229,13 +231,32 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
             raise RefocusError(f"{config.mm_config}: names no camera; add one (Core, Camera)")
         if config.exposure:
             core.setExposure(config.exposure)
+        _check_camera(core)
         yield Source(core, sequence, _count(sequence), throttle=False, witness=lambda frame: None)
     finally:
         super(CMMCorePlus, core).registerCallback(None)
+        with suppress(RuntimeError):  # a run that broke off may have left it running
+            core.stopSequenceAcquisition()
         try:
             core.unloadAllDevices()
         except RuntimeError as error:  # what ended the run is told, and not this
             log.warning("devices not released: %s", " ".join(str(error).split()))
+
+
+def _check_camera(core: CMMCorePlus) -> None:
+    """Refuse, before the first frame, a camera whose frames nobody could refocus."""
+    from pymmcore_plus.metadata.functions import image_info
+
+    try:
+        info = image_info(core)
+    except (RuntimeError, LookupError, TypeError, ValueError):
+        return  # the first frame will tell
+    if len(info["plane_shape"]) != 2 or info["dtype"] not in ("uint8", "uint16"):
+        raise RefocusError(
+            f"camera {info['camera_label']}: gives {info['pixel_format']}, {info['dtype']} of "
+            f"shape {tuple(info['plane_shape'])}; set it to one channel of 8 or 16 bits "
+            "(its property PixelType, in the configuration's System, Startup preset)"
+        )
 
 
 def _bursts(frames: int) -> useq.TIntervalLoops:
@@ -244,8 +265,9 @@ def _bursts(frames: int) -> useq.TIntervalLoops:
 
 
 def _count(sequence: useq.MDASequence) -> int | None:
+    # on a copy: an autofocus plan remembers where it was, and would not focus there again
     try:
-        # on a copy: an autofocus plan remembers where it was, and would not focus there again
-        return sum(event.action.type == "acquire_image" for event in sequence.model_copy(deep=True))
+        kinds = [getattr(event.action, "type", IMAGE) for event in sequence.model_copy(deep=True)]
     except Exception:  # some plans have no end
         return None
+    return kinds.count(IMAGE)

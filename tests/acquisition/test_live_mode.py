@@ -96,3 +96,27 @@ def test_frames_that_the_camera_numbered_and_never_gave_are_counted(numbers, gap
         context.count("Camera", {"ImageNumber": number})
         context.count("Camera 2", {})
     assert context.camera_gaps == gaps
+
+
+@pytest.mark.parametrize(
+    ("take", "name"),
+    [
+        (lambda core: core.snap(), "snap()"),
+        (lambda core: core.startSequenceAcquisition(3, 0, True), "startSequenceAcquisition()"),
+    ],
+    ids=["snap", "sequence"],
+)
+def test_pictures_that_are_not_refocused_are_told_of_once(microscope, keep, take, name, caplog):
+    core = microscope.core
+    with attach(core, engine=FakeEngine(), sinks=[keep]) as live:
+        for _ in range(2):
+            take(core)
+            while core.isSequenceRunning():
+                time.sleep(0.01)
+        assert live.stats.received == 0
+        told = [r.getMessage() for r in caplog.records if "not refocused" in r.getMessage()]
+        assert len(told) == 1
+        assert told[0].startswith(f"{name}: its pictures")
+        core.mda.run(loops(2))  # a software-timed acquisition snaps, too
+    assert live.stats.check().published == 2
+    assert len([r for r in caplog.records if "not refocused" in r.getMessage()]) == 1
