@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from refocus.configs import Optics
 from refocus.engine import Engine, open_engine
+from refocus.engine.refocuser import Refocuser
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.metrics import gtn, psnr, ssim
@@ -117,7 +118,7 @@ def image(case: Case, engine: Engine) -> tuple[NDArray[Any], NDArray[Any], NDArr
     )
     captured = expose(case, np.asarray(blurred), rng)
     ideal = np.clip(sum(layers) * case.electrons, 0, None) + case.background
-    done = engine.submit(captured)()
+    done = Refocuser(engine, on_distrust="refocused").refocus(captured)
     return captured, done.pixels, CAMERA.digitise(ideal), done.judgement.verdict
 
 

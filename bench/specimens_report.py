@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.configs import Optics
-from refocus.engine import Engine, open_engine
+from refocus.engine import open_engine
+from refocus.engine.refocuser import Refocuser
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.images import list_images, read_image
@@ -44,10 +45,11 @@ def main() -> None:
         sharp = pictured(options.specimens, options.every, options.fields)
         kinds = {options.specimens.name: sharp, **kinds}
     engine = open_engine(options.model)
+    refocuser = Refocuser(engine, on_distrust="refocused")  # all that the network makes
     print("| specimen | " + " | ".join(f"{z:+g} µm" for z in DISTANCES_UM) + " |")
     print("|---" * (len(DISTANCES_UM) + 1) + "|")
     for name, fields in kinds.items():
-        cells = [cell(engine, fields, z) for z in DISTANCES_UM]
+        cells = [cell(refocuser, fields, z) for z in DISTANCES_UM]
         print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
     engine.close()
 
@@ -68,7 +70,7 @@ def pictured(folder: Path, every: int, count: int) -> list[NDArray[Any]]:
     return fields
 
 
-def cell(engine: Engine, fields: list[NDArray[Any]], defocus_um: float) -> str:
+def cell(refocuser: Refocuser, fields: list[NDArray[Any]], defocus_um: float) -> str:
     """Give mean PSNR and SSIM: as captured, deconvolved by the very PSF, refocused."""
     rng = np.random.default_rng(1)
     scores = []
@@ -76,7 +78,8 @@ def cell(engine: Engine, fields: list[NDArray[Any]], defocus_um: float) -> str:
         electrons = np.clip(field, 0, None) * 1500 + 20
         sharp = CAMERA.digitise(electrons)
         frame = CAMERA.expose(defocus(electrons, OPTICS, defocus_um), rng)
-        given = [frame, richardson_lucy(frame, OPTICS, defocus_um), engine.refocus(frame)]
+        refocused = refocuser.refocus(frame, pixel_size_um=OPTICS.pixel_size_um).pixels
+        given = [frame, richardson_lucy(frame, OPTICS, defocus_um), refocused]
         truth, *given = gtn(sharp, *given)
         scores.append([[f(truth, x) for x in given] for f in (psnr, ssim)])
     decibels, likeness = np.mean(scores, axis=0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from refocus.configs.trust import Thresholds, Verdict
 from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.refocuser import Refocuser
 from refocus.engine.trust.judgement import Judgement, blend
 from refocus.optics.metrics import gtn, psnr
 from refocus.training.judging.calibrate import (
@@ -67,8 +68,9 @@ def judge_all(
 ) -> list[Judged]:
     """Refocus and judge frames, and compare what is published with the truth."""
     found = []
+    refocuser = Refocuser(engine, on_distrust="refocused")
     for number, hard in enumerate(frames):
-        done = engine.submit(hard.frame)()
+        done = refocuser.refocus(hard.frame)
         refocused, judgement = done.pixels, done.judgement
         published = blend(hard.frame, refocused, judgement)
         truth, *given = gtn(hard.truth, hard.frame, refocused, published)
