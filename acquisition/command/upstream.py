@@ -34,6 +34,8 @@ class Upstream(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Take a message."""
         text = " ".join(record.getMessage().split())
+        if text.startswith("MDA Canceled"):
+            return  # by us, who say why
         if text.startswith("Error closing data sink"):
             self.unsaved.append(text)  # the run ends with it
             return
