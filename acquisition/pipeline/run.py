@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("refocus.acquisition")
 
+KINDS_OF_PROBLEMS = 50
+"""As many are kept and logged by their own words; a long run must not fill memory or the log."""
+
 
 class Run:
     """One acquisition, as the worker serves it.
@@ -101,6 +104,8 @@ class Run:
 
     def problem(self, text: str) -> None:
         """Count and log something that went wrong; only the first of a kind is an error line."""
+        if len(self.problems) >= KINDS_OF_PROBLEMS and text not in self.problems:
+            text = "further problems, each of a kind of its own"
         self.problems[text] += 1
         level = logging.ERROR if self.problems[text] == 1 else logging.DEBUG
         logger.log(level, "run %s: %s", self.info.run[:8], text)

@@ -251,3 +251,15 @@ def test_no_thread_is_left_and_misuse_is_told():
     with pytest.raises(RefocusError, match="closed"):
         pipeline.start(RunInfo("run"))
     assert threading.active_count() == before
+
+
+def test_a_thousand_kinds_of_problems_fill_neither_memory_nor_the_log(caplog):
+    class Babbling(FakeEngine):
+        def refocus(self, frame):
+            raise ValueError(f"in frame {self.calls}")
+
+    stats, run = acquire(map(captured, range(200)), Babbling(), throttle=True)
+    assert stats.failed == 200
+    assert len(run.problems) == 51
+    assert sum(run.problems.values()) == 200
+    assert len([r for r in caplog.records if r.levelno >= logging.ERROR]) <= 52
