@@ -15,13 +15,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from refocus.configs import Optics
 from refocus.engine import Engine, open_engine
 from refocus.engine.refocuser import Refocuser
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
+from refocus.optics.drawing import DARK, canvas, contrast, head, to_8_bit
 from refocus.optics.metrics import gtn, psnr, ssim
 from refocus.optics.specimens import GENERATORS, nuclei
 
@@ -29,7 +30,6 @@ OPTICS = Optics(na=0.52, spherical_waves=-0.4)
 CAMERA = CameraModel(electrons_per_count=1.0)
 SIDE, SEED = 256, 99
 PANEL, MARGIN, HEADER = 320, 8, 30
-BACKGROUND, WHITE, GREY = (16, 18, 22), (240, 242, 245), (150, 156, 166)
 
 Light = NDArray[np.floating[Any]]
 
@@ -138,19 +138,15 @@ def figures(captured: NDArray[Any], refocused: NDArray[Any], ideal: NDArray[Any]
 
 def draw(frames: list[NDArray[Any]], titles: list[str], notes: list[str]) -> Image.Image:
     """Draw three frames side by side, at the contrast of the last."""
-    low, high = np.percentile(frames[-1], (0.1, 99.9))
+    low, high = contrast(frames[-1])
     size = (3 * (PANEL + MARGIN) + MARGIN, HEADER + PANEL + MARGIN)
-    canvas = Image.new("RGB", size, BACKGROUND)
-    pen = ImageDraw.Draw(canvas)
+    picture, pen = canvas(size, DARK)
     for number, (frame, title, note) in enumerate(zip(frames, titles, notes, strict=True)):
         left = MARGIN + number * (PANEL + MARGIN)
-        scaled = np.clip((frame.astype(np.float64) - low) / max(high - low, 1.0), 0, 1)
-        panel = Image.fromarray((255 * scaled).astype(np.uint8))
-        canvas.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, HEADER))
-        pen.text((left, 6), title, WHITE, ImageFont.load_default(17))
-        font = ImageFont.load_default(14)
-        pen.text((left + PANEL - pen.textlength(note, font), 9), note, GREY, font)
-    return canvas
+        panel = Image.fromarray(to_8_bit(frame, low, high))
+        picture.paste(panel.resize((PANEL, PANEL), Image.Resampling.BICUBIC), (left, HEADER))
+        head(pen, (left, 6), PANEL, title, note, 17)
+    return picture
 
 
 if __name__ == "__main__":

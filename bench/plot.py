@@ -3,20 +3,19 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageDraw
 
 from refocus.bench.rows import HookRow
 from refocus.bench.transports import TransportRow
+from refocus.optics.drawing import BLUE, GREY, INK, LINE, PAPER, RED, canvas, write
 
 WIDTH, MARGIN, ROW, BAR, HEAD = 720, 28, 22, 14, 58
 LABEL = 190  # width of what stands before a bar
-BACKGROUND, INK, GREY, LINE = (255, 255, 255), (28, 32, 38), (110, 118, 128), (222, 226, 232)
 COLOURS = {
     "none": (168, 176, 186),
-    "refocus": (214, 86, 32),
-    "callback": (94, 129, 172),
+    "refocus": RED,
+    "callback": BLUE,
     "output": (118, 158, 96),
     "thread-per-frame": (150, 110, 168),
 }
@@ -53,14 +52,13 @@ def save_plot(path: Path, hooks: Sequence[HookRow], transports: Sequence[Transpo
     columns += [_transport_charts(transports)] if transports else []
     heights = [sum(chart.height for chart in column) for column in columns]
     size = (len(columns) * (WIDTH + MARGIN) + MARGIN, max(heights, default=0) + 2 * MARGIN)
-    canvas = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
+    picture, pen = canvas(size, PAPER)
     for place, column in enumerate(columns):
         top = MARGIN
         for chart in column:
-            _draw_chart(draw, MARGIN + place * (WIDTH + MARGIN), top, chart)
+            _draw_chart(pen, MARGIN + place * (WIDTH + MARGIN), top, chart)
             top += chart.height
-    canvas.save(path, format="PNG", optimize=True)
+    picture.save(path, format="PNG", optimize=True)
 
 
 def _hook_charts(rows: Sequence[HookRow]) -> list[Chart]:
@@ -125,24 +123,20 @@ def _text(row: HookRow) -> str:
     return f"{row.ratio:.2f}  ({row.fps:.0f} fps{lost})"
 
 
-def _draw_chart(draw: ImageDraw.ImageDraw, left: int, top: int, chart: Chart) -> None:
-    draw.text((left, top), chart.title, font=_font(19), fill=INK)
-    draw.text((left, top + 26), chart.subtitle, font=_font(14), fill=GREY)
+def _draw_chart(pen: ImageDraw.ImageDraw, left: int, top: int, chart: Chart) -> None:
+    write(pen, (left, top), chart.title, 19, INK)
+    write(pen, (left, top + 26), chart.subtitle, 14, GREY)
     start, reach = left + LABEL, WIDTH - LABEL - 150
     y = top + HEAD
     for name, bars in chart.groups:
-        draw.text((left, y), name, font=_font(14), fill=GREY)
+        write(pen, (left, y), name, 14, GREY)
         y += ROW
         for bar in bars:
             length = round(reach * min(1.1, bar.length / chart.full)) if chart.full else 0
-            draw.text((left + 12, y), bar.label, font=_font(14), fill=INK)
-            draw.rectangle([start, y + 2, start + reach, y + 2 + BAR], outline=LINE)
-            draw.rectangle([start, y + 2, start + max(1, length), y + 2 + BAR], fill=bar.colour)
+            write(pen, (left + 12, y), bar.label, 14, INK)
+            pen.rectangle([start, y + 2, start + reach, y + 2 + BAR], outline=LINE)
+            pen.rectangle([start, y + 2, start + max(1, length), y + 2 + BAR], fill=bar.colour)
             beside = (start + max(length, reach) + 8, y)
-            draw.text(beside, bar.text, font=_font(14), fill=INK)
+            write(pen, beside, bar.text, 14, INK)
             y += ROW
         y += 8
-
-
-def _font(size: int) -> Any:
-    return ImageFont.load_default(size=size)

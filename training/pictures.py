@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from refocus.optics.drawing import tiles
+
 SHOWN = 4
 
 
@@ -35,10 +37,7 @@ class Pictures(L.Callback):
         network = pl_module.average.module.eval()
         with torch.inference_mode():
             refocused = network(self._frames.to(pl_module.device)).pixels.float().cpu()
-        rows = torch.cat([self._frames, refocused, self._targets], 3)
-        flat = self._targets.flatten(1)
-        low = flat.quantile(0.001, 1).view(-1, 1, 1, 1)
-        high = flat.quantile(0.999, 1).view(-1, 1, 1, 1)
-        shown = ((rows - low) / (high - low).clamp(min=1e-3)).clamp(0, 1)
-        sheet = torch.cat(list(shown), 1)
-        self._writer.add_image("captured, refocused, in focus", sheet, trainer.global_step)
+        columns = (self._frames, refocused, self._targets)
+        sheet = tiles(list(zip(*(c[:, 0].numpy() for c in columns), strict=True)))
+        title = "captured, refocused, in focus"
+        self._writer.add_image(title, sheet, trainer.global_step, dataformats="HW")

@@ -1,7 +1,7 @@
 """The picture beside a report: captured | refocused | reference, and a detail of each.
 
 All panels share one contrast, taken from the last of them, so that what looks brighter is
-brighter. Drawn with Pillow and its own font: a microscope PC may have no other.
+brighter.
 """
 
 import math
@@ -12,16 +12,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from scipy import ndimage
+
+from refocus.optics.drawing import (
+    DARK,
+    SILVER,
+    WHITE,
+    canvas,
+    contrast,
+    head,
+    text_width,
+    to_8_bit,
+    write,
+)
 
 PANEL = 480  # width of a panel, pixels of the picture
 MARGIN = 16
 HEADER = 40
 FOOTER = 34
-BACKGROUND, WHITE, GREY, ACCENT = (16, 18, 22), (240, 242, 245), (150, 156, 166), (255, 196, 60)
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+ACCENT = (255, 196, 60)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,35 +74,32 @@ def draw_picture(
     """
     panels = [replace(panel, pixels=_crop_strip(panel.pixels)) for panel in panels]
     shown = panels[-1].pixels
-    low, high = np.percentile(shown, (0.1, 99.9))
+    low, high = contrast(shown)
     box = find_detail(shown)
     scale = PANEL / shown.shape[1]
     row = max(1, round(shown.shape[0] * scale))
     rows = HEADER + row + MARGIN + PANEL
     size = (MARGIN + len(panels) * (PANEL + MARGIN), rows + (FOOTER if caption else MARGIN))
-    canvas = Image.new("RGB", size, BACKGROUND)
-    draw = ImageDraw.Draw(canvas)
+    picture, pen = canvas(size, DARK)
     for number, panel in enumerate(panels):
         left = MARGIN + number * (PANEL + MARGIN)
-        _write(draw, (left, 9), panel.title, 20, WHITE)
-        note_left = left + PANEL - _width(panel.note, 15)
-        _write(draw, (note_left, 13), panel.note, 15, GREY)
-        grey = Image.fromarray(_to_8_bit(panel.pixels, low, high))
-        canvas.paste(grey.resize((PANEL, row), Image.Resampling.LANCZOS), (left, HEADER))
+        head(pen, (left, 9), PANEL, panel.title, panel.note, 20)
+        grey = Image.fromarray(to_8_bit(panel.pixels, low, high))
+        picture.paste(grey.resize((PANEL, row), Image.Resampling.LANCZOS), (left, HEADER))
         top = HEADER + row + MARGIN
         zoomed = grey.resize((PANEL, PANEL), Image.Resampling.BICUBIC, box=box)
-        canvas.paste(zoomed, (left, top))
+        picture.paste(zoomed, (left, top))
         corners = [left + box[0] * scale, HEADER + box[1] * scale]
         corners += [left + box[2] * scale - 1, HEADER + box[3] * scale - 1]
-        draw.rectangle(corners, outline=ACCENT, width=2)
-        draw.rectangle([left, top, left + PANEL - 1, top + PANEL - 1], outline=ACCENT, width=2)
+        pen.rectangle(corners, outline=ACCENT, width=2)
+        pen.rectangle([left, top, left + PANEL - 1, top + PANEL - 1], outline=ACCENT, width=2)
         if number == 0 and pixel_size_um > 0:
             magnified = PANEL / (box[2] - box[0])
-            _scale_bar(draw, left, HEADER + row, scale / pixel_size_um)
-            _scale_bar(draw, left, top + PANEL, magnified / pixel_size_um)
+            _scale_bar(pen, left, HEADER + row, scale / pixel_size_um)
+            _scale_bar(pen, left, top + PANEL, magnified / pixel_size_um)
     if caption:
-        _write(draw, (MARGIN, rows + 9), caption, 15, GREY)
-    return canvas
+        write(pen, (MARGIN, rows + 9), caption, 15, SILVER)
+    return picture
 
 
 def save_picture(
@@ -143,46 +150,15 @@ def _crop_strip(pixels: NDArray[Any]) -> NDArray[Any]:
     return pixels[top : top + tall, left : left + wide]
 
 
-def _to_8_bit(pixels: NDArray[Any], low: float, high: float) -> NDArray[np.uint8]:
-    span = max(high - low, 1e-9)
-    unit = np.clip((pixels.astype(np.float32) - low) / span, 0.0, 1.0)
-    return np.asarray(unit * 255.0 + 0.5, dtype=np.uint8)
-
-
-def _scale_bar(draw: ImageDraw.ImageDraw, left: int, bottom: int, pixels_per_um: float) -> None:
+def _scale_bar(pen: ImageDraw.ImageDraw, left: int, bottom: int, pixels_per_um: float) -> None:
     """Draw a bar of a round length, up to a quarter of the panel, in its lower left corner."""
     length_um = nice_length(PANEL / 4 / pixels_per_um)
     label = f"{length_um:g} µm"
     length = length_um * pixels_per_um
     x, y = left + 14, bottom - 18
-    wide = max(length, _width(label, 15))
+    wide = max(length, text_width(label, 15))
     # on a plate of its own, so that it reads on any image
-    draw.rectangle([x - 7, y - 27, x + wide + 7, y + 11], fill=BACKGROUND)
-    draw.rectangle([x, y, x + length, y + 4], fill=WHITE)
-    centre = max(0.0, (length - _width(label, 15)) / 2)
-    _write(draw, (x + centre, y - 22), label, 15, WHITE)
-
-
-def _font(size: int) -> Font:
-    return ImageFont.load_default(size=size)
-
-
-def _width(text: str, size: int) -> float:
-    return float(_font(size).getlength(text.replace("µ", "u")))
-
-
-def _write(
-    draw: ImageDraw.ImageDraw, at: tuple[float, float], text: str, size: int, colour: Any
-) -> None:
-    """Write a line. Pillow's own font lacks µ, so it is drawn as a u with a longer stem."""
-    font = _font(size)
-    x, y = (round(along) for along in at)
-    draw.text((x, y), text.replace("µ", "u"), font=font, fill=colour)
-    for place, letter in enumerate(text):
-        if letter == "µ":
-            start = round(x + _width(text[:place], size))
-            bottom = font.getbbox("u")[3]
-            stem = max(1, round(size / 11))
-            edge, base = start + round(size * 0.08), y + round(bottom)
-            foot = base + round(size * 0.24)
-            draw.rectangle([edge, base - size // 5, edge + stem - 1, foot], fill=colour)
+    pen.rectangle([x - 7, y - 27, x + wide + 7, y + 11], fill=DARK)
+    pen.rectangle([x, y, x + length, y + 4], fill=WHITE)
+    centre = max(0.0, (length - text_width(label, 15)) / 2)
+    write(pen, (x + centre, y - 22), label, 15, WHITE)

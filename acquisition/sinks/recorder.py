@@ -24,6 +24,7 @@ from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.layout import Places, layout, locate
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
+from refocus.acquisition.sinks.ome_stream import check_private_names, fill_in, pending
 from refocus.configs import RefocusError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class Recorder:
             self._shape = tuple(dim.count for dim in settings.dimensions[-2:])
             self._dtype = settings.dtype
             stream = create_stream(settings)
+            check_private_names(stream)
             self._stream = stream
             stream.set_global_metadata("refocus", self._provenance())
         except FileExistsError as error:
@@ -139,12 +141,8 @@ class Recorder:
         self._last = max(self._last, place)
 
     def _fill_in(self, stream: "OMEStream", place: int, result: FrameResult) -> None:
-        # A stream only goes forward; its arrays take frames in any order. Not by write() of what is
-        # behind it: that would cut an array that has grown back to the size of this frame's place.
         at = locate(self._settings, place)
-        backend: Any = stream._backend
-        backend._write(backend.get_arrays()[at.position], at.index, result.pixels)
-        backend._store_frame_metadata(at.position, at.index, self._describe(result))
+        fill_in(stream, at.position, at.index, result.pixels, self._describe(result))
 
     def skip(self, frame: CapturedFrame, reason: str) -> None:
         """Leave the frame's place empty, and note why."""
@@ -180,10 +178,10 @@ class Recorder:
         self._over = True
         if stream is None:
             return
-        pending = _pending(stream)
-        while pending:
+        waiting = pending(stream)
+        while waiting:
             with suppress(Exception):  # reported by whoever called, or already known
-                pending.pop().result()
+                waiting.pop().result()
         try:
             stream.close()
         except (OSError, ValueError) as error:
@@ -191,13 +189,13 @@ class Recorder:
 
     def _settle(self, stream: "OMEStream", keep: int) -> None:
         """Wait until at most ``keep`` writes are pending; a write that failed raises."""
-        pending = _pending(stream)
-        while pending and (len(pending) > keep or pending[0].done()):
-            pending.pop(0).result()
+        waiting = pending(stream)
+        while waiting and (len(waiting) > keep or waiting[0].done()):
+            waiting.pop(0).result()
 
     def _make_sure_of_room(self, stream: "OMEStream", frame_bytes: int) -> None:
         # a chunk that only half fits would be worse than a gap
-        needed = frame_bytes * (len(_pending(stream)) + 1) + SPARE_BYTES
+        needed = frame_bytes * (len(pending(stream)) + 1) + SPARE_BYTES
         if shutil.disk_usage(self.path.parent).free < needed:
             raise RefocusError(
                 f"{self.path}: the disk is full; make room. Frames written so far are kept"
@@ -247,13 +245,3 @@ def _judged(result: FrameResult) -> dict[str, Any]:
 
     parts = {"focus": focus_of(result.judgement), "trust": trust_of(result.judgement)}
     return {name: part.model_dump() for name, part in parts.items() if part is not None}
-
-
-def _pending(stream: "OMEStream") -> list[Any]:
-    """Give the stream's own list of unfinished writes.
-
-    It grows until the stream is closed, and only then tells of a full disk; there is no public
-    way to look at it sooner.
-    """
-    found = getattr(getattr(stream, "_backend", None), "_futures", None)
-    return found if isinstance(found, list) else []
