@@ -23,9 +23,10 @@ from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine, EngineError
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.optics.images import list_images, read_image
+from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.planes import Plane, Refocus
 from refocus.recorded.tiff import count_tiff_planes, process_tiff
-from refocus.recorded.zarr import ZARR_METADATA, count_zarr_planes, process_zarr
+from refocus.recorded.zarr import count_zarr_planes, process_zarr
 
 log = logging.getLogger("refocus.process")
 
@@ -146,8 +147,7 @@ def count_planes(source: Path) -> int:
 def _kind(source: Path) -> tuple[Write, tuple[str, ...]]:
     """Give what writes a data set like this one, and how a file of it ends; nothing for folders."""
     if source.is_dir():
-        is_zarr = any((source / name).exists() for name in ZARR_METADATA)
-        return (process_zarr if is_zarr else _process_folder), ()
+        return (process_zarr if is_zarr(source) else _process_folder), ()
     if source.suffix.lower() in TIFF:
         return process_tiff, TIFF
     if source.suffix.lower() in PNG:

@@ -76,7 +76,12 @@ def test_ome_zarr(tmp_path: Path, positions: int) -> None:
 
 def test_ome_zarr_of_zarr_2_with_a_pyramid_and_labels(tmp_path: Path) -> None:
     source, target = tmp_path / "old.zarr", tmp_path / "out.zarr"
-    multiscales = [{"version": "0.4", "datasets": [{"path": "0"}, {"path": "1"}]}]
+    axes = [{"name": "t", "type": "time"}, *({"name": n, "type": "space"} for n in "yx")]
+    levels = [
+        {"path": str(n), "coordinateTransformations": [{"type": "scale", "scale": [1, s, s]}]}
+        for n, s in enumerate((1.0, 2.0))
+    ]
+    multiscales = [{"version": "0.4", "axes": axes, "datasets": levels}]
     for group, attributes in {"": {"multiscales": multiscales}, "labels": {"labels": []}}.items():
         (source / group).mkdir(parents=True)
         (source / group / ".zgroup").write_text('{"zarr_format": 2}')

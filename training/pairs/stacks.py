@@ -1,6 +1,5 @@
 """A user's own z-stacks: reading them, finding focus, refusing those that moved, making pairs."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from scipy import fft, ndimage
 from refocus.configs import RefocusError
 from refocus.configs.training import StacksConfig
 from refocus.optics.focus import tenengrad
+from refocus.optics.ome_zarr import MICROMETRES, axis_um, find_images, is_zarr, open_array
 from refocus.training.pairs.measured import MeasuredField
 from refocus.training.pairs.wells import fold_of
 
 FEWEST = 3
 """Planes below which there is no telling where focus is."""
-MICROMETRES = {"m": 1e6, "mm": 1e3, "µm": 1.0, "um": 1.0, "micron": 1.0, "nm": 1e-3}
-MICROMETRES |= {"micrometer": 1.0, "micrometre": 1.0, "nanometer": 1e-3, "millimeter": 1e3}
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +235,7 @@ def _planes_off(stack: Stack, focus: int, distance_um: float, step: float) -> in
 
 def _is_stack(path: Path) -> bool:
     if path.is_dir():
-        return any((path / name).is_file() for name in ("zarr.json", ".zattrs", ".zgroup"))
+        return is_zarr(path)
     return path.suffix.lower() in (".tif", ".tiff")
 
 
@@ -273,52 +271,12 @@ def _tiff_step(tiff: tifffile.TiffFile) -> float | None:
 
 def _read_zarr(folder: Path) -> Iterator[Image]:
     """Read the full-resolution level of every image in an OME-Zarr, version 0.4 or 0.5."""
-    found = [p.parent for p in sorted(folder.rglob("*")) if p.name in ("zarr.json", ".zattrs")]
-    images = [(f, m) for f in [folder, *found] if (m := _multiscale(f)) is not None]
-    names = set()
-    for image, multiscale in images:
-        if image in names:
-            continue
-        names.add(image)
-        axes = "".join(axis["name"] for axis in multiscale["axes"]).upper()
-        level = multiscale["datasets"][0]
-        label = "" if image == folder else f", image {image.relative_to(folder)}"
-        yield label, _open_array(image / level["path"]), axes, _zarr_step(multiscale, level)
-    if not names:
-        raise RefocusError(f"{folder}: is no OME-Zarr: it names no multiscale image")
-
-
-def _multiscale(folder: Path) -> dict[str, Any] | None:
-    for name in ("zarr.json", ".zattrs"):
-        file = folder / name
-        if file.is_file():
-            attributes = json.loads(file.read_text(encoding="utf-8"))
-            if name == "zarr.json":
-                attributes = attributes.get("attributes", {})
-            multiscales = attributes.get("ome", attributes).get("multiscales")
-            if multiscales:
-                return dict(multiscales[0])
-    return None
-
-
-def _zarr_step(multiscale: dict[str, Any], level: dict[str, Any]) -> float | None:
-    names = [axis["name"] for axis in multiscale["axes"]]
-    if "z" not in names:
-        return None
-    place = names.index("z")
-    unit = multiscale["axes"][place].get("unit", "micrometer")
-    for change in level.get("coordinateTransformations", []):
-        if change["type"] == "scale":
-            return float(change["scale"][place]) * MICROMETRES.get(unit, 1.0)
-    return None
-
-
-def _open_array(path: Path) -> NDArray[Any]:
-    import tensorstore
-
-    driver = "zarr3" if (path / "zarr.json").is_file() else "zarr"
-    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}
-    return np.asarray(tensorstore.open(spec, open=True, read=True).result().read().result())
+    for image in find_images(folder):
+        axes = "".join(image.axes[axis] for axis in image.order).upper()
+        label = "" if image.group == folder else f", image {image.group.relative_to(folder)}"
+        step = axis_um(image, image.axes.index("z"), 1.0) if "z" in image.axes else 0.0
+        pixels = np.asarray(open_array(image, image.levels[0]).read().result())
+        yield label, pixels, axes, step or None
 
 
 def _split(

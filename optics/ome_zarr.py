@@ -1,0 +1,234 @@
+"""Reading the metadata of an OME-Zarr 0.4 or 0.5: images, their levels, axes, scales, channels.
+
+What is stated is checked with yaozarrs. Keys that the format does not know are passed over.
+"""
+
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+from yaozarrs import v04, v05
+
+from refocus.configs import RefocusError
+from refocus.optics.paths import inside, refuse_links_out
+
+ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+"""Files of a Zarr, version 3 or 2, that hold no pixels."""
+
+MICROMETRES = {
+    **{"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "Å": 1e-4},
+    **{"micron": 1.0, "microns": 1.0, "inch": 25_400.0, "angstrom": 1e-4},
+    **{"meter": 1e6, "centimeter": 1e4, "millimeter": 1e3, "micrometer": 1.0, "nanometer": 1e-3},
+    **{"metre": 1e6, "centimetre": 1e4, "millimetre": 1e3, "micrometre": 1.0, "nanometre": 1e-3},
+}
+"""Units of length that files state, in µm."""
+
+
+@dataclass(frozen=True)
+class ZarrImage:
+    """A multiscale image.
+
+    Attributes
+    ----------
+    group
+        Its folder.
+    levels
+        Folders of its arrays, the largest first.
+    axes
+        Names of the axes, such as ``("t", "c", "y", "x")``.
+    order
+        Numbers of the axes with y and x last, as :func:`open_array` gives them.
+    scale, units
+        Of each axis, at full resolution; the unit is None where none is stated.
+    channels
+        Names of the channels, where it has any.
+    """
+
+    group: Path
+    levels: tuple[Path, ...]
+    axes: tuple[str, ...]
+    order: tuple[int, ...]
+    scale: tuple[float, ...]
+    units: tuple[str | None, ...]
+    channels: tuple[str, ...]
+
+
+def is_zarr(folder: Path) -> bool:
+    """Tell a Zarr from other folders."""
+    return any((folder / name).is_file() for name in ZARR_METADATA)
+
+
+def find_images(root: Path) -> list[ZarrImage]:
+    """Find the images of an OME-Zarr: one, or those of all positions or wells; no labels.
+
+    Raises
+    ------
+    RefocusError
+        There is none, metadata are broken, or a path or link leads out of the folder.
+    """
+    refuse_links_out(root)
+    found = [image for group in _groups(root) for image in _images(group)]
+    if not found:
+        raise RefocusError(
+            f"{root}: holds no OME-Zarr image: it names no multiscale image; "
+            "give a folder written as OME-Zarr"
+        )
+    return found
+
+
+def pixel_size_um(image: ZarrImage) -> float:
+    """Give the size of a pixel at full resolution, µm; 0.0 where it is not known.
+
+    A size of just 1 is none: it is what writers put where they know nothing.
+    """
+    sizes = [axis_um(image, axis) for axis in image.order[-2:]]
+    if min(sizes) <= 0.0 or abs(sizes[0] - sizes[1]) > 0.01 * max(sizes):
+        return 0.0
+    return sizes[1] if image.scale[image.order[-1]] != 1.0 else 0.0
+
+
+def channel_name(image: ZarrImage, index: tuple[int, ...]) -> str:
+    """Give the channel of a plane; empty where it has no name.
+
+    Parameters
+    ----------
+    index
+        Of the plane, along the axes other than y and x.
+    """
+    outer = [image.axes[axis] for axis in image.order[:-2]]
+    place = index[outer.index("c")] if "c" in outer else 0
+    return image.channels[place] if place < len(image.channels) else ""
+
+
+def axis_um(image: ZarrImage, axis: int, unstated: float = 0.0) -> float:
+    """Give the step along an axis, µm; ``unstated`` times the scale where it has no unit."""
+    unit = image.units[axis]
+    return image.scale[axis] * (unstated if unit is None else MICROMETRES.get(unit, 0.0))
+
+
+def open_array(image: ZarrImage, level: Path, write: bool = False) -> Any:
+    """Open the array of a level with tensorstore, y and x as its last axes.
+
+    Raises
+    ------
+    RefocusError
+        It is not readable, or has other axes than the metadata say.
+    """
+    import tensorstore
+
+    driver = "zarr3" if (level / "zarr.json").exists() else "zarr"
+    spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(level.resolve())}}
+    try:
+        array = tensorstore.open(spec, open=True, read=True, write=write).result()
+    except ValueError as error:
+        reason = str(error).splitlines()[0][:160]
+        raise RefocusError(f"{level}: not a readable Zarr array: {reason}") from error
+    if array.rank != len(image.axes):
+        raise RefocusError(
+            f"{level}: has {array.rank} axes, and its metadata name {len(image.axes)}; correct them"
+        )
+    return array.transpose(image.order)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Read a metadata file.
+
+    Raises
+    ------
+    RefocusError
+        It is no JSON object.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RefocusError(f"{path}: not readable metadata ({error})") from error
+    if not isinstance(found, dict):
+        raise RefocusError(f"{path}: not readable metadata (no JSON object)")
+    return found
+
+
+def _groups(folder: Path) -> Iterator[Path]:
+    """Walk down the groups, and into no array: it may have a million chunk files."""
+    modern = folder / "zarr.json"
+    if (folder / ".zarray").exists():
+        return
+    if modern.exists() and read_document(modern).get("node_type") == "array":
+        return
+    if modern.exists() or (folder / ".zattrs").exists():
+        yield folder
+    for inner in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "labels"):
+        yield from _groups(inner)
+
+
+def _images(group: Path) -> Iterator[ZarrImage]:
+    path = group / "zarr.json"
+    if not path.exists():
+        path = group / ".zattrs"
+    attributes = read_document(path)
+    kind: Any = v04.Multiscale
+    if path.name == "zarr.json":
+        attributes = attributes.get("attributes") or {}
+        if "ome" in attributes:
+            attributes, kind = attributes["ome"], v05.Multiscale
+    if not isinstance(attributes, dict) or "image-label" in attributes:
+        return
+    stated = attributes.get("multiscales") or []
+    if not isinstance(stated, list):
+        raise RefocusError(f"{path}: broken OME-Zarr metadata: multiscales: is no list")
+    seen = set()
+    for number, multiscale in enumerate(stated):
+        image = _image(group, path, kind, number, multiscale, _channels(attributes))
+        if image.levels[0] not in seen:
+            seen.add(image.levels[0])
+            yield image
+
+
+def _image(  # noqa: PLR0917
+    group: Path, path: Path, kind: Any, number: int, stated: Any, channels: tuple[str, ...]
+) -> ZarrImage:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of units that the format does not know
+            found = kind.model_validate(stated)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(step) for step in ("multiscales", number, *first["loc"]))
+        reason = first["msg"].splitlines()[0][:160]
+        raise RefocusError(
+            f"{path}: broken OME-Zarr metadata: {place}: {reason}; write it as OME-Zarr 0.4 or 0.5"
+        ) from error
+    names = [axis.name for axis in found.axes]
+    last = [names.index(side) for side in "yx"] if {"y", "x"} <= set(names) else None
+    last = last or [n for n, axis in enumerate(found.axes) if axis.type == "space"][-2:]
+    scale = [1.0] * len(names)
+    for change in (
+        *found.datasets[0].coordinateTransformations,
+        *(found.coordinateTransformations or ()),
+    ):
+        if change.type == "scale":
+            scale = [a * b for a, b in zip(scale, change.scale, strict=True)]
+    levels = tuple(inside(group, level.path, path) for level in found.datasets)
+    if group in levels:
+        raise RefocusError(f"{path}: names itself as an array; correct its paths")
+    return ZarrImage(
+        group,
+        levels,
+        tuple(names),
+        (*(n for n in range(len(names)) if n not in last), *last),
+        tuple(scale),
+        tuple(axis.unit if axis.type != "channel" else None for axis in found.axes),
+        channels,
+    )
+
+
+def _channels(attributes: dict[str, Any]) -> tuple[str, ...]:
+    """Read the names of channels; not with yaozarrs, for which a channel must have a colour."""
+    omero = attributes.get("omero")
+    found = omero.get("channels") if isinstance(omero, dict) else None
+    if not isinstance(found, list):
+        return ()
+    return tuple(str(c.get("label") or "") if isinstance(c, dict) else "" for c in found)
