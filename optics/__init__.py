@@ -12,10 +12,12 @@
 __all__ = [
     "camera",
     "defocus",
+    "drawing",
     "focus",
     "images",
     "metrics",
     "normalise",
+    "ome_zarr",
     "phase",
     "psf",
     "specimens",

@@ -3,7 +3,7 @@
 import ast
 import re
 import tomllib
-from collections.abc import Iterator
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -21,14 +21,16 @@ def modules(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.py"))
 
 
-def imported(file: Path) -> Iterator[str]:
+@cache
+def imported(file: Path) -> tuple[str, ...]:
     """Name every module of ours that a file imports, and whatever it imports of a package."""
+    found = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("refocus."):
-            yield node.module or ""
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+            found += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Import):
-            yield from (a.name for a in node.names if a.name.startswith("refocus."))
+            found += [a.name for a in node.names if a.name.startswith("refocus.")]
+    return tuple(found)
 
 
 def test_every_folder_with_python_is_a_package_and_installed() -> None:
