@@ -11,8 +11,9 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 demo: $(VENV)/.plain
 	$(BIN)/refocus-live run --demo --frames 40 --report demo/report.json
 
+# Two tests at a time, each with one thread for PyTorch.
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m soak -s

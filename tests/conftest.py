@@ -2,8 +2,9 @@
 
 import json
 import logging
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,16 @@ import numpy as np
 import pytest
 import tensorstore
 import useq
+from filelock import FileLock, ReadWriteLock
 from numpy.typing import NDArray
 
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.engine.fake import FakeEngine
+
+WORKERS = "PYTEST_XDIST_WORKER" in os.environ
+"""Whether other processes run other tests of this run at the same time (``pytest -n 2``)."""
+
+Once = Callable[[str, Callable[[Path], object]], Path]
 
 
 class Keep:
@@ -65,6 +72,33 @@ def zarr_arrays(root: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no other test run beside one that is marked ``alone``."""
+    if not WORKERS:
+        return (yield)
+    lock = ReadWriteLock(item.config.cache.mkdir("alone") / "lock")
+    with lock.write_lock() if item.get_closest_marker("alone") else lock.read_lock():
+        return (yield)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """Give a maker of what tests only read: the processes of a run make it once between them."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if WORKERS else folder
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        path, made = folder / name, folder / f"{name}.made"
+        with FileLock(folder / f"{name}.lock"):
+            if not made.exists():
+                write(path)
+                made.touch()
+        return path
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """Undo what a command, run in this process, does to the project's log."""
@@ -97,8 +131,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def checkpoint_file(once: Once) -> Path:
     """Give a compact network with random weights that do something, as a checkpoint."""
+    return once("random.safetensors", _write_checkpoint)
+
+
+def _write_checkpoint(path: Path) -> None:
     import torch
 
     from refocus.configs import ModelCard, Optics
@@ -122,42 +160,44 @@ def checkpoint_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         training_data="none: the weights are random",
         licence="BSD-3-Clause",
     )
-    path = tmp_path_factory.mktemp("checkpoint") / "random.safetensors"
     save_model(path, network, card)
-    return path
 
 
 @pytest.fixture(scope="session")
-def model_file(checkpoint_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def model_file(checkpoint_file: Path, once: Once) -> Path:
     """Give the same network as an ONNX model with a card."""
-    import onnx
 
-    from refocus.engine.model_file import embed_card
-    from refocus.export.to_onnx import convert
-    from refocus.training.network.checkpoint import load_model
+    def write(path: Path) -> None:
+        import onnx
 
-    network, card = load_model(checkpoint_file)
-    model = convert(network)
-    embed_card(model, card)
-    path = tmp_path_factory.mktemp("model") / "random.onnx"
-    onnx.save(model, path)
-    return path
+        from refocus.engine.model_file import embed_card
+        from refocus.export.to_onnx import convert
+        from refocus.training.network.checkpoint import load_model
+
+        network, card = load_model(checkpoint_file)
+        model = convert(network)
+        embed_card(model, card)
+        onnx.save(model, path)
+
+    return once("random.onnx", write)
 
 
 @pytest.fixture(scope="session")
-def half_model_file(model_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def half_model_file(model_file: Path, once: Once) -> Path:
     """Give the same network in FP16."""
-    import onnx
 
-    from refocus.engine.half_precision import half_precision
-    from refocus.engine.model_file import embed_card, read_model
+    def write(path: Path) -> None:
+        import onnx
 
-    model, card = read_model(model_file)
-    half = half_precision(model)
-    embed_card(half, card)
-    path = tmp_path_factory.mktemp("half") / "random.fp16.onnx"
-    onnx.save(half, path)
-    return path
+        from refocus.engine.half_precision import half_precision
+        from refocus.engine.model_file import embed_card, read_model
+
+        model, card = read_model(model_file)
+        half = half_precision(model)
+        embed_card(half, card)
+        onnx.save(half, path)
+
+    return once("random.fp16.onnx", write)
 
 
 @pytest.fixture(scope="session")

@@ -299,6 +299,7 @@ gc.collect()
 """
 
 
+@pytest.mark.alone
 def test_under_qt_with_a_busy_window_frames_do_not_wait_for_it():
     pytest.importorskip("qtpy")
     environment = {**os.environ, "QT_QPA_PLATFORM": "offscreen"}

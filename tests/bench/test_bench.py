@@ -69,6 +69,7 @@ def test_every_way_refocuses_what_the_acquisition_delivers(name, hardware):
     assert bool(outcome.took_ms) is (name in ("none", "refocus"))
 
 
+@pytest.mark.alone
 def test_a_way_that_lets_the_ring_overflow_loses_frames_and_ours_does_not():
     engine = CalibratedEngine(0.01, rounds_per_second(0.1))
     with BenchMicroscope(64, fps=1000.0) as microscope:
@@ -113,21 +114,6 @@ def test_peak_memory_is_of_what_was_measured():
     with during.measured():
         np.ones(64_000_000, np.uint8)
     assert 40 < during.mb - before.mb < 200
-
-
-def test_every_way_has_a_row_in_every_case():
-    told = []
-    rows = measure_hooks(TINY, lambda text, done: told.append((text, done)))
-    cases = [("hardware", False), ("software", False), ("hardware", True), ("software", True)]
-    assert [(row.sequencing, row.paced) for row in rows[::5]] == cases
-    assert [row.name for row in rows] == list(WAYS) * 4
-    for row in rows:
-        assert list(as_json(row)) == HOOK_KEYS
-        assert (row.frame, row.load, row.runs) == (64, 1.0, 1)
-        assert row.fps > 0
-        assert row.ratio == 1.0 or row.name != "none"
-        assert 0 < row.latency_p50_ms <= row.latency_p99_ms
-    assert told[-1] == ("64² software paced, load 1", 0.75)
 
 
 def outcome(fps=100.0, missing=0, refocused=50):
@@ -265,7 +251,29 @@ def command(monkeypatch, *args):
     return bench._main()
 
 
-def test_the_command_writes_the_rows_and_draws_them(monkeypatch, tmp_path, capsys):
+def every_way_has_a_row_in_every_case(rows, told):
+    cases = [("hardware", False), ("software", False), ("hardware", True), ("software", True)]
+    assert [(row.sequencing, row.paced) for row in rows[::5]] == cases
+    assert [row.name for row in rows] == list(WAYS) * 4
+    for row in rows:
+        assert list(as_json(row)) == HOOK_KEYS
+        assert (row.frame, row.load, row.runs) == (64, 1.0, 1)
+        assert row.fps > 0
+        assert row.ratio == 1.0 or row.name != "none"
+        assert 0 < row.latency_p50_ms <= row.latency_p99_ms
+    assert told[-1] == ("64² software paced, load 1", 0.75)
+
+
+def test_the_command_measures_every_way_writes_the_rows_and_draws_them(
+    monkeypatch, tmp_path, capsys
+):
+    def measured(plan, tell):
+        told = []
+        rows = measure_hooks(plan, lambda *said: (told.append(said), tell(*said)))
+        every_way_has_a_row_in_every_case(rows, told)
+        return rows
+
+    monkeypatch.setattr(bench_rows, "measure_hooks", measured)
     monkeypatch.setattr(bench_rows, "QUICK", TINY)
     monkeypatch.setattr(bench_transports, "QUICK", FEW)
     names = ("tcp", "publisher-tcp")

@@ -65,9 +65,11 @@ def command() -> Callable[..., int]:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(once: Callable[..., Path]) -> Path:
     """Train the shipped preset for fifty steps, as the README does, and give the model."""
-    output = tmp_path_factory.mktemp("trained") / "nuclei"
     preset = Path(__file__).parents[2] / "configs" / "train" / "simulated-nuclei-compact.yaml"
-    assert run_command("fit", "--config", preset, "--max-steps", 50, "--output", output) == 0
-    return output / "model.safetensors"
+
+    def train(output: Path) -> None:
+        assert run_command("fit", "--config", preset, "--max-steps", 50, "--output", output) == 0
+
+    return once("nuclei", train) / "model.safetensors"

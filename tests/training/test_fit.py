@@ -25,13 +25,11 @@ Small = Callable[..., TrainConfig]
 
 
 @pytest.fixture(scope="module")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(once: Callable[..., Path]) -> Path:
     """Give the output of a small run that nobody disturbed."""
     from .conftest import make_small  # type: ignore[import-not-found]
 
-    output = tmp_path_factory.mktemp("reference") / "run"
-    fit(make_small(), output, quiet=True)
-    return output
+    return once("reference", lambda output: fit(make_small(), output, quiet=True))
 
 
 def test_a_run_leaves_a_model_with_its_card_logs_and_pictures(reference: Path) -> None:

@@ -106,6 +106,7 @@ def drifting() -> Iterator[SimulatedMicroscope]:
         yield microscope
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("act", [True, False])
 def test_a_drifting_sample_stays_in_focus_only_if_asked(
     drifting: SimulatedMicroscope, act: bool, caplog: pytest.LogCaptureFixture

@@ -1,6 +1,7 @@
 """Calibrating a model, and judging its verdicts."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +25,9 @@ def frames() -> list[HardFrame]:
 
 
 @pytest.fixture(scope="module")
-def calibrated(
-    model_file: Path, frames: list[HardFrame], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def calibrated(model_file: Path, frames: list[HardFrame], once: Callable[..., Path]) -> Path:
     """Give a network of random weights that knows what it is worth."""
-    path = tmp_path_factory.mktemp("calibrated") / "random.onnx"
-    calibrate(model_file, path, frames, "a test")
-    return path
+    return once("calibrated.onnx", lambda path: calibrate(model_file, path, frames, "a test"))
 
 
 def test_a_calibrated_model_gives_verdicts(calibrated: Path, frames: list[HardFrame]) -> None:
@@ -122,14 +119,14 @@ def test_the_report_of_the_verdicts(
     assert "made worse than captured" in capsys.readouterr().out
 
 
-def test_hard_sets_are_the_same_every_time_and_cover_every_kind() -> None:
+def test_hard_sets_are_the_same_every_time_and_cover_every_kind(frames: list[HardFrame]) -> None:
     first, second = (list(judging_frames(Optics(), 34.0, 1, seed=5)) for _ in range(2))
 
     for a, b in zip(first, second, strict=True):
         assert (a.group, a.kind) == (b.group, b.kind)
         np.testing.assert_array_equal(a.frame, b.frame)
         np.testing.assert_array_equal(a.truth, b.truth)
-    drawn = {f.kind for f in calibration_frames(Optics(), 34.0, 80, seed=5)}
+    drawn = {f.kind for f in frames}
     strangers = {f.kind for f in first if not f.familiar} - {"noise only", "empty"}
     assert not drawn & (strangers - {"phase contrast"}), "judged on what calibration never saw"
 
