@@ -71,7 +71,7 @@ class SourceOptions(_Options):
     reference: Annotated[Path | None, Option("DIR", "infocus/")] = None
     """In-focus partners of the replay, under the same file names."""
     pixel_size_um: Annotated[float | None, Field(gt=0.0, le=100.0), Option("UM", 0.325)] = None
-    """Size of a replayed pixel at the specimen, µm; else that of the model."""
+    """Size of a replayed pixel at the specimen, µm; else as the first file says, or the model."""
     specimen: Annotated[Path | None, Option("DIR", "sharp/")] = None
     """In-focus images for the demo; else nuclei."""
     sequence: Annotated[Path | None, Option("FILE", "timelapse.yaml")] = None

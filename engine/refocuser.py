@@ -20,6 +20,7 @@ from refocus.engine.protocol import (
     log,
 )
 from refocus.engine.trust.judgement import blend
+from refocus.optics.camera import within_range
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
@@ -165,7 +166,7 @@ class Refocuser:
         published = done.pixels
         if self._on_distrust == "captured":
             published = blend(captured, published, done.judgement)
-        return replace(done, pixels=_within(published, captured, bit_depth))
+        return replace(done, pixels=within_range(published, captured, bit_depth))
 
     def _warn_unrated(self, info: EngineInfo) -> None:
         key = f"{info.name} {info.card.name if info.card else ''}"
@@ -204,12 +205,3 @@ class Refocuser:
 
             self._matched[key] = match_pixel_size(engine, pixel_size_um)
         return self._matched[key]
-
-
-def _within(pixels: Frame, captured: Frame, bit_depth: int) -> Frame:
-    """Keep refocused pixels within the camera's range, or what it gave beyond its stated one."""
-    top = (1 << bit_depth) - 1
-    if bit_depth >= 8 * pixels.dtype.itemsize or pixels.max() <= top:
-        return pixels
-    limited: Frame = np.minimum(pixels, np.maximum(captured, pixels.dtype.type(top)))
-    return limited

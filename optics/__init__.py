@@ -18,7 +18,9 @@ __all__ = [
     "metrics",
     "normalise",
     "ome_zarr",
+    "paths",
     "phase",
     "psf",
     "specimens",
+    "tiff_metadata",
 ]

@@ -57,3 +57,24 @@ class CameraModel(BaseModel):
         """Turn charge into counts, ``(H, W)``, clipped and rounded, without adding noise."""
         counts = electrons / self.electrons_per_count + self.offset
         return np.asarray(np.clip(np.rint(counts), 0, self.ceiling), dtype=self.dtype)
+
+
+def within_range(
+    pixels: NDArray[Any], captured: NDArray[Any], bit_depth: int | None
+) -> NDArray[Any]:
+    """Clip what was made of a frame to the range of the camera that captured it.
+
+    Parameters
+    ----------
+    pixels
+        ``(H, W)``, made of ``captured``.
+    captured
+        As the camera gave it. Where it lies above the range itself, the bit depth is not its own,
+        and nothing is clipped.
+    bit_depth
+        Significant bits of a pixel; None where unknown.
+    """
+    if not bit_depth or bit_depth >= 8 * pixels.dtype.itemsize:
+        return pixels
+    top = 2**bit_depth - 1
+    return pixels if captured.max(initial=0) > top else np.minimum(pixels, pixels.dtype.type(top))

@@ -9,7 +9,7 @@ from refocus.configs import RefocusError
 
 def natural(path: Path) -> tuple[list[tuple[int, str]], str]:
     """Give a key that sorts names as people count: t1, t2, t10."""
-    parts = re.split(r"([0-9]+)", path.name)
+    parts = re.split(r"([0-9]+)", path.stem)
     return [(int(p), "") if p[:1].isdigit() and p.isascii() else (-1, p) for p in parts], path.name
 
 

@@ -1,6 +1,5 @@
-"""What every kind of data set comes to: planes, and a function that refocuses one."""
+"""What every kind of data set comes to: planes of a kind and size that can be refocused."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,14 +7,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refocus.configs import RefocusError
+from refocus.optics.images import check_size
 
 Plane = NDArray[Any]
-Refocus = Callable[[Plane, str], Plane | None]
-"""Gives the refocused plane, or None where the engine failed; the text says which plane it is."""
 
 
 def check_pixels(shape: tuple[int, ...], dtype: Any, where: str) -> None:
-    """Refuse what is no monochrome plane of 8 or 16 bits, by a RefocusError that says where."""
+    """Refuse what is no plane of 8 or 16 bits, or too large, by a RefocusError."""
     if len(shape) != 2:
         raise RefocusError(
             f"{where}: has shape {tuple(shape)}, but monochrome planes (H, W) are needed; "
@@ -23,13 +21,12 @@ def check_pixels(shape: tuple[int, ...], dtype: Any, where: str) -> None:
         )
     if np.dtype(dtype).newbyteorder("=") not in (np.uint8, np.uint16):
         raise RefocusError(f"{where}: has pixels of {dtype}, but uint8 or uint16 is needed")
+    check_size(shape, where)
 
 
-def shrink(planes: Plane, shape: tuple[int, ...]) -> Plane:
-    """Average planes down to a smaller ``(H, W)``, as the levels of a pyramid are made."""
-    smaller = np.zeros((*planes.shape[:-2], *shape), planes.dtype)
-    for place in np.ndindex(planes.shape[:-2]):
-        image = Image.fromarray(planes[place].astype(np.float32))
-        averaged = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
-        smaller[place] = np.rint(np.asarray(averaged))
-    return smaller
+def shrink(plane: Plane, shape: tuple[int, ...], dtype: Any) -> Plane:
+    """Average a plane down to a smaller ``(H, W)``, as the levels of a pyramid are made."""
+    image = Image.fromarray(plane.astype(np.float32))
+    averaged = image.resize((shape[1], shape[0]), Image.Resampling.BOX)
+    found: Plane = np.rint(np.asarray(averaged)).astype(dtype)
+    return found

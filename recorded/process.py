@@ -8,43 +8,31 @@ The result is written beside its place, under a name of its own, and takes its p
 complete: what is there is whole, and a run that was stopped is in nobody's way.
 """
 
-import logging
+import json
 import shutil
-import time
-from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
-
-from PIL import Image
 
 from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS
-from refocus.engine.protocol import Engine, EngineError
-from refocus.engine.refocuser import OnDistrust, Refocuser
-from refocus.optics.images import list_images, read_image
+from refocus.engine.protocol import Engine
+from refocus.engine.refocuser import OnDistrust
+from refocus.optics.images import list_images
 from refocus.optics.ome_zarr import is_zarr
-from refocus.recorded.planes import Plane, Refocus
+from refocus.optics.paths import leads_inside
+from refocus.recorded.png import process_png
+from refocus.recorded.refocusing import About, Processed, Refocusing, log
 from refocus.recorded.tiff import count_tiff_planes, process_tiff
 from refocus.recorded.zarr import count_zarr_planes, process_zarr
-
-log = logging.getLogger("refocus.process")
 
 TIFF, PNG = (".tif", ".tiff"), (".png",)
 IMAGES = TIFF + PNG
 
-Write = Callable[[Path, Path, str, Refocus], None]
+RECORD = ".refocus.json"
+"""Ends the name of the record beside a file; in a folder, it is the whole name less the dot."""
+
+Write = Callable[[Path, Path, str, Refocusing], None]
 """Refocuses a source into a target that will be renamed to what the text says."""
-
-
-@dataclass
-class Processed:
-    """What became of a data set: planes refocused and failed, their verdicts and engine times."""
-
-    refocused: int = 0
-    failed: int = 0
-    engine_ms: list[float] = field(default_factory=list)
-    verdicts: Counter[str] = field(default_factory=Counter)
 
 
 def process(
@@ -71,7 +59,7 @@ def process(
     on_distrust
         What is written where a result is not trusted.
     pixel_size_um
-        Of the planes, µm; 0.0 for the model's own.
+        Of the planes, µm; 0.0 for what the file says, or else the model's own.
 
     Raises
     ------
@@ -85,36 +73,25 @@ def process(
         raise RefocusError(f"{target}: exists already; name another, or remove it first")
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
-    done = Processed()
-    refocuser = Refocuser(engine, on_distrust=on_distrust)
-
-    def refocus(plane: Plane, name: str) -> Plane | None:
-        started = time.perf_counter()
-        try:
-            refocuser.warm_up(plane.shape, plane.dtype, pixel_size_um)
-            result = refocuser.refocus(plane, pixel_size_um=pixel_size_um)
-        except EngineError as error:
-            log.warning("%s: left out: %s", name, error)
-            done.failed += 1
-            on_plane(done)
-            return None
-        done.refocused += 1
-        done.verdicts[result.judgement.verdict] += 1
-        done.engine_ms.append((time.perf_counter() - started) * 1000)
-        on_plane(done)
-        return result.pixels
-
+    work = Refocusing(engine, source, on_distrust, on_plane, pixel_size_um)
     write, suffixes = _kind(source)
     ending = target.suffix.lower()
     if ending not in suffixes if suffixes else ending in IMAGES:
         wanted = f"a name in {' or '.join(suffixes)}" if suffixes else "the name of a folder"
         raise RefocusError(f"{target}: the result will be like {source}; give it {wanted}")
+    record = target.with_name(target.name + RECORD) if suffixes else None
+    if record and record.exists():
+        raise RefocusError(f"{record}: exists already; remove it first, or name another target")
     unfinished = target.with_name(f".{target.name}.unfinished")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(unfinished)  # of a run that was killed
-        write(source, unfinished, target.name, refocus)
+        write(source, unfinished, target.name, work)
+        if work.unreadable and not work.done.refocused:
+            raise work.unreadable
         if unfinished.exists():  # not if the only plane failed
+            if record:
+                _write_record(record, work)
             unfinished.replace(target)
     except OSError as error:
         where = error.filename or target
@@ -123,7 +100,12 @@ def process(
         ) from error
     finally:
         _remove(unfinished)
-    return done
+    return work.done
+
+
+def _write_record(path: Path, work: Refocusing) -> None:
+    text = json.dumps(work.provenance(), indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
 
 
 def count_planes(source: Path) -> int:
@@ -151,22 +133,33 @@ def _kind(source: Path) -> tuple[Write, tuple[str, ...]]:
     if source.suffix.lower() in TIFF:
         return process_tiff, TIFF
     if source.suffix.lower() in PNG:
-        return _process_png, PNG
+        return process_png, PNG
     raise RefocusError(f"{source}: not a format that is read; give .ome.zarr, .tif or .png")
 
 
-def _process_folder(source: Path, target: Path, name: str, refocus: Refocus) -> None:
+def _process_folder(source: Path, target: Path, name: str, work: Refocusing) -> None:
+    """Refocus the images of a folder, and copy what is beside them; one that fails is left out."""
     images = list_images(source)
     target.mkdir()
+    records = []
     for image in images:
         write, _ = _kind(image)
-        write(image, target / image.name, image.name, refocus)
-
-
-def _process_png(source: Path, target: Path, name: str, refocus: Refocus) -> None:
-    plane = refocus(read_image(source), source.name)
-    if plane is not None:
-        Image.fromarray(plane).save(target, format="PNG")
+        try:
+            write(image, target / image.name, image.name, work)
+        except RefocusError as error:
+            _remove(target / image.name)
+            work.leave_out(About(image.name, image.name), error)
+        records.append({**work.provenance(), "source": image.name})
+    for other in sorted(source.iterdir()):
+        if other in images or other.name.startswith("."):
+            continue
+        if other.is_dir() or not leads_inside(source, other):
+            what = "a folder" if other.is_dir() else "a link that leads out of the folder"
+            log.warning("%s: not copied: is %s", other, what)
+            continue
+        shutil.copy2(other, target / other.name)
+    text = json.dumps(records, indent=2, ensure_ascii=False)
+    (target / RECORD[1:]).write_text(text + "\n", encoding="utf-8")
 
 
 def _remove(path: Path) -> None:

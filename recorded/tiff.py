@@ -11,9 +11,20 @@ import numpy as np
 import tifffile
 
 from refocus.configs import RefocusError
-from refocus.recorded.planes import Plane, Refocus, check_pixels, shrink
+from refocus.optics.images import check_size
+from refocus.optics.tiff_metadata import TiffNotes
+from refocus.recorded.planes import Plane, check_pixels, shrink
+from refocus.recorded.refocusing import About, Refocusing
 
 LOSSLESS = (tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
+WRITTEN = {
+    *tifffile.TIFF.TAG_FILTERED,
+    *(254, 255, 270, 280, 281, 282, 283, 288, 289, 296, 301, 305, 320, 347),
+    *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
+}
+"""Tags of the layout and those that are written for themselves."""
+OFFSETS = (13, 18)
+"""Types of tags that point to other places of the file."""
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 
 
@@ -23,7 +34,7 @@ def count_tiff_planes(source: Path) -> int:
         return sum(not _is_reduced(page.aspage()) for page in tiff.pages)
 
 
-def process_tiff(source: Path, target: Path, name: str, refocus: Refocus) -> None:
+def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> None:
     """Rewrite a TIFF.
 
     Parameters
@@ -32,8 +43,8 @@ def process_tiff(source: Path, target: Path, name: str, refocus: Refocus) -> Non
         The files.
     name
         What the target will be called in the end: a file's OME-XML refers to the file by name.
-    refocus
-        Refocuses a plane.
+    work
+        Refocuses the planes.
 
     Raises
     ------
@@ -44,7 +55,8 @@ def process_tiff(source: Path, target: Path, name: str, refocus: Refocus) -> Non
         if tiff.is_imagej and len(tiff.pages) < int(np.prod(tiff.series[0].shape[:-2])):
             raise RefocusError(f"{source}: an ImageJ stack of one page; save it as OME-TIFF first")
         for number, page in enumerate(tiff.pages):
-            check_pixels(page.shape, page.dtype, f"{source}, page {number}")
+            _check_page(page.aspage(), f"{source}, page {number}")
+        notes = TiffNotes(tiff)
         with tifffile.TiffWriter(
             target, bigtiff=tiff.is_bigtiff, byteorder=tiff.byteorder, ome=False
         ) as writer:
@@ -52,24 +64,43 @@ def process_tiff(source: Path, target: Path, name: str, refocus: Refocus) -> Non
             for number, frame in enumerate(tiff.pages):
                 page = frame.aspage()
                 if latest is not None and _is_reduced(page):
-                    _write(writer, shrink(latest, page.shape[-2:]), page)
+                    _write(writer, shrink(latest, page.shape[-2:], latest.dtype), page)
                     continue
-                where = f"page {number}"
-                captured = _read_page(page, f"{source}, {where}")
-                latest = _refocused(captured, page, refocus, f"{source.name}, {where}")
+                about = About(
+                    f"{source.name}, page {number}",
+                    number,
+                    notes.bit_depth(number),
+                    notes.pixel_size_um(number),
+                    notes.channel_name(number),
+                )
+                latest = _refocused(page, work, about, source)
                 text = page.description.replace(f'"{source.name}"', f'"{name}"')
                 levels = [level.aspage() for level in page.pages or ()]
-                _write(writer, latest, page, text, len(levels))
+                mark = work.software if not number else ""
+                _write(writer, latest, page, text, len(levels), mark=mark)
                 for level in levels:
-                    _write(writer, shrink(latest, level.shape[-2:]), level, reduced=True)
+                    smaller = shrink(latest, level.shape[-2:], latest.dtype)
+                    _write(writer, smaller, level, reduced=True)
 
 
-def _refocused(captured: Plane, page: tifffile.TiffPage, refocus: Refocus, where: str) -> Plane:
-    """Refocus a plane as light, whichever way round the page counts it; zeros where that fails."""
+def _check_page(page: tifffile.TiffPage, where: str) -> None:
+    check_pixels(page.shape, page.dtype, where)
+    if page.is_tiled:
+        check_size((page.tilelength, page.tilewidth), f"{where}, a tile")
+
+
+def _refocused(page: tifffile.TiffPage, work: Refocusing, about: About, source: Path) -> Plane:
+    """Refocus a page as light, whichever way round it counts it; zeros where that fails."""
     inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    plane = refocus(np.invert(captured) if inverted else captured, where)
+    plane: Plane | None = None
+    try:
+        captured = _read_page(page, f"{source}, page {about.place}")
+    except RefocusError as error:
+        work.leave_out(about, error)
+    else:
+        plane = work.refocus(np.invert(captured) if inverted else captured, about)
     if plane is None:
-        plane = np.zeros_like(captured)
+        plane = np.zeros(page.shape, page.dtype.newbyteorder("=") if page.dtype else np.uint16)
     return np.invert(plane) if inverted else plane
 
 
@@ -103,6 +134,7 @@ def _write(  # noqa: PLR0917
     description: str = "",
     levels: int = 0,
     reduced: bool = False,
+    mark: str = "",
 ) -> None:
     kind: Any = like.photometric if like.photometric in GREY else "minisblack"
     writer.write(
@@ -114,8 +146,21 @@ def _write(  # noqa: PLR0917
         tile=(like.tilelength, like.tilewidth) if like.is_tiled else None,
         resolution=like.resolution,
         resolutionunit=like.resolutionunit,
-        software=like.software or None,
+        software="; ".join(filter(None, (like.software, mark))) or None,
+        extratags=_other_tags(like),
         subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,
         subifds=levels or None,
         contiguous=False,
     )
+
+
+def _other_tags(like: tifffile.TiffPage) -> list[tuple[int, int, int, bytes, bool]]:
+    """Give the tags that say nothing of how pixels are stored, byte by byte as they stand."""
+    found = []
+    for tag in like.tags:
+        if tag.code in WRITTEN or tag.dtype in OFFSETS:
+            continue
+        like.parent.filehandle.seek(tag.valueoffset)
+        raw = like.parent.filehandle.read(tag.valuebytecount)
+        found.append((tag.code, int(tag.dtype), tag.count, raw, False))
+    return found

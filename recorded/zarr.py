@@ -1,15 +1,30 @@
 """Refocusing an OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refocus.optics.ome_zarr import ZARR_METADATA, find_images, open_array
-from refocus.recorded.planes import Refocus, check_pixels, shrink
+from refocus.configs import RefocusError
+from refocus.optics.ome_zarr import (
+    ZARR_METADATA,
+    ZarrImage,
+    channel_name,
+    find_images,
+    open_array,
+    pixel_size_um,
+    read_document,
+)
+from refocus.recorded.planes import check_pixels, shrink
+from refocus.recorded.refocusing import About, Refocusing
+
+LARGEST_BLOCK = 1 << 30
+"""Bytes of the planes that are held until they fill a chunk."""
 
 
 def count_zarr_planes(source: Path) -> int:
@@ -17,7 +32,7 @@ def count_zarr_planes(source: Path) -> int:
     return sum(int(np.prod(open_array(i, i.levels[0]).shape[:-2])) for i in find_images(source))
 
 
-def process_zarr(source: Path, target: Path, name: str, refocus: Refocus) -> None:
+def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> None:
     """Copy the whole hierarchy except the images' pixels, then write those refocused.
 
     ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
@@ -26,6 +41,7 @@ def process_zarr(source: Path, target: Path, name: str, refocus: Refocus) -> Non
     for image in images:
         array = open_array(image, image.levels[0])
         check_pixels(array.shape[-2:], array.dtype.numpy_dtype, str(image.levels[0]))
+        _check_chunk(array, image.levels[0])
     pixels = {level for image in images for level in image.levels}
 
     def not_pixels(folder: str, names: list[str]) -> list[str]:
@@ -35,34 +51,103 @@ def process_zarr(source: Path, target: Path, name: str, refocus: Refocus) -> Non
     shutil.copytree(source, target, ignore=not_pixels)
     for image in images:
         levels = [target / level.relative_to(source) for level in image.levels]
-        for level in levels[1:]:
-            level.mkdir(exist_ok=True)
-        _refocus_array(
-            open_array(image, image.levels[0]),
-            [open_array(image, x, write=True) for x in levels],
-            refocus,
+        for level in levels:
+            level.mkdir(parents=True, exist_ok=True)
+        arrays = [open_array(image, level, write=True) for level in levels]
+        _refocus_array(image, open_array(image, image.levels[0]), arrays[0], work)
+        for smaller in arrays[1:]:
+            _bin(arrays[0], smaller)
+        _note(target, target / image.group.relative_to(source), work.provenance())
+
+
+def _check_chunk(array: Any, where: Path) -> None:
+    chunk = prod(array.chunk_layout.read_chunk.shape) * array.dtype.numpy_dtype.itemsize
+    if chunk > LARGEST_BLOCK:
+        raise RefocusError(
+            f"{where}: one chunk asks for {chunk / 1e9:.1f} GB, over the "
+            f"{LARGEST_BLOCK / 1e9:.1f} that are read; write it in smaller chunks"
         )
 
 
-def _refocus_array(captured: Any, levels: list[Any], refocus: Refocus) -> None:
-    """Refocus an array plane by plane, in blocks that fill whole chunks, into every level."""
-    for block in _blocks(captured.shape[:-2], levels[0].chunk_layout.write_chunk.shape[:-2]):
+def _refocus_array(image: ZarrImage, captured: Any, refocused: Any, work: Refocusing) -> None:
+    """Refocus an array plane by plane, in blocks that fill whole chunks."""
+    size_um = pixel_size_um(image)
+    for block in _blocks(refocused):
         shape = [len(axis) for axis in block] + list(captured.shape[-2:])
-        planes = np.zeros(shape, captured.dtype.numpy_dtype)
+        planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
         for place in product(*(range(len(axis)) for axis in block)):
             index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
-            plane = refocus(np.ascontiguousarray(captured[index].read().result()), f"plane {index}")
-            if plane is not None:
+            group = image.group.name
+            about = About(
+                f"{group}, plane {index}", index, None, size_um, channel_name(image, index)
+            )
+            try:
+                pixels = captured[index].read().result()
+            except (ValueError, OSError) as error:
+                reason = str(error).splitlines()[0][:160]
+                damaged = RefocusError(f"{image.levels[0]}, plane {index}: not readable: {reason}")
+                work.leave_out(about, damaged)
+                continue
+            native = np.ascontiguousarray(pixels, dtype=planes.dtype)
+            if (plane := work.refocus(native, about)) is not None:
                 planes[place] = plane
         where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
-        levels[0][where].write(planes).result()
-        for level in levels[1:]:
-            if level.shape[:-2] != captured.shape[:-2]:
-                continue  # a level that also bins z cannot be made from one block
-            level[where].write(shrink(planes, level.shape[-2:])).result()
+        refocused[where].write(planes).result()
 
 
-def _blocks(shape: tuple[int, ...], chunk: tuple[int, ...]) -> Iterator[tuple[range, ...]]:
+def _bin(full: Any, smaller: Any) -> None:
+    """Make a smaller level of the refocused one, averaged along every axis that has shrunk."""
+    for block in _blocks(smaller):
+        shape = [len(axis) for axis in block] + list(smaller.shape[-2:])
+        planes = np.zeros(shape, full.dtype.numpy_dtype.newbyteorder("="))
+        for place in product(*(range(len(axis)) for axis in block)):
+            reach = [
+                range(a[i] * n // m, max(a[i] * n // m + 1, -(-(a[i] + 1) * n // m)))
+                for a, i, n, m in zip(
+                    block, place, full.shape[:-2], smaller.shape[:-2], strict=True
+                )
+            ]
+            total, count = np.zeros(full.shape[-2:], np.float32), 0
+            for index in product(*reach):
+                total += np.asarray(full[index].read().result(), np.float32)
+                count += 1
+            planes[place] = shrink(total / count, smaller.shape[-2:], planes.dtype)
+        where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
+        smaller[where].write(planes).result()
+
+
+def _note(root: Path, group: Path, provenance: dict[str, Any]) -> None:
+    """Write provenance into the attributes of an image, and, without its planes, of the root."""
+    _write_attribute(group, provenance)
+    if group != root:
+        _write_attribute(root, {key: v for key, v in provenance.items() if key != "planes"})
+
+
+def _write_attribute(group: Path, value: dict[str, Any]) -> None:
+    path = group / "zarr.json"
+    if not path.exists():
+        path = group / ".zattrs"
+    document = read_document(path) if path.exists() else {}
+    modern = path.name == "zarr.json"
+    attributes = document.setdefault("attributes", {}) if modern else document
+    earlier = attributes.get("refocus")
+    if earlier and "planes" in value:  # the source was refocused itself
+        value = {**value, "before": earlier}
+    attributes["refocus"] = value
+    path.write_text(json.dumps(document, indent=2), encoding="utf-8")
+    merged = group / ".zmetadata"
+    if merged.exists() and not modern:
+        document = read_document(merged)
+        document.setdefault("metadata", {}).setdefault(".zattrs", {})["refocus"] = value
+        merged.write_text(json.dumps(document, indent=2), encoding="utf-8")
+
+
+def _blocks(array: Any) -> Iterator[tuple[range, ...]]:
+    """Cut the axes other than y and x into blocks of whole chunks, while those fit the memory."""
+    shape, chunk = array.shape[:-2], array.chunk_layout.write_chunk.shape[:-2]
+    planes = prod(chunk) * prod(array.shape[-2:]) * array.dtype.numpy_dtype.itemsize
+    if planes > LARGEST_BLOCK:
+        chunk = (1,) * len(chunk)
     axes = [
         [range(start, min(start + step, length)) for start in range(0, length, step)]
         for length, step in zip(shape, chunk, strict=True)

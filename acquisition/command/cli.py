@@ -27,7 +27,7 @@ from refocus.configs.options import option_name
 from refocus.configs.terminal import Stopped, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
-    from refocus.recorded.process import Processed
+    from refocus.recorded.refocusing import Processed
 
 app = command_app(
     "refocus-live", "Refocus microscope frames live, as they are captured.", no_args_is_help=True

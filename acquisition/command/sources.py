@@ -168,10 +168,13 @@ def _virtual(config: LiveConfig) -> VirtualMicroscope:
     # heavy, and not needed for a real microscope
     if config.replay:
         from refocus.acquisition.microscopes.replayed import ReplayMicroscope
+        from refocus.optics.images import list_images
+        from refocus.optics.tiff_metadata import file_pixel_size_um
 
         optics = Optics()
-        if config.pixel_size_um:
-            optics = optics.model_copy(update={"pixel_size_um": config.pixel_size_um})
+        size_um = config.pixel_size_um or file_pixel_size_um(list_images(config.replay)[0])
+        if size_um:
+            optics = optics.model_copy(update={"pixel_size_um": size_um})
         return ReplayMicroscope(config.replay, config.reference, fps=config.fps, optics=optics)
     from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
-from refocus.recorded.process import Processed, count_planes, process
+from refocus.recorded.process import count_planes, process
+from refocus.recorded.refocusing import Processed
 
 
 def some_planes(count: int, dtype: str = "uint16") -> np.ndarray[Any, Any]:
@@ -65,9 +66,11 @@ def test_ome_zarr(tmp_path: Path, positions: int) -> None:
     assert documents == sorted(p.relative_to(target) for p in target.rglob("zarr.json"))
     arrays = 0
     for document in documents:
-        text = (target / document).read_text()
-        assert text == (source / document).read_text()
-        if json.loads(text)["node_type"] == "array":
+        found, raw_text = (json.loads((x / document).read_text()) for x in (target, source))
+        marked = found.get("attributes", {}).pop("refocus", None)
+        assert found == raw_text
+        assert (marked is None) == (found["node_type"] == "array" or document.parts[0] == "OME")
+        if found["node_type"] == "array":
             arrays += 1
             raw = read_zarr((source / document).parent)
             np.testing.assert_array_equal(read_zarr((target / document).parent), np.invert(raw))
@@ -224,7 +227,8 @@ def test_a_run_that_ends_early_is_in_nobodys_way(
     stale.mkdir()
     (stale / "0.png").write_text("half")
     assert run(source, target).refocused == 4
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name])
+    record = [f"{target.name}.refocus.json"] if name == "raw.tif" else []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name, *record])
 
 
 def test_a_folder_of_images_keeps_names_and_formats(tmp_path: Path) -> None:
@@ -237,7 +241,10 @@ def test_a_folder_of_images_keeps_names_and_formats(tmp_path: Path) -> None:
     tifffile.imwrite(source / "d.tif", planes, imagej=True)
     (source / "notes.txt").write_text("not an image")
     assert run(source, target).refocused == 7
-    assert sorted(p.name for p in target.iterdir()) == ["a.png", "b.png", "c.tif", "d.tif"]
+    assert sorted(p.name for p in target.iterdir()) == [
+        *("a.png", "b.png", "c.tif", "d.tif"),
+        *("notes.txt", "refocus.json"),
+    ]
     inverted = np.invert(planes)
     np.testing.assert_array_equal(np.asarray(Image.open(target / "b.png")), inverted[1])
     np.testing.assert_array_equal(tifffile.imread(target / "d.tif"), inverted)

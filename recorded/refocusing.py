@@ -1,0 +1,137 @@
+"""Planes through the engine, and the record of what became of each."""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from refocus.configs import RefocusError
+from refocus.engine.protocol import Engine, EngineError
+from refocus.engine.refocuser import OnDistrust, Refocuser
+from refocus.recorded.planes import Plane
+
+log = logging.getLogger("refocus.process")
+
+
+@dataclass
+class Processed:
+    """What became of a data set: planes refocused and failed, their verdicts and engine times."""
+
+    refocused: int = 0
+    failed: int = 0
+    engine_ms: list[float] = field(default_factory=list)
+    verdicts: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class About:
+    """What a file says of a plane.
+
+    Attributes
+    ----------
+    name
+        Which one it is, for messages.
+    place
+        Which one it is, for the record: an index, or the number of a page.
+    bit_depth
+        Significant bits of a pixel; None where it is not stated.
+    pixel_size_um
+        Size of a pixel at the specimen, µm; 0.0 where unknown.
+    channel
+        Name of its channel; empty where it has none.
+    """
+
+    name: str
+    place: Any = 0
+    bit_depth: int | None = None
+    pixel_size_um: float = 0.0
+    channel: str = ""
+
+
+class Refocusing:
+    """Refocuses planes one after the other.
+
+    Parameters
+    ----------
+    engine
+        What does it.
+    source
+        What the planes are of.
+    on_distrust
+        What is written where a result is not trusted.
+    on_plane
+        Called after each.
+    pixel_size_um
+        Of all planes, whatever their files say, µm; 0.0 for what they say.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        source: Path,
+        on_distrust: OnDistrust,
+        on_plane: Callable[[Processed], None],
+        pixel_size_um: float = 0.0,
+    ) -> None:
+        self.done = Processed()
+        self.unreadable: RefocusError | None = None
+        self._engine, self._source, self._on_distrust = engine, source, on_distrust
+        self._refocuser = Refocuser(engine, on_distrust=on_distrust)
+        self._on_plane, self._pixel_size_um = on_plane, pixel_size_um
+        self._records: list[dict[str, Any]] = []
+
+    def refocus(self, plane: Plane, about: About) -> Plane | None:
+        """Give the plane that is to be written; None where the engine failed on it."""
+        size_um = self._pixel_size_um or about.pixel_size_um
+        bits = about.bit_depth or 8 * plane.dtype.itemsize
+        started = time.perf_counter()
+        try:
+            self._refocuser.warm_up(plane.shape, plane.dtype, size_um)
+            result = self._refocuser.refocus(plane, about.channel, size_um, bits)
+        except EngineError as error:
+            self.leave_out(about, error)
+            return None
+        self.done.refocused += 1
+        judgement = result.judgement
+        self.done.verdicts[judgement.verdict] += 1
+        self.done.engine_ms.append((time.perf_counter() - started) * 1000)
+        um = judgement.distance_um
+        record = {"verdict": judgement.verdict, "distance_um": None if um is None else round(um, 3)}
+        self._records.append({"plane": about.place, **record})
+        self._on_plane(self.done)
+        return result.pixels
+
+    def leave_out(self, about: About, error: RefocusError) -> None:
+        """Note a plane or a file that is not in the result, and go on."""
+        log.warning("%s: left out: %s", about.name, error)
+        if not isinstance(error, EngineError):
+            self.unreadable = self.unreadable or error
+        self.done.failed += 1
+        self._records.append({"plane": about.place, "left_out": str(error)})
+        self._on_plane(self.done)
+
+    def provenance(self) -> dict[str, Any]:
+        """Say what made the planes since the last call, and how far each is to be trusted."""
+        card = self._engine.info.card
+        planes, self._records = self._records, []
+        return {
+            "software": self.software,
+            "engine": self._engine.info.describe(),
+            "model_version": card.version if card else "",
+            "on_distrust": self._on_distrust,
+            "source": self._source.name,
+            "processed_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "planes": planes,
+        }
+
+    @property
+    def software(self) -> str:
+        """Who made it, and with which model: a mark that the pixels are not the camera's."""
+        card = self._engine.info.card
+        model = f"{card.name} {card.sha256[:12]}".rstrip() if card else "no model"
+        return f"refocus-live {version('refocus-live')} (refocused: {model})"
