@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "unrated"]
+Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "blank", "unrated"]
 """What is said of a result; :mod:`refocus.engine.trust.judgement` says when."""
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from refocus.engine.prepare import SMALLEST, check_frame, warm_up_frame
+from refocus.engine.prepare import SMALLEST, check_frame, prepare, warm_up_frame
 from refocus.engine.protocol import (
     UNKNOWN,
     Engine,
@@ -24,6 +24,8 @@ from refocus.engine.protocol import (
     Ticket,
     log,
 )
+from refocus.engine.trust.judgement import BLANK
+from refocus.engine.trust.structure import shows_structure
 
 TOLERANCE = 0.10
 """A model works as it is on pixels that differ by less."""
@@ -112,7 +114,10 @@ class ResamplingEngine(Engine):
 
         def ticket() -> Refocused:
             done = inner()
-            judgement = replace(done.judgement, tile_px=done.judgement.tile_px / self._factor)
+            judgement = done.judgement
+            if judgement.verdict != "unrated" and not shows_structure(prepare(frame).seen):
+                judgement = BLANK  # the noise of resampled pixels looks like structure
+            judgement = replace(judgement, tile_px=judgement.tile_px / self._factor)
             restored = self._restored(frame, seen, done.pixels, gain)
             return Refocused(restored, judgement, done.engine)
 

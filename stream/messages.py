@@ -7,9 +7,9 @@ that a reader does not know are ignored; a change of meaning changes the number 
 
 import json
 import math
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from refocus.configs import RefocusError
 from refocus.configs.trust import Verdict
@@ -22,6 +22,20 @@ READERS = b"refocus.readers"
 """Nothing is sent under it: a reader subscribes to it, last of all, to be counted."""
 
 Count = Annotated[int, Field(ge=0)]
+
+
+def _known(verdict: Any) -> Any:
+    """Take a word of a later version for ``unrated``, so that a new one breaks no reader."""
+    return verdict if not isinstance(verdict, str) or verdict in get_args(Verdict) else "unrated"
+
+
+def _counted(verdicts: Any) -> Any:
+    if not isinstance(verdicts, dict) or all(_known(name) == name for name in verdicts):
+        return verdicts
+    counts: dict[str, Any] = {}
+    for name, count in verdicts.items():
+        counts[_known(name)] = counts.get(_known(name), 0) + count
+    return counts
 
 
 class Header(BaseModel):
@@ -136,9 +150,11 @@ class Trust(BaseModel):
         frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
     )
 
-    verdict: Verdict
+    verdict: Annotated[Verdict, BeforeValidator(_known)]
     """``in-focus``: left alone. ``refocused``: better than captured. ``beyond``: too far from
-    focus to restore. ``unfamiliar``: likely to be made worse. ``unrated``: not judged."""
+    focus to restore. ``unfamiliar``: likely to be made worse. ``blank``: shows nothing
+    but noise, so has no distance from focus. ``unrated``: not judged. A reader takes a word that it
+    does not know for ``unrated``."""
     share: Annotated[float, Field(ge=0, le=1)]
     """How much of the frame the engine would publish refocused: 0 as captured, 1 all of it."""
     score: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -215,7 +231,7 @@ class StatsHeader(Header):
     """``high`` at three quarters of the capacity, ``full`` at all of it."""
     camera_gaps: Count = 0
     """Frames that the camera numbered and that never arrived; not part of ``received``."""
-    verdicts: dict[Verdict, Count] = {}
+    verdicts: Annotated[dict[Verdict, Count], BeforeValidator(_counted)] = {}
     """How many published frames got which verdict."""
     fps: float
     latency_ms: dict[str, float]

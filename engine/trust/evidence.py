@@ -118,7 +118,7 @@ def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Fami
     height, width = (-(-n // TILE) for n in seen.shape)
     tiles = height, width
     distance, sigma, side, aberration = on_host(over_tiles(outputs.focus, tiles))
-    mean, square, noise2 = _maps((captured, captured**2, noise_energy(seen) * 0.25), tiles)
+    mean, square, noise2 = over_maps((captured, captured**2, noise_energy(seen) * 0.25), tiles)
     contrast2 = square - mean**2
     weight = np.maximum(contrast2 - noise2, FLOOR**2)
     weight = np.asarray(weight / weight.sum(), np.float32)
@@ -133,7 +133,7 @@ def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Fami
         _excess(-0.02 - refocused) ** 2,
         _excess(refocused - 1.2) ** 2,
     )
-    energy = dict(zip(names, _maps(parts, tiles), strict=True))
+    energy = dict(zip(names, over_maps(parts, tiles), strict=True))
     energy |= {"noise": noise2, "contrast": np.maximum(contrast2, 0)}
     domain = familiar.distance(outputs.features, tiles)
     middle = _middle(captured)
@@ -208,7 +208,7 @@ def on_host(part: Array) -> NDArray[np.float32]:
     return np.asarray(to_device(part, "cpu"), dtype=np.float32)
 
 
-def _maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> NDArray[np.float32]:
+def over_maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> NDArray[np.float32]:
     """Average several ``(H', W')``, of whatever sizes, over tiles, and bring them over at once."""
     xp = array_namespace(*parts)
     return on_host(xp.stack([over_tiles(part, tiles) for part in parts]))

@@ -15,8 +15,9 @@ from refocus.engine.prepare import prepare
 from refocus.engine.protocol import EngineInfo, Frame, Refocused, log
 from refocus.engine.tiling import Outputs
 from refocus.engine.trust.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
-from refocus.engine.trust.judgement import DISTRUSTED, TILE, UNRATED, Judgement
+from refocus.engine.trust.judgement import BLANK, DISTRUSTED, TILE, UNRATED, Judgement
 from refocus.engine.trust.reblur import Reblur
+from refocus.engine.trust.structure import shows_structure
 
 NEAR_RAMP = 1.2
 """From so many times the distance called in focus, a tile's correction is taken in full."""
@@ -65,6 +66,8 @@ class Judge:
             return DISTRUSTED
 
     def _judged(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
+        if not shows_structure(seen):
+            return BLANK
         evidence = gather(seen, outputs, self._reblur, self._familiar)
         tile_scores, scores = self.scores(evidence.tiles), self.scores(evidence.frame)
         score = float(scores[0])

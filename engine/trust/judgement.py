@@ -7,6 +7,7 @@ verdict          when                                                by default 
 ``refocused``    likely no worse than captured                       refocused
 ``beyond``       far from focus, and likely no better                captured
 ``unfamiliar``   likely worse, at a distance the model knows         captured
+``blank``        nothing but noise: no specimen, no light         captured
 ``unrated``      the model or the engine gives no evidence           refocused
 ===============  ==================================================  ===================
 """
@@ -32,7 +33,8 @@ class Judgement:
     verdict
         Of the frame.
     score
-        Probability that the frame is no worse refocused than captured; None where unrated.
+        Probability that the frame is no worse refocused than captured; None where unrated or blank,
+        as all that follows.
     distance_um, sigma_um
         Distance from focus and its standard deviation, µm at the card's optics; None where unrated.
     consistency
@@ -69,6 +71,9 @@ class Judgement:
         """How much of the correction is taken, on average over the tiles."""
         return float(self.share.mean())
 
+
+BLANK = Judgement("blank", None, None, None, None, None, np.zeros((1, 1), np.float32))
+"""Of a frame without structure: it has no distance from focus."""
 
 UNRATED = Judgement("unrated", None, None, None, None, None, np.ones((1, 1), np.float32))
 """Of an engine or a model that gives no evidence."""

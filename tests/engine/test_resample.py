@@ -7,7 +7,8 @@ import pytest
 from scipy import ndimage
 
 from refocus.configs import ModelCard, Optics
-from refocus.engine import EngineError, EngineInfo
+from refocus.engine import EngineError, EngineInfo, open_engine
+from refocus.engine.examine import examine
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import Frame
 from refocus.engine.resample import match_pixel_size
@@ -98,3 +99,13 @@ def test_resampled_equals_native_sampling(caplog: pytest.LogCaptureFixture) -> N
     native = Sharpening().refocus(coarse).astype(float)
     changed = np.abs(native - coarse).mean()
     assert np.abs(matched - native).mean() < 0.1 * changed
+
+
+@pytest.mark.parametrize("size", [0.325, 1.3])
+def test_noise_is_no_structure_for_being_resampled(size: float) -> None:
+    frame = np.random.default_rng(0).normal(100, 2, (128, 128)).round().astype(np.uint16)
+    engine = match_pixel_size(open_engine("openvino"), size)
+    try:
+        assert examine(engine, frame)[1].verdict == "blank"
+    finally:
+        engine.close()

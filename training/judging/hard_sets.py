@@ -29,6 +29,7 @@ Field = NDArray[np.float32]
 SIDE = 320
 STRANGERS = ("brick", "grass", "hubble_deep_field", "immunohistochemistry", "retina", "page")
 """Pictures that come with scikit-image and that no specimen is drawn from."""
+WITHOUT_SPECIMEN = ("noise only", "empty")
 KINDS = tuple(kind for kind in GENERATORS if kind != "empty")
 
 
@@ -121,7 +122,7 @@ def _spoiled(
     what = str(rng.choice(list(_WRONG)))
     if what == "phase contrast":
         return _phase(what, path.optics, path.distance_um, rng)
-    if what in ("noise only", "empty"):
+    if what in WITHOUT_SPECIMEN:
         return _without_specimen(what, rng)
     changed, light_path = _WRONG[what](field, path, reach_um, rng)
     return _imaged(what, name, changed, light_path, rng, familiar=False)
@@ -236,8 +237,8 @@ def judging_frames(
             base = _with(plain, distance_um=float(rng.uniform(2, 20)))
             changed, path = make(_stranger(stranger, rng), base, reach_um, rng)
             yield _imaged(what, stranger, changed, path, rng, familiar=False)
-        yield _without_specimen("noise only", rng)
-        yield _without_specimen("empty", rng)
+        for group in WITHOUT_SPECIMEN:
+            yield _without_specimen(group, rng)
         yield _phase("phase contrast", optics, float(rng.uniform(-30, 30)), rng)
     if folder is not None:
         for file in list_images(folder):

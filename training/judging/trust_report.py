@@ -24,7 +24,7 @@ from refocus.training.judging.calibrate import (
     coverage,
 )
 from refocus.training.judging.curves import save_curves
-from refocus.training.judging.hard_sets import HardFrame
+from refocus.training.judging.hard_sets import WITHOUT_SPECIMEN, HardFrame
 from refocus.training.judging.sheet import Row, save_sheet
 
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
@@ -140,6 +140,7 @@ def flagged(judged: Sequence[Judged]) -> dict[str, float]:
     kept = np.array([j.judgement.verdict in ("refocused", "unrated") for j in judged])
     gain = np.array([j.network - j.before for j in judged])
     worse, improved = gain < -WORSE_DB, gain > IMPROVED_DB
+    improved &= np.array([j.hard.kind not in WITHOUT_SPECIMEN for j in judged])  # but denoised
     return {
         "made_worse": int(worse.sum()),
         "of_them_flagged": float(np.mean(~kept[worse])) if worse.any() else 1.0,
@@ -153,13 +154,15 @@ def confusion(judged: Sequence[Judged], limits: Thresholds) -> dict[str, dict[st
     counts = Counter((_right(j, limits), str(j.judgement.verdict)) for j in judged)
     return {
         right: {given: counts[right, given] for given in VERDICTS if counts[right, given]}
-        for right in VERDICTS[:4]
+        for right in VERDICTS[:-1]
     }
 
 
 def _right(judged: Judged, limits: Thresholds) -> str:
     """Give the verdict that a frame should have had, by the truth."""
     distance, gain = abs(judged.hard.distance_um), judged.network - judged.before
+    if judged.hard.kind in WITHOUT_SPECIMEN:
+        return "blank"
     if distance <= limits.in_focus_um:
         return "in-focus"
     if distance > limits.beyond_um and gain < BETTER_DB:
@@ -194,10 +197,10 @@ def risk_coverage(judged: Sequence[Judged]) -> list[dict[str, float]]:
 def markdown(metrics: dict[str, Any]) -> str:
     """Set the sets, and the figures over all of them, in Markdown."""
     head = ["set", "frames", "captured", "network", "published", "worst", "made worse by network",
-            "by default", *VERDICTS[:4]]  # fmt: skip
+            "by default", *VERDICTS[:-1]]  # fmt: skip
     lines = [head, ["---"] * len(head)]
     for name, row in [*metrics["sets"].items(), ("**all**", metrics["all"])]:
-        counts = [str(row["verdicts"].get(v, "")) for v in VERDICTS[:4]]
+        counts = [str(row["verdicts"].get(v, "")) for v in VERDICTS[:-1]]
         lines.append(
             [
                 name,
@@ -216,9 +219,9 @@ def markdown(metrics: dict[str, Any]) -> str:
 
 
 def _confusion_table(metrics: dict[str, Any]) -> str:
-    lines = [["right", *VERDICTS[:4]], ["---"] * 5]
+    lines = [["right", *VERDICTS[:-1]], ["---"] * 5]
     for right, given in metrics["confusion"].items():
-        lines.append([f"`{right}`", *(str(given.get(v, "")) for v in VERDICTS[:4])])
+        lines.append([f"`{right}`", *(str(given.get(v, "")) for v in VERDICTS[:-1])])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 

@@ -1,6 +1,6 @@
 // The numbers, the verdicts, and the choice of place.
 
-const VERDICTS = ["in-focus", "refocused", "beyond", "unfamiliar", "unrated"];
+const VERDICTS = ["in-focus", "refocused", "beyond", "unfamiliar", "blank", "unrated"];
 const AXES = ["p", "c", "z"];
 
 const $ = (id) => document.getElementById(id);

@@ -11,6 +11,7 @@ const VERDICTS = {
   refocused: ["✓", "refocused"],
   beyond: ["▲", "too far from focus to restore"],
   unfamiliar: ["✕", "unlike anything trained on"],
+  blank: ["□", "nothing to see but noise"],
   unrated: ["○", "not judged"],
 };
 
@@ -189,7 +190,7 @@ export class Stage {
     badge.hidden = !header.trust;
     if (!header.trust) return;
     const { verdict, score, share } = header.trust;
-    const [sign, words] = VERDICTS[verdict];
+    const [sign, words] = VERDICTS[verdict] ?? VERDICTS.unrated;
     badge.dataset.verdict = verdict;
     badge.firstElementChild.textContent = `${sign} ${verdict}`;
     const far = header.focus ? distanceInWords(header.focus, verdict) : "";

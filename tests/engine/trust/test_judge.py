@@ -97,6 +97,18 @@ def test_verdicts(distance_um: float, feature: float, verdict: str) -> None:
     assert found.taken == (1.0 if verdict == "refocused" else 0.0)
 
 
+@pytest.mark.parametrize("level", [0.0, 1.0])
+@pytest.mark.parametrize("noise", [0.0, 0.2])
+def test_a_frame_without_structure_has_no_distance(level: float, noise: float) -> None:
+    frame = np.random.default_rng(0).normal(level, noise, (256, 256)).astype(np.float32)
+
+    found = judge().judge(frame, outputs(frame, 8.0, 0.5))
+
+    assert found.verdict == "blank"
+    assert found.distance_um is found.sigma_um is found.score is None
+    assert found.taken == 0
+
+
 @pytest.mark.parametrize(("distance_um", "verdict"), [(8.0, "refocused"), (33.0, "beyond")])
 def test_what_is_not_made_better_far_from_focus_is_beyond(distance_um: float, verdict: str) -> None:
     frame = seen()

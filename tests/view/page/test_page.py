@@ -188,6 +188,7 @@ def test_two_fingers_zoom(stream, watching, gradient):
         ("refocused", "✓ refocused"),
         ("beyond", "▲ beyond"),
         ("unfamiliar", "✕ unfamiliar"),
+        ("blank", "□ blank"),
         ("unrated", "○ unrated"),
     ],
 )
