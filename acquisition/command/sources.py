@@ -151,12 +151,18 @@ def keep_in_focus(source: Source, limit_um: float, **belief: float) -> "tuple[So
     Raises
     ------
     RefocusError
-        There is no focus stage, or the sequence has z-stacks.
+        There is no focus stage, the sequence has z-stacks or an autofocus, or the microscope's
+        continuous focus is on.
     """
     from refocus.acquisition.sinks.focus_keeper import FocusKeeper
 
     if not source.core.getFocusDevice():
         raise RefocusError("--act: there is no focus stage; name one in the configuration")
+    if source.core.getAutoFocusDevice() and source.core.isContinuousFocusEnabled():
+        raise RefocusError(
+            f"--act: the continuous focus {source.core.getAutoFocusDevice()} is on, and the two "
+            "would move the stage against each other; switch it off, or leave out --act"
+        )
     stage_um = source.core.getZPosition()
     keeper = FocusKeeper(source.sequence, stage_um, limit_um, **belief)
     if source.core.mda.engine is not None:

@@ -1,116 +1,65 @@
 """Keeping a time-lapse in focus: the judged distance asks for stage moves, within limits.
 
-A frame tells how far from focus it is, and how likely it is to be on one side rather than the
-other, but not which way the stage has to go from there: that depends on the objective, and the next
-frame, after a move, tells. So where focus may be is kept as a distribution, together with which way
-is which, and the stage goes to where focus most likely is:
 ``FocusBelief`` does the arithmetic, ``FocusKeeper`` listens to results and changes the events that
-are still to come. Nothing moves unless a run is asked to act (``refocus-live run --act``).
+are still to come. Nothing moves unless a run is asked to act (``refocus-live run --act``), and then
+on knowledge only; why it did not move is logged, each reason once a run.
 """
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import useq
 from pydantic import PrivateAttr
-from scipy import ndimage
 
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
+from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, STEP_UM, FocusBelief
 from refocus.configs import RefocusError
+from refocus.engine.trust.judgement import Judgement
 
 log = logging.getLogger("refocus.focus")
 
-STEP_UM = 0.25
-"""Resolution of the belief."""
-DEADBAND_UM = 0.5
-"""Nearer to focus than this, the stage is left where it is."""
-DRIFT_UM_PER_MIN = 12.0
-"""The fastest drift to expect, either way."""
-SPEEDS = 17
-OUTLIERS = 0.02
-"""Fraction of the distances that may be anything."""
-SIDE_UM = 2.0
-"""From so far the side of focus counts in full."""
-SURE = 0.9
-"""The most that the side of one frame is believed: neighbours in time err alike."""
 KNOWING = ("in-focus", "refocused")
 """Verdicts whose distance is believed."""
+SMALL = 0.5
+"""The stage moves for a distance of at least twice its standard deviation: 8 ± 2 µm, not 8 ± 7.
+
+Of nuclei the shipped model says 0.5 ± 0.8 µm in focus and 4 to 5 ± 1.8 at 5 µm; where it cannot
+tell, as of smooth tissue, 12 to 18 ± 9."""
+NEAR_UM = 2.0
+"""A distance whose deviation is no larger is learned from, if not moved for."""
+AGREEING = 3
+"""So many frames of a position in a row must be where they were expected. Neighbours in time err
+alike, so more would not be surer, and each is a frame out of focus."""
+APART_UM = 1.0
+"""A distance is as expected within this, or within its standard deviation."""
+ASTRAY_UM = 1.0
+"""If the stage stands farther from where it was asked to go, somebody else moves it."""
 
 
-class FocusBelief:
-    """Where focus is, as an offset of the stage from its plan, and how fast it drifts.
+@dataclass
+class _Place:
+    """What is known at one position, whose plan has an error of its own."""
 
-    A Bayes filter on a grid (Thrun, Burgard & Fox, Probabilistic Robotics, ch. 4): of offsets, of
-    speeds of drift, and of the two ways that the sides of focus may lie. A measured distance speaks
-    for both sides alike; what drift there was tells them apart, and so does the side that a frame
-    seems to be on, once a move has shown which way that is.
+    belief: FocusBelief
+    seen_ns: int
+    agreeing: int = 0
 
-    Parameters
-    ----------
-    limit_um
-        Focus is looked for, and the stage moved, within this distance from the plan, µm.
-    drift_um_per_min
-        The fastest drift to expect, µm/min.
-    upward
-        How likely the positive side is that of larger stage positions.
-    """
-
-    def __init__(
-        self, limit_um: float, drift_um_per_min: float = DRIFT_UM_PER_MIN, upward: float = 0.5
-    ) -> None:
-        self.limit_um = limit_um
-        half = round((limit_um + 10.0) / STEP_UM)
-        self._offsets = np.arange(-half, half + 1) * STEP_UM
-        self._speeds = np.linspace(-1, 1, SPEEDS) * drift_um_per_min / 60  # µm/s
-        # before anything is known: near the plan rather than far, and slow rather than fast
-        near = _normal(self._offsets, 0.5 * limit_um + 2.0)
-        slow = _normal(np.linspace(-1, 1, SPEEDS), 0.4)
-        self._belief = np.array([upward, 1 - upward])[:, None, None] * np.outer(slow, near)
-        self._belief /= self._belief.sum()
-
-    @property
-    def upward(self) -> float:
-        """How likely the positive side is that of larger stage positions."""
-        return float(self._belief[0].sum())
-
-    def wander(self, seconds: float) -> None:
-        """Let focus have drifted for a while."""
-        for number, speed in enumerate(self._speeds):
-            came_from = self._offsets - speed * seconds
-            for row in self._belief[:, number]:
-                row[:] = np.interp(came_from, self._offsets, row, 0.0, 0.0)
-        jitter = 0.25 * abs(self._speeds[-1]) * seconds / STEP_UM
-        self._belief = ndimage.gaussian_filter(self._belief, (0, 0.15, jitter), mode="nearest")
-        self._belief /= self._belief.sum()
-
-    def observe(
-        self, offset_um: float, distance_um: float, sigma_um: float, positive_side: float = 0.5
-    ) -> None:
-        """Take in that a frame at ``offset_um`` was so far from focus, and so likely positive."""
-        apart = np.abs(self._offsets - offset_um) - distance_um
-        self._belief *= _normal(apart, max(sigma_um, 0.5)) + OUTLIERS
-        above = np.clip((offset_um - self._offsets) / SIDE_UM, -1, 1)
-        lean = np.clip(positive_side, 1 - SURE, SURE) - 0.5
-        self._belief *= 0.5 + lean * np.stack([above, -above])[:, None]
-        self._belief /= self._belief.sum()
-
-    def best(self, offset_um: float) -> float:
-        """Give where the stage should be, being at ``offset_um``."""
-        where = ndimage.gaussian_filter1d(self._belief.sum((0, 1)), 0.5 / STEP_UM)
-        target = float(self._offsets[int(np.argmax(where))])
-        if abs(target - offset_um) < DEADBAND_UM:
-            return offset_um
-        return float(np.clip(target, -self.limit_um, self.limit_um))
-
-
-def _normal(x: Any, width: float) -> Any:
-    return np.exp(-0.5 * (x / width) ** 2)
+    def take(self, captured_ns: int, there_um: float, judged: Judgement) -> None:
+        """Learn from a frame at ``there_um`` of the plan."""
+        distance, sigma = judged.distance_um or 0.0, judged.sigma_um or 0.0
+        self.belief.wander((captured_ns - self.seen_ns) / 1e9)
+        self.seen_ns = captured_ns
+        agrees = self.belief.expects(there_um, distance, max(APART_UM, sigma))
+        self.agreeing = self.agreeing + 1 if agrees and self.agreeing else 1
+        side = 0.5 if judged.positive_side is None else judged.positive_side
+        self.belief.observe(there_um, distance, sigma, side)
 
 
 class FocusKeeper:
@@ -119,7 +68,8 @@ class FocusKeeper:
     Parameters
     ----------
     sequence
-        What is to be acquired; its frames must be refocused one plane at a time.
+        What is to be acquired; its frames must be refocused one plane at a time. Stacks of
+        sub-sequences are left as planned.
     stage_um
         Where the stage stands, for events that do not say, µm.
     limit_um
@@ -130,7 +80,7 @@ class FocusKeeper:
     Raises
     ------
     RefocusError
-        The sequence has z-stacks, which are deliberate.
+        The sequence has z-stacks, which are deliberate, or an autofocus, which moves the stage.
     """
 
     def __init__(
@@ -140,67 +90,132 @@ class FocusKeeper:
         limit_um: float,
         drift_um_per_min: float = DRIFT_UM_PER_MIN,
     ) -> None:
-        if "z" in sequence.used_axes:
-            raise RefocusError("--act: the sequence takes z-stacks, which are left as planned")
+        require_free_stage(sequence)
         self.moves = 0
+        self.unmoved: Counter[str] = Counter()
         self._stage_um = stage_um
         self._make_belief = partial(FocusBelief, limit_um, drift_um_per_min)
         self._upward = 0.5
-        # of each position, whose plan has an error of its own
-        self._beliefs: dict[int, FocusBelief] = {}
-        self._seen_ns: dict[int, int] = {}
+        self._places: dict[int, _Place] = {}
         self._lock = threading.Lock()
         self._offset_um: dict[int, float] = {}
-        self._planned: dict[tuple[tuple[str, int], ...], float] = {}
+        # of each event: where it was planned, and where it was put
+        self._asked: dict[tuple[tuple[str, int], ...], tuple[float, float]] = {}
         self.sequence = _Kept(**sequence.model_dump())
         self.sequence.keep(self)
 
     def adjusted(self, event: useq.MDAEvent) -> useq.MDAEvent:
         """Put an event where focus is believed to be; called as it is about to be acquired."""
+        if "z" in event.index:
+            self._leave("stack", "the planes of a stack are left as planned")
+            return event
         planned = self._stage_um if event.z_pos is None else event.z_pos
         with self._lock:
-            self._planned[_key(event.index)] = planned
-            offset = self._offset_um.get(event.index.get("p", 0), 0.0)
-            return event.model_copy(update={"z_pos": planned + offset})
+            put = planned + self._offset_um.get(event.index.get("p", 0), 0.0)
+            self._asked[_key(event.index)] = planned, put
+        return event.model_copy(update={"z_pos": put})
 
     def start(self, run: RunInfo) -> None:
         """Nothing is known of a new run but its plan."""
 
     def put(self, result: FrameResult) -> None:
         """Learn from a frame, and move if it asks for it."""
-        judged, frame = result.judgement, result.captured
-        planned = self._planned.get(_key(frame.index))
-        if planned is None or "z" not in frame.position_um:
+        frame, judged = result.captured, result.judgement
+        asked = self._asked.get(_key(frame.index))
+        if asked is None or judged is None:
             return
-        if judged is None or judged.distance_um is None or judged.verdict not in KNOWING:
-            return
-        place = frame.index.get("p", 0)
-        belief = self._beliefs.setdefault(place, self._make_belief(self._upward))
-        belief.wander((frame.captured_ns - self._seen_ns.get(place, frame.captured_ns)) / 1e9)
-        self._seen_ns[place] = frame.captured_ns
-        there = frame.position_um["z"] - planned
-        side = 0.5 if judged.positive_side is None else judged.positive_side
-        belief.observe(there, judged.distance_um, judged.sigma_um or 0.0, side)
-        self._upward = belief.upward
-        with self._lock:
-            before = self._offset_um.get(place, 0.0)
-            wanted = self._offset_um[place] = belief.best(before)
-        moved = wanted - before
-        if moved:
-            self.moves += 1
-            log.info(
-                "frame %d is %.1f ± %.1f µm from focus: the stage goes by %+.2f µm, "
-                "to %+.2f µm of its plan",
-                frame.frame,
-                judged.distance_um,
-                judged.sigma_um or 0.0,
-                moved,
-                wanted,
+        planned, put = asked
+        if why := _unknown(judged):
+            self._leave(*why)
+        elif "z" not in frame.position_um:
+            self._leave("place", "nobody says where the focus stage stands")
+        elif abs(frame.position_um["z"] - put) > ASTRAY_UM:
+            self._leave(
+                "astray",
+                f"the focus stage stands at {frame.position_um['z']:.2f} µm, and was sent to "
+                f"{put:.2f}: something else moves it, or it cannot go there",
             )
+        else:
+            self._learn(result, judged, frame.position_um["z"] - planned, put - planned)
+
+    def _learn(
+        self, result: FrameResult, judged: Judgement, there_um: float, put_um: float
+    ) -> None:
+        frame, number = result.captured, result.captured.index.get("p", 0)
+        if number not in self._places:
+            self._places[number] = _Place(self._make_belief(self._upward), frame.captured_ns)
+        place = self._places[number]
+        place.take(frame.captured_ns, there_um, judged)
+        self._upward = place.belief.upward
+        with self._lock:
+            before = self._offset_um.get(number, 0.0)
+            wanted = place.belief.best(before)
+            # a frame from before the last move does not know what came of it
+            if wanted == before or abs(put_um - before) > STEP_UM / 2:
+                return
+            distance, sigma = judged.distance_um or 0.0, judged.sigma_um or 0.0
+            told = f"{distance:.1f} ± {sigma:.1f} µm from focus"
+            if sigma > SMALL * distance:
+                self._leave("near", f"{told} is not far enough to be sure of", logging.INFO)
+                return
+            if place.agreeing < AGREEING:
+                self._leave("agree", f"{told} is not yet said by {AGREEING} frames", logging.INFO)
+                return
+            self._offset_um[number] = wanted
+        self.moves += 1
+        log.info(
+            "frame %d is %s: the stage goes by %+.2f µm, to %+.2f µm of its plan",
+            frame.frame,
+            told,
+            wanted - before,
+            wanted,
+        )
 
     def close(self, stats: Stats) -> None:
-        """Say how often the stage was moved."""
+        """Say how often the stage was moved, and how often not."""
         log.info("%d moves kept %d frames in focus", self.moves, stats.published)
+        if self.unmoved:
+            told = ", ".join(f"{count} {why}" for why, count in self.unmoved.most_common())
+            log.info("frames that the stage did not move for: %s", told)
+
+    def _leave(self, why: str, words: str, level: int = logging.WARNING) -> None:
+        """Leave the stage where it is, and say why, once."""
+        self.unmoved[why] += 1
+        if self.unmoved[why] == 1:
+            log.log(level, "--act: the stage is not moved: %s", words)
+
+
+def require_free_stage(sequence: useq.MDASequence) -> None:
+    """Refuse a sequence whose focus is not to be moved by what its frames say.
+
+    Raises
+    ------
+    RefocusError
+        It takes z-stacks, at all positions, or has an autofocus, at any.
+    """
+    inner = [p.sequence for p in sequence.stage_positions]
+    if "z" in sequence.used_axes or (inner and all(s and "z" in s.used_axes for s in inner)):
+        raise RefocusError("--act: the sequence takes z-stacks, which are left as planned")
+    if any(s.autofocus_plan for s in (sequence, *inner) if s):
+        raise RefocusError(
+            "--act: the sequence has an autofocus_plan, and the two would move the stage against "
+            "each other; leave out one of them"
+        )
+    for deeper in inner:
+        if deeper and deeper.stage_positions:
+            require_free_stage(deeper)
+
+
+def _unknown(judged: Judgement) -> tuple[str, str] | None:
+    """Say why the distance of a frame is no knowledge; None where it is."""
+    if judged.verdict == "blank":
+        return "blank", "a frame shows nothing but noise, which has no distance from focus"
+    if judged.verdict not in KNOWING or judged.distance_um is None or judged.sigma_um is None:
+        return judged.verdict, f"a frame is {judged.verdict}, so its distance is not believed"
+    if judged.sigma_um > max(NEAR_UM, SMALL * judged.distance_um):
+        told = f"{judged.distance_um:.1f} ± {judged.sigma_um:.1f} µm"
+        return "unsure", f"{told} from focus is a guess, and no knowledge"
+    return None
 
 
 class _Kept(useq.MDASequence):

@@ -11,7 +11,8 @@ import useq
 from refocus.acquisition import attach
 from refocus.acquisition.command.sources import Source, keep_in_focus
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
-from refocus.acquisition.sinks.focus_keeper import FocusBelief, FocusKeeper
+from refocus.acquisition.sinks.focus_belief import FocusBelief
+from refocus.acquisition.sinks.focus_keeper import FocusKeeper
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import UNKNOWN, Frame, LightPath, Ticket

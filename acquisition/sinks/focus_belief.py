@@ -1,0 +1,111 @@
+"""Where focus is believed to be, from distances that do not say which way.
+
+A frame tells how far from focus it is, and how likely it is to be on one side rather than the
+other, but not which way the stage has to go from there: that depends on the objective, and the next
+frame, after a move, tells. So where focus may be is kept as a distribution, together with which way
+is which.
+"""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+STEP_UM = 0.25
+"""Resolution of the belief."""
+DEADBAND_UM = 0.5
+"""Nearer to focus than this, the stage is left where it is."""
+DRIFT_UM_PER_MIN = 12.0
+"""The fastest drift to expect, either way."""
+SPEEDS = 17
+OUTLIERS = 0.02
+"""Fraction of the distances that may be anything."""
+SIDE_UM = 2.0
+"""From so far the side of focus counts in full."""
+LIKELY = 0.2
+"""Where focus is with this probability, a frame may find it without surprise."""
+SURE = 0.9
+"""The most that the side of one frame is believed: neighbours in time err alike."""
+
+
+class FocusBelief:
+    """Where focus is, as an offset of the stage from its plan, and how fast it drifts.
+
+    A Bayes filter on a grid (Thrun, Burgard & Fox, Probabilistic Robotics, ch. 4): of offsets, of
+    speeds of drift, and of the two ways that the sides of focus may lie. A measured distance speaks
+    for both sides alike; what drift there was tells them apart, and so does the side that a frame
+    seems to be on, once a move has shown which way that is.
+
+    Parameters
+    ----------
+    limit_um
+        Focus is looked for, and the stage moved, within this distance from the plan, µm.
+    drift_um_per_min
+        The fastest drift to expect, µm/min.
+    upward
+        How likely the positive side is that of larger stage positions.
+    """
+
+    def __init__(
+        self, limit_um: float, drift_um_per_min: float = DRIFT_UM_PER_MIN, upward: float = 0.5
+    ) -> None:
+        self.limit_um = limit_um
+        half = round((limit_um + 10.0) / STEP_UM)
+        self._offsets = np.arange(-half, half + 1) * STEP_UM
+        self._speeds = np.linspace(-1, 1, SPEEDS) * drift_um_per_min / 60  # µm/s
+        # before anything is known: near the plan rather than far, and slow rather than fast
+        near = _normal(self._offsets, 0.5 * limit_um + 2.0)
+        slow = _normal(np.linspace(-1, 1, SPEEDS), 0.4)
+        self._belief = np.array([upward, 1 - upward])[:, None, None] * np.outer(slow, near)
+        self._belief /= self._belief.sum()
+
+    @property
+    def upward(self) -> float:
+        """How likely the positive side is that of larger stage positions."""
+        return float(self._belief[0].sum())
+
+    def wander(self, seconds: float) -> None:
+        """Let focus have drifted for a while."""
+        for number, speed in enumerate(self._speeds):
+            came_from = self._offsets - speed * seconds
+            for row in self._belief[:, number]:
+                row[:] = np.interp(came_from, self._offsets, row, 0.0, 0.0)
+        jitter = 0.25 * abs(self._speeds[-1]) * seconds / STEP_UM
+        self._belief = ndimage.gaussian_filter(self._belief, (0, 0.15, jitter), mode="nearest")
+        self._belief /= self._belief.sum()
+
+    def observe(
+        self, offset_um: float, distance_um: float, sigma_um: float, positive_side: float = 0.5
+    ) -> None:
+        """Take in that a frame at ``offset_um`` was so far from focus, and so likely positive."""
+        apart = np.abs(self._offsets - offset_um) - distance_um
+        self._belief *= _normal(apart, max(sigma_um, 0.5)) + OUTLIERS
+        above = np.clip((offset_um - self._offsets) / SIDE_UM, -1, 1)
+        lean = np.clip(positive_side, 1 - SURE, SURE) - 0.5
+        self._belief *= 0.5 + lean * np.stack([above, -above])[:, None]
+        self._belief /= self._belief.sum()
+
+    def expects(self, offset_um: float, distance_um: float, within_um: float) -> bool:
+        """Say whether a frame at ``offset_um`` was to be expected so far from focus.
+
+        By where focus most likely is, or by where it may well be: on the other side, say.
+        """
+        if abs(abs(self._likeliest() - offset_um) - distance_um) <= within_um:
+            return True
+        fitting = np.abs(np.abs(self._offsets - offset_um) - distance_um) <= within_um
+        return float(self._belief.sum((0, 1))[fitting].sum()) >= LIKELY
+
+    def best(self, offset_um: float) -> float:
+        """Give where the stage should be, being at ``offset_um``."""
+        target = self._likeliest()
+        if abs(target - offset_um) < DEADBAND_UM:
+            return offset_um
+        return float(np.clip(target, -self.limit_um, self.limit_um))
+
+    def _likeliest(self) -> float:
+        where = ndimage.gaussian_filter1d(self._belief.sum((0, 1)), 0.5 / STEP_UM)
+        return float(self._offsets[int(np.argmax(where))])
+
+
+def _normal(x: Any, width: float) -> Any:
+    return np.exp(-0.5 * (x / width) ** 2)
