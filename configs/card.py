@@ -9,7 +9,8 @@ from refocus.configs.trust import Thresholds
 class ModelCard(BaseModel):
     """The card every model carries in its ONNX metadata.
 
-    ``sha256`` is taken over the initialisers in order, and is checked whenever a model is opened.
+    ``sha256`` is taken over the initialisers in order, and is checked whenever a model is opened;
+    a checksum over the whole graph stands beside the card.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -1,4 +1,4 @@
-"""Model files: an ONNX graph that carries its own card and checksum."""
+"""Model files: an ONNX graph that carries its own card and checksums."""
 
 import hashlib
 from importlib.resources import files
@@ -9,10 +9,12 @@ from pydantic import ValidationError
 
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics
-from refocus.engine.protocol import EngineError
+from refocus.engine.graph_digest import graph_sha256
+from refocus.engine.protocol import EngineError, log
 
 CARD_KEY = "refocus"
 TRUST_KEY = "refocus-trust"
+GRAPH_KEY = "refocus-graph-sha256"
 DEFAULT_MODEL = "refocus-compact.onnx"
 
 
@@ -31,21 +33,26 @@ def initialisers_sha256(model: onnx.ModelProto) -> str:
 
 
 def embed_card(model: onnx.ModelProto, card: ModelCard) -> ModelCard:
-    """Write a card into a model's metadata, with the checksum of its weights; give it back."""
+    """Write a card into a model's metadata, with the checksum of its weights; give it back.
+
+    That of the whole graph is written beside it.
+    """
     signed = card.model_copy(update={"sha256": initialisers_sha256(model)})
-    for stale in [p for p in model.metadata_props if p.key == CARD_KEY]:
-        model.metadata_props.remove(stale)
-    entry = model.metadata_props.add()
-    entry.key, entry.value = CARD_KEY, signed.model_dump_json()
+    _write(model, GRAPH_KEY, graph_sha256(model))
+    _write(model, CARD_KEY, signed.model_dump_json())
     return signed
 
 
 def embed_trust(model: onnx.ModelProto, statistics: TrustStatistics) -> None:
     """Write into a model's metadata what its verdicts are computed with."""
-    for stale in [p for p in model.metadata_props if p.key == TRUST_KEY]:
+    _write(model, TRUST_KEY, statistics.model_dump_json())
+
+
+def _write(model: onnx.ModelProto, key: str, value: str) -> None:
+    for stale in [p for p in model.metadata_props if p.key == key]:
         model.metadata_props.remove(stale)
     entry = model.metadata_props.add()
-    entry.key, entry.value = TRUST_KEY, statistics.model_dump_json()
+    entry.key, entry.value = key, value
 
 
 def read_trust(model: onnx.ModelProto, card: ModelCard, where: str) -> TrustStatistics | None:
@@ -75,12 +82,15 @@ def read_trust(model: onnx.ModelProto, card: ModelCard, where: str) -> TrustStat
 
 
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
-    """Read a model and check its weights against its card.
+    """Read a model, and check its weights against its card and its graph against its checksum.
+
+    A model made before graphs had one is opened with a warning in the log ``refocus.engine``.
 
     Raises
     ------
     EngineError
-        The file is missing, is no ONNX, has no card, or its weights are not those of the card.
+        The file is missing, is no ONNX, has no card, or its weights or its graph
+        are not those that were signed.
     """
     if not path.is_file():
         raise EngineError(f"{path}: no such model; give a .onnx file made by 'refocus-export onnx'")
@@ -104,4 +114,20 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
             f"{path}: weights do not match the checksum of its card; it is damaged or was altered: "
             "fetch or export it again"
         )
+    _check_graph(model, path)
     return model, card
+
+
+def _check_graph(model: onnx.ModelProto, path: Path) -> None:
+    stored = [p.value for p in model.metadata_props if p.key == GRAPH_KEY]
+    if not stored:
+        log.warning(
+            "%s: made before models carried a checksum of their graph, so only its weights are "
+            "checked; 'refocus-export onnx' or 'refocus-train calibrate' adds one",
+            path,
+        )
+    elif stored != [graph_sha256(model)]:
+        raise EngineError(
+            f"{path}: its graph does not match its checksum; it is damaged or was altered: "
+            "fetch or export it again"
+        )

@@ -1,5 +1,6 @@
 """Model files: card, checksum, and everything that can be wrong with one."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,14 @@ import onnx
 import pytest
 
 from refocus.engine import EngineError, open_engine
-from refocus.engine.model_file import CARD_KEY, embed_card, read_model
+from refocus.engine.model_file import (
+    CARD_KEY,
+    GRAPH_KEY,
+    default_model,
+    embed_card,
+    initialisers_sha256,
+    read_model,
+)
 
 
 def _truncated(model: onnx.ModelProto, path: Path) -> None:
@@ -41,6 +49,31 @@ def _with_another_weight(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
+def _with_a_sum_made_a_difference(model: onnx.ModelProto, path: Path) -> None:
+    [n for n in model.graph.node if n.op_type == "Add"][-1].op_type = "Sub"
+    onnx.save(model, path)
+
+
+def _with_another_attribute(model: onnx.ModelProto, path: Path) -> None:
+    conv = next(n for n in model.graph.node if n.op_type == "Conv")
+    next(a for a in conv.attribute if a.name == "dilations").ints[:] = [2, 2]
+    onnx.save(model, path)
+
+
+def _with_another_constant(model: onnx.ModelProto, path: Path) -> None:
+    extra = onnx.numpy_helper.from_array(np.float32(1.5))
+    node = onnx.helper.make_node("Constant", [], ["more"], value=extra)
+    model.graph.node.insert(0, node)
+    onnx.save(model, path)
+
+
+def _with_an_output_turned(model: onnx.ModelProto, path: Path) -> None:
+    maker = next(n for n in model.graph.node if "refocused" in n.output)
+    maker.output[list(maker.output).index("refocused")] = "unturned"
+    model.graph.node.append(onnx.helper.make_node("Neg", ["unturned"], ["refocused"]))
+    onnx.save(model, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -50,6 +83,10 @@ def _with_another_weight(model: onnx.ModelProto, path: Path) -> None:
         (_without_card, "carries no model card"),
         (_with_a_strange_card, "model card is not valid"),
         (_with_another_weight, "do not match the checksum"),
+        (_with_a_sum_made_a_difference, "graph does not match its checksum"),
+        (_with_another_attribute, "graph does not match its checksum"),
+        (_with_another_constant, "graph does not match its checksum"),
+        (_with_an_output_turned, "graph does not match its checksum"),
     ],
 )
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
@@ -78,3 +115,40 @@ def test_card_is_signed_anew(model_file: Path) -> None:
     again = embed_card(model, card.model_copy(update={"name": "other", "sha256": ""}))
     assert again.sha256 == card.sha256
     assert [p.key for p in model.metadata_props].count(CARD_KEY) == 1
+    assert [p.key for p in model.metadata_props].count(GRAPH_KEY) == 1
+
+
+def test_what_a_graph_is_called_is_not_signed(model_file: Path, tmp_path: Path) -> None:
+    model = onnx.load(model_file)
+    for number, node in enumerate(model.graph.node):
+        node.name, node.doc_string = f"node {number}", "renamed"
+    for tensor in model.graph.initializer:  # stored otherwise, and the same numbers
+        values = onnx.numpy_helper.to_array(tensor)
+        if values.dtype == np.float32:
+            tensor.ClearField("raw_data")
+            tensor.float_data[:] = values.ravel().tolist()
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "note", "of another program"
+    onnx.save(model, tmp_path / "renamed.onnx")
+
+    read_model(tmp_path / "renamed.onnx")
+
+
+def test_a_model_made_before_graphs_were_signed_opens_with_a_warning(
+    model_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = onnx.load(model_file)
+    model.metadata_props.remove(next(p for p in model.metadata_props if p.key == GRAPH_KEY))
+    onnx.save(model, tmp_path / "old.onnx")
+
+    read_model(tmp_path / "old.onnx")
+
+    assert ["checksum of their graph" in r.getMessage() for r in caplog.records] == [True]
+
+
+def test_the_shipped_model_is_signed(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "refocus.engine"):
+        model, card = read_model(default_model())
+
+    assert not caplog.records
+    assert card.sha256 == initialisers_sha256(model)
