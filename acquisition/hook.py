@@ -25,7 +25,9 @@ from pymmcore_plus.mda import RunState
 from refocus.acquisition.live import Live
 from refocus.acquisition.live_mode import LiveMode
 from refocus.acquisition.pipeline.arrival import MDAArrival, RunContext
+from refocus.acquisition.pipeline.layout import cameras
 from refocus.acquisition.pipeline.pipeline import PATIENCE_SECONDS, Pipeline, Run
+from refocus.acquisition.pipeline.plan import Plan
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
@@ -128,16 +130,18 @@ class Hook:
     def _on_started(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> None:
         try:
             self._thread = threading.current_thread()
-            self._begin(sequence, summary)
+            run = self._begin(sequence, summary)
+            run.plan = Plan(sequence, cameras(run.info))
         except Exception:
             logger.exception("this acquisition is not refocused")
 
     def _on_frame(self, pixels: Frame, event: "MDAEvent", meta: Mapping[str, Any]) -> None:
         now = time.perf_counter_ns()
         try:
-            run = self._run or self._begin(event.sequence, {})
+            run = self._run or self._begin(event.sequence, {})  # attached in mid-run: no plan
             frame = self._frame
             self._frame = frame + 1
+            run.plan.came(event)
             arrival = MDAArrival(self._context, frame, pixels, event, meta, now)
             if self._choose is None:
                 run.queue.put(arrival)
@@ -175,7 +179,7 @@ def attach(
     core: "CMMCorePlus",
     *,
     engine: str | Path | Engine = DEFAULTS.engine,
-    policy: str = DEFAULTS.policy,
+    policy: str | None = DEFAULTS.policy,
     queue: int = DEFAULTS.queue,
     refocus_z: bool = DEFAULTS.refocus_z,
     channels: Mapping[str, str] | None = DEFAULTS.channels,
@@ -208,7 +212,7 @@ def attach(
         to close).
     policy, queue, publish, publish_raw, insecure, keys, shared_memory
         The options of ``refocus-live run``, whose ``--help`` explains them. The policy ``"every"``
-        needs ``raw``.
+        needs ``raw``, and is the default where it is given.
     refocus_z, channels, every_nth, region, on_distrust
         Likewise; ``channels`` is a mapping, ``region`` four numbers.
     selection

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from refocus.acquisition.pipeline.events import LiveEvents
 from refocus.acquisition.pipeline.pipeline import Pipeline
@@ -84,6 +84,15 @@ class Live:
     def problems(self) -> dict[str, int]:
         """What went wrong in it, each kind with its count; empty if all went well."""
         return dict(self._pipeline.run.problems) if self._pipeline.run else {}
+
+    @property
+    def plan(self) -> dict[str, Any] | None:
+        """What its sequence planned against what came: ``planned, received, missing, short``.
+
+        ``short`` lists the positions and channels of which frames are missing. None where nobody
+        knows how many frames there are to be.
+        """
+        return self._pipeline.run.plan.report() if self._pipeline.run else None
 
     @property
     def endpoint(self) -> str | None:

@@ -4,11 +4,12 @@ Nothing here computes or touches a device; every other stage may import it.
 """
 
 from refocus.configs.card import ModelCard
-from refocus.configs.errors import RefocusError
+from refocus.configs.errors import Incomplete, RefocusError
 from refocus.configs.optics import BBBC006, Optics
 
 __all__ = [
     "BBBC006",
+    "Incomplete",
     "ModelCard",
     "Optics",
     "RefocusError",

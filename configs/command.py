@@ -152,8 +152,8 @@ def run_command(
     Returns
     -------
     int
-        0; 1 where a comparison failed; 2 for bad input; 130 after Ctrl-C; 141 where nobody reads
-        the output any more; 143 after SIGTERM.
+        0; 1 where a comparison failed or a run is incomplete; 2 for bad input; 130 after Ctrl-C;
+        141 where nobody reads the output any more; 143 after SIGTERM.
     """
     name = str(app.info.name)
     stopped = (interrupted, INTERRUPTED)
@@ -198,7 +198,7 @@ def _explain(
     if isinstance(error, OSError):
         return f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT
     if isinstance(error, RefocusError):
-        return str(error), BAD_INPUT
+        return str(error), error.status
     hint = getattr(getattr(error, "ctx", None), "command_path", name)
     text = " ".join(getattr(error, "format_message", error.__str__)().split())
     # no command given: the help has been printed

@@ -96,9 +96,9 @@ class RefocusingOptions(_Options):
 
     engine: Annotated[str, Field(min_length=1), Option("ENGINE")] = "auto"
     """``auto``, ``openvino``, or the path of an ONNX model."""
-    policy: Annotated[Literal["newest", "every"], Option("WHICH")] = "newest"
+    policy: Annotated[Literal["newest", "every"] | None, Option("WHICH", "every")] = None
     """When the queue is full: ``newest`` gives the oldest frame up, ``every`` comes back to it
-    later (needs --save)."""
+    later. Else ``every`` with --save, which it needs, and ``newest`` without."""
     queue: Annotated[int, Field(ge=1, le=4096), Option("N")] = 8
     """Frames that may wait for the engine."""
     refocus_z: bool = False

@@ -231,6 +231,8 @@ class StatsHeader(Header):
     """``high`` at three quarters of the capacity, ``full`` at all of it."""
     camera_gaps: Count = 0
     """Frames that the camera numbered and that never arrived; not part of ``received``."""
+    planned: Count | None = None
+    """Frames that the sequence has, to be ``received`` or ``skipped``; null where nobody knows."""
     verdicts: Annotated[dict[Verdict, Count], BeforeValidator(_counted)] = {}
     """How many published frames got which verdict."""
     fps: float

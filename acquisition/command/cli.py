@@ -81,10 +81,12 @@ def run(
         outcome = run_live(settings, Terminal(bar, err))
     if as_json:
         print(json.dumps(outcome.report, indent=2))
-        return
-    out.print(report_table(outcome.report))
-    for path in outcome.files:
-        out.print(f"[dim]wrote[/dim]  {path}")
+    else:
+        out.print(report_table(outcome.report, outcome.nothing))
+        for path in outcome.files:
+            out.print(f"[dim]wrote[/dim]  {path}")
+    if outcome.error is not None:
+        raise outcome.error
 
 
 @app.command(epilog=KEYS_EXAMPLES)

@@ -134,7 +134,10 @@ def mean_quality(judged: Mapping[int, FrameQuality]) -> Quality | None:
 
 
 def build_report(
-    stats: Stats, engine: Mapping[str, Any], quality: Quality | None = None
+    stats: Stats,
+    engine: Mapping[str, Any],
+    quality: Quality | None = None,
+    plan: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Give the content of ``report.json``.
 
@@ -146,12 +149,14 @@ def build_report(
         :meth:`refocus.engine.protocol.EngineInfo.describe`.
     quality
         Where the truth is known.
+    plan
+        What was planned against what came, see :class:`refocus.acquisition.pipeline.plan.Plan`.
 
     Returns
     -------
     dict
         ``frames`` (counts), ``fps``, ``latency_ms`` (capture to publish), ``engine_ms``,
-        ``engine`` and, where it is known, ``quality``.
+        ``engine`` and, where they are known, ``plan`` and ``quality``.
     """
     report: dict[str, Any] = {
         "frames": {
@@ -170,6 +175,8 @@ def build_report(
         report["verdicts"] = dict(stats.verdicts)
     if stats.skipped:
         report["frames"]["skipped"] = stats.skipped
+    if plan is not None:
+        report["plan"] = dict(plan)
     if quality is not None:
         report["quality"] = {
             key: round(value, 4) if isinstance(value, float) else value
@@ -190,8 +197,8 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def report_table(report: Mapping[str, Any]) -> Table:
-    """Lay a report out for a terminal."""
+def report_table(report: Mapping[str, Any], nothing: str = "") -> Table:
+    """Lay a report out for a terminal; where nothing was refocused, say why instead of times."""
     frames, latency, engine = report["frames"], report["latency_ms"], report["engine"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
@@ -203,9 +210,15 @@ def report_table(report: Mapping[str, Any]) -> Table:
     if frames.get("skipped"):
         counts.append(f"{frames['skipped']} skipped on purpose")
     table.add_row("frames", ", ".join(counts))
+    if plan := report.get("plan"):
+        missing = f", {plan['missing']} missing" if plan["missing"] else ""
+        table.add_row("planned", f"{plan['received']} of {plan['planned']} came{missing}")
     if verdicts := report.get("verdicts"):
         told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
         table.add_row("verdicts", told)
+    if nothing:
+        table.add_row("refocused", f"nothing: {nothing}")
+        return table
     table.add_row("rate", f"{report['fps']:.1f} frames/s")
     table.add_row(
         "capture to publish",

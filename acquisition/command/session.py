@@ -12,6 +12,8 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from refocus.acquisition.command.accounts import settle, why_nothing
+from refocus.acquisition.command.fit import check_presets, guarded
 from refocus.acquisition.command.report import (
     Album,
     build_report,
@@ -25,7 +27,7 @@ from refocus.acquisition.command.upstream import Upstream
 from refocus.acquisition.hook import SHARED, attach
 from refocus.acquisition.live import Live
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.configs import RefocusError
+from refocus.configs import Incomplete, RefocusError
 from refocus.configs.live_config import LiveConfig
 from refocus.engine.protocol import Engine
 
@@ -49,10 +51,16 @@ class SessionResult:
         Content of ``report.json``.
     files
         What was written, in the order a reader wants it.
+    error
+        What the run lacks; None where all is well.
+    nothing
+        Why nothing was refocused; empty where something was.
     """
 
     report: dict[str, Any]
     files: tuple[Path, ...]
+    error: RefocusError | None = None
+    nothing: str = ""
 
 
 class Watcher(Protocol):
@@ -116,6 +124,7 @@ def _run(  # noqa: PLR0917
     if config.save:
         from refocus.acquisition.sinks.recorder import Recorder
 
+        check_presets(source.core, source.sequence)
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
     if config.act:
@@ -146,7 +155,7 @@ def _run(  # noqa: PLR0917
         raise broken
     watcher.judging()
     judged = judge(album.results, source.witness)
-    report = build_report(stats, engine.info.describe(), mean_quality(judged))
+    report = build_report(stats, engine.info.describe(), mean_quality(judged), live.plan)
     if upstream.warnings:
         report["warnings"] = dict(upstream.warnings)
     files = [config.save / name for name in (RAW, REFOCUSED)] if config.save else []
@@ -161,11 +170,11 @@ def _run(  # noqa: PLR0917
             log.error("%s: not written: %s", report_path, error.strerror or error)
     if broken:
         raise broken
-    _check_sinks(live, config)
-    if config.strict and (upstream.warnings or live.problems):
+    lacking = _check_sinks(live, config) or settle(stats, live.plan, live.problems)
+    if config.strict and not lacking and (upstream.warnings or live.problems):
         told = sum(upstream.warnings.values()) + sum(live.problems.values())
-        raise RefocusError(f"--strict: {told} warnings, told above; the frames and report are kept")
-    return SessionResult(report, tuple(files))
+        lacking = Incomplete(f"--strict: {told} warnings, told above; the frames are kept")
+    return SessionResult(report, tuple(files), lacking, why_nothing(stats, config))
 
 
 def _queue(config: LiveConfig, source: Source) -> int:
@@ -199,22 +208,26 @@ def _acquire(
 
     thread = threading.Thread(target=acquire, name="acquisition")
     room = _Room(raw, source.core.getImageBufferSize() if raw else 0)
-    thread.start()
-    try:
-        for look in count():
-            if over.wait(LOOK_SECONDS):
-                break
-            stats = live.stats
-            room.check(stats.received)
-            if look % 5 == 0:
-                watcher.progress(stats)
-        while not live.wait(timeout=0.1):
-            watcher.progress(live.stats)
-    except BaseException:
-        while not over.is_set():  # again and again: before it has begun, a cancel is lost
-            source.core.mda.cancel()
-            over.wait(0.1)
-        raise
+    with ExitStack() as stack:
+        guard = stack.enter_context(guarded(source.core, raw)) if raw else None
+        thread.start()
+        try:
+            for look in count():
+                if over.wait(LOOK_SECONDS):
+                    break
+                stats = live.stats
+                room.check(stats.received)
+                if look % 5 == 0:
+                    watcher.progress(stats)
+            while not live.wait(timeout=0.1):
+                watcher.progress(live.stats)
+        except BaseException:
+            while not over.is_set():  # again and again: before it has begun, a cancel is lost
+                source.core.mda.cancel()
+                over.wait(0.1)
+            raise
+    if guard is not None and guard.error is not None:
+        raise guard.error
     for error in (*problems, *map(OSError, upstream.unsaved)):
         raise _explained(error, raw) from error
 
@@ -282,13 +295,14 @@ def _is_full(path: Path, error: Exception) -> bool:
     return shutil.disk_usage(path.parent).free < 2**16
 
 
-def _check_sinks(live: Live, config: LiveConfig) -> None:
+def _check_sinks(live: Live, config: LiveConfig) -> RefocusError | None:
     """Refuse to call a run good whose refocused frames are not all on the disk."""
     for problem in live.problems:
         if config.save and problem.startswith("Recorder"):
-            raise RefocusError(
+            return RefocusError(
                 f"{config.save / REFOCUSED}: incomplete, the raw frames are kept: {problem}"
             )
+    return None
 
 
 def _check_outputs(save: Path | None, report: Path | None) -> None:

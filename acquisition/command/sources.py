@@ -16,6 +16,7 @@ from pymmcore_plus import CMMCorePlus
 from refocus.acquisition.command.report import Witness
 from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.microscopes.virtual import VirtualMicroscope
+from refocus.acquisition.pipeline.plan import count_frames
 from refocus.configs import BBBC006, Optics, RefocusError
 from refocus.configs.live_config import LiveConfig
 
@@ -25,8 +26,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("refocus.run")
 
 DEMO_FRAMES = 40
-IMAGE = "acquire_image"
-"""useq's word for an event that takes a picture."""
 FIELDS = 4
 """Fields of view of the demo, each at its own distance from focus."""
 SPREAD_UM = 4.0
@@ -78,7 +77,7 @@ def open_source(config: LiveConfig) -> Iterator[Source]:
         yield Source(
             core=microscope.core,
             sequence=sequence,
-            frames=_count(sequence),
+            frames=count_frames(sequence),
             throttle=config.fps is None,
             witness=_witness(microscope),
         )
@@ -241,7 +240,8 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
         if config.exposure:
             core.setExposure(config.exposure)
         _check_camera(core)
-        yield Source(core, sequence, _count(sequence), throttle=False, witness=lambda frame: None)
+        frames = count_frames(sequence)
+        yield Source(core, sequence, frames, throttle=False, witness=lambda frame: None)
     finally:
         super(CMMCorePlus, core).registerCallback(None)
         with suppress(RuntimeError):  # a run that broke off may have left it running
@@ -271,12 +271,3 @@ def _check_camera(core: CMMCorePlus) -> None:
 def _bursts(frames: int) -> useq.TIntervalLoops:
     """As fast as the camera gives them."""
     return useq.TIntervalLoops(interval=timedelta(0), loops=frames)
-
-
-def _count(sequence: useq.MDASequence) -> int | None:
-    # on a copy: an autofocus plan remembers where it was, and would not focus there again
-    try:
-        kinds = [getattr(event.action, "type", IMAGE) for event in sequence.model_copy(deep=True)]
-    except Exception:  # some plans have no end
-        return None
-    return kinds.count(IMAGE)

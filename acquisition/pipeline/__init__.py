@@ -3,4 +3,15 @@
 Knows neither Micro-Manager nor ZeroMQ: frames come from whoever submits them.
 """
 
-__all__ = ["arrival", "events", "frame", "layout", "pipeline", "queue", "raw_data", "sink", "stats"]
+__all__ = [
+    "arrival",
+    "events",
+    "frame",
+    "layout",
+    "pipeline",
+    "plan",
+    "queue",
+    "raw_data",
+    "sink",
+    "stats",
+]

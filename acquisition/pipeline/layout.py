@@ -23,6 +23,7 @@ from ome_writers import (
 from useq import AcquireImage, MDASequence
 
 from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.plan import is_planned
 from refocus.acquisition.pipeline.sink import RunInfo
 
 LOOK_AHEAD = 100_000
@@ -145,11 +146,6 @@ def layout(
         overwrite=overwrite,
         **{**found, "dimensions": dimensions},
     )
-
-
-def is_planned(sequence: MDASequence) -> bool:
-    """Tell a sequence that says what is coming from the stand-in for a mere iterable of events."""
-    return type(sequence) is MDASequence or bool(sequence.axis_order)
 
 
 def cameras(run: RunInfo) -> int:

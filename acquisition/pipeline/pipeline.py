@@ -53,7 +53,8 @@ class Pipeline:
     sinks
         Receive every result, in this order.
     policy
-        What happens when the queue is full; see :mod:`refocus.acquisition.pipeline.queue`.
+        What happens when the queue is full; see :mod:`refocus.acquisition.pipeline.queue`. None is
+        ``every`` where there is ``raw``, else ``newest``.
     capacity
         Frames that may wait.
     throttle
@@ -84,7 +85,7 @@ class Pipeline:
         engine: Engine,
         sinks: Sequence[Sink] = (),
         *,
-        policy: str = DEFAULTS.policy,
+        policy: str | None = DEFAULTS.policy,
         capacity: int = DEFAULTS.queue,
         throttle: bool = False,
         tick_seconds: float = 1.0,
@@ -95,6 +96,7 @@ class Pipeline:
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.events = LiveEvents()
+        policy = policy or ("newest" if raw is None else "every")
         self._refocuser = Refocuser(engine, channels or {}, region, on_distrust)
         self._make_queue: Callable[[int], FrameQueue] = lambda most: FrameQueue(
             make_policy(policy), min(capacity, most), throttle, self._ticker.wake

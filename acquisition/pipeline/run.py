@@ -6,6 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from refocus.acquisition.pipeline.deferred import DeferredFrames
+from refocus.acquisition.pipeline.plan import Plan
 from refocus.acquisition.pipeline.queue import FrameQueue
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.pipeline.stats import Durations, Stats
@@ -40,6 +41,8 @@ class Run:
         How many published frames got which verdict.
     camera_gaps
         Tells how many frames the camera numbered and never delivered.
+    plan
+        What is to come of it, and what came so far.
     place
         Gives a frame's place in the sequence; None where nobody needs it.
     sinks
@@ -65,6 +68,7 @@ class Run:
         self.deferred = deferred
         self.problems: Counter[str] = Counter()
         self.camera_gaps: Callable[[], int] = int
+        self.plan = Plan()
         self.place: Callable[[CapturedFrame], int | None] | None = None
         self.ready = threading.Event()
         self.over = threading.Event()
@@ -94,6 +98,7 @@ class Run:
             run=self.info.run,
             capacity=self.queue.capacity,
             camera_gaps=self.camera_gaps(),
+            planned=self.plan.planned,
             fps=counts.published / seconds if seconds > 0 else 0.0,
             latency_ms=self.latency_ms.timing(),
             engine_ms=self.engine_ms.timing(),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.stats import Stats
+from refocus.configs import RefocusError
 
 if TYPE_CHECKING:
     from useq import MDASequence
@@ -40,13 +41,18 @@ class RunInfo:
     summary_meta: Mapping[str, Any] | None = None
 
 
+class Refused(RefocusError):
+    """A sink cannot take this frame, and takes those that follow: it counts as failed."""
+
+
 class Sink(Protocol):
     """Receives what became of every frame of a run.
 
     All calls of a run come from one thread, in the order of capture: ``start``, then ``put`` per
     frame (or ``skip``, for a sink that is :class:`Noting`), then ``close``. A sink may be given
-    several runs, one after another. One that raises gets no more frames in that run, and those it
-    misses count as ``failed``; it is still closed, so that what it has written stays readable.
+    several runs, one after another. One that raises :class:`Refused` has not got that frame, which
+    counts as ``failed``. One that raises anything else gets no more frames in that run, and those
+    it misses count as ``failed``; it is still closed, so that what it has written stays readable.
     """
 
     def start(self, run: RunInfo) -> None:

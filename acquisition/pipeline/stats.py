@@ -60,6 +60,9 @@ class Stats:
         How many published frames got which verdict.
     camera_gaps
         Frames that the camera numbered and that never reached us; not part of ``received``.
+    planned
+        Frames that the sequence has, ``received`` and ``skipped`` ones together; None where nobody
+        knows.
     fps
         Published frames per second, from the first capture to the last publication.
     latency_ms
@@ -86,6 +89,7 @@ class Stats:
     alarms_full: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
     camera_gaps: int = 0
+    planned: int | None = None
     fps: float = 0.0
     latency_ms: Timing = Timing()
     engine_ms: Timing = Timing()

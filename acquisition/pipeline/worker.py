@@ -21,7 +21,7 @@ from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult, read_
 from refocus.acquisition.pipeline.queue import Fate, Taken, Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, read_back
 from refocus.acquisition.pipeline.run import Run
-from refocus.acquisition.pipeline.sink import Noting, Sink
+from refocus.acquisition.pipeline.sink import Noting, Refused, Sink
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
 from refocus.engine.protocol import Refocused, Ticket
@@ -31,6 +31,9 @@ logger = logging.getLogger("refocus.acquisition")
 
 RAW_PATIENCE_S = 10.0
 """How long after the end of a run its raw data may still take to appear on the disk."""
+
+PLAN_PATIENCE_S = 5.0
+"""How long the end of a run waits for an irregular sequence to be counted."""
 
 
 @dataclass(slots=True)
@@ -235,10 +238,9 @@ class Worker:
             judgement=done.judgement if done else None,
         )
         run.number += 1
-        for sink in tuple(run.sinks):
-            self._call(run, sink, "put", result)
+        taken = [self._call(run, sink, "put", result) for sink in tuple(run.sinks)]
         # a sink that failed, now or earlier in this run, has not got it
-        whole = len(run.sinks) == len(self._sinks)
+        whole = all(taken) and len(run.sinks) == len(self._sinks)
         if done is not None:
             run.first_ns = run.first_ns or frame.captured_ns
             run.last_ns = time.perf_counter_ns()
@@ -252,15 +254,20 @@ class Worker:
         for sink in tuple(run.noting):
             self._call(run, sink, "skip", frame, reason)
 
-    def _call(self, run: Run, sink: Sink, method: str, *args: Any) -> None:
+    def _call(self, run: Run, sink: Sink, method: str, *args: Any) -> bool:
         try:
             getattr(sink, method)(*args)
+        except Refused as error:
+            run.problem(str(error))
+            return False
         except BaseException as error:  # a sink's own kind must not end the worker
             logger.debug("traceback", exc_info=True)
             run.problem(f"{type(sink).__name__} left out of the run: {one_line(error)}")
             if sink in run.sinks:
                 run.sinks.remove(sink)
                 run.noting = [other for other in run.noting if other is not sink]
+            return False
+        return True
 
     def close(self, run: Run) -> Stats | None:
         """Close the sinks of a run, on any thread; None if that was done before."""
@@ -268,6 +275,7 @@ class Worker:
             if run.over.is_set():
                 return None
             run.ready.set()
+            run.plan.wait(PLAN_PATIENCE_S)
             stats = run.stats()
             try:
                 stats.check()

@@ -103,5 +103,6 @@ def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
         "alarm": stats.alarm,
         "verdicts": dict(stats.verdicts),
         "camera_gaps": stats.camera_gaps,
+        "planned": stats.planned,
         **stats.report(),
     }

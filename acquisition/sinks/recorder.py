@@ -22,7 +22,7 @@ from ome_writers import AcquisitionSettings, create_stream
 
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.layout import Places, layout, locate
-from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.sink import Refused, RunInfo
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.sinks.ome_stream import check_private_names, fill_in, pending
 from refocus.configs import RefocusError
@@ -102,7 +102,7 @@ class Recorder:
         return stream
 
     def put(self, result: FrameResult) -> None:
-        """Write one result in its place. A frame of another size or dtype becomes a gap."""
+        """Write one result in its place. A frame of another size or dtype is refused."""
         frame = result.captured
         height, width = result.pixels.shape
         if self._over:
@@ -117,7 +117,13 @@ class Recorder:
         )
         if result.pixels.shape != self._shape or result.pixels.dtype != self._dtype:
             self.skip(frame, f"is {width}×{height} {result.pixels.dtype}, unlike the first frame")
-            return
+            of = f" of channel {frame.channel}" if frame.channel else ""
+            rows, columns = self._shape
+            raise Refused(
+                f"{self.path}: frames{of} are {width}×{height} {result.pixels.dtype}, and the file "
+                f"was laid out for {columns}×{rows} {self._dtype}: they are not saved; give all "
+                "channels the same binning, region and pixel type"
+            )
         place = self._places.of(frame)
         if place is None:
             self._note_gap(frame, "has no place of its own in the sequence")

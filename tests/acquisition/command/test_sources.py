@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import useq
 
-from refocus.acquisition.command.sources import _count, open_source
+from refocus.acquisition.command.sources import open_source
+from refocus.acquisition.pipeline.plan import count_frames
 from refocus.configs import RefocusError
 from refocus.configs.live_config import LiveConfig
 
@@ -32,5 +33,5 @@ def test_counting_a_plan_changes_nothing_of_it() -> None:
     plan = useq.MDASequence(
         stage_positions=[(0, 0, 0), (1, 0, 0)], channels=["DAPI"], autofocus_plan=autofocus
     )
-    assert _count(plan) == 2
+    assert count_frames(plan) == 2
     assert [event.action.type for event in plan].count("hardware_autofocus") == 2

@@ -136,6 +136,18 @@ def test_without_raw_data_it_is_refused(microscope):
     assert len(microscope.core.mda.events.frameReady) == 0
 
 
+@pytest.mark.parametrize(
+    ("asked", "saved", "policy"),
+    [(None, True, "every"), (None, False, "newest"), ("newest", True, "newest")],
+)
+def test_it_is_the_policy_of_what_is_saved(microscope, tmp_path, asked, saved, policy):
+    raw = tmp_path / "raw.ome.zarr" if saved else None
+    with attach(microscope.core, engine=FakeEngine(), policy=asked, raw=raw) as live:
+        microscope.core.mda.run(loops(2), output=raw)
+    assert live.run.policy == policy
+    assert live.stats.check().published == 2
+
+
 SEQUENCES = {
     "time-lapse": loops(24),
     "positions": loops(6, stage_positions=[(0, 0), (50, 0)], channels=["DAPI", "FITC"]),

@@ -7,6 +7,7 @@ import pytest
 
 from refocus.acquisition.pipeline.frame import CapturedFrame
 from refocus.acquisition.pipeline.pipeline import Pipeline, RunInfo
+from refocus.acquisition.pipeline.sink import Refused
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 
@@ -135,6 +136,25 @@ def test_a_sink_that_fails_is_left_out_and_the_others_go_on(raise_in, published,
     assert broken.said[-1] == ("close", None)
     assert list(run.problems) == ["Notes left out of the run: OSError: no space left"]
     assert "no space left" in caplog.text
+
+
+def test_a_sink_that_refuses_a_frame_gets_those_that_follow(keep):
+    class Picky(type(keep)):
+        def put(self, result):
+            if result.captured.frame == 1:
+                raise Refused("too small")
+            super().put(result)
+
+    picky = Picky()
+    pipeline = Pipeline(FakeEngine(), [picky])
+    run = pipeline.start(RunInfo("r"))
+    for number in range(3):
+        pipeline.submit(CapturedFrame(np.ones((40, 40), np.uint16), number, "", number))
+    assert pipeline.close(10)
+    stats = run.stats().check()
+    assert (stats.published, stats.failed) == (2, 1)
+    assert [r.captured.frame for r in picky.results] == [0, 2]
+    assert run.problems == {"too small": 1}
 
 
 def test_an_engine_slower_than_the_camera_drops_the_oldest():

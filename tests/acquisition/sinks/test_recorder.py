@@ -11,7 +11,7 @@ import tensorstore
 import useq
 
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
-from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.sink import Refused, RunInfo
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import RefocusError
@@ -251,7 +251,8 @@ def test_without_a_description_the_first_frame_tells_the_size(tmp_path):
 def test_a_frame_of_another_size_is_a_gap(tmp_path):
     recorder = Recorder(tmp_path / "r.ome.zarr")
     recorder.start(info(loops(2)))
-    recorder.put(result(0, shape=(16, 16)))
+    with pytest.raises(Refused, match=r"DAPI are 16×16 uint16.*laid out for 40×32 uint16"):
+        recorder.put(result(0, shape=(16, 16), channel="DAPI"))
     recorder.put(result(1))
     recorder.close(Stats())
     assert arrays(recorder.path)["."][:, 0, 0].tolist() == [0, 2]

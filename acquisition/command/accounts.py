@@ -1,0 +1,71 @@
+"""Whether a run left all that it should have: one line where it did not."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from refocus.acquisition.pipeline.plan import Short
+from refocus.acquisition.pipeline.stats import Stats
+from refocus.configs import Incomplete
+from refocus.configs.live_config import LiveConfig
+
+NAMED = 3
+"""Places at which frames are missing that the line names; the report has them all."""
+
+
+def settle(
+    stats: Stats, plan: Mapping[str, Any] | None, problems: Mapping[str, int]
+) -> Incomplete | None:
+    """Compare what a run left with what it should have.
+
+    Parameters
+    ----------
+    stats
+        Its final counts.
+    plan
+        What was planned against what came; None where nobody knows.
+    problems
+        What went wrong, each kind with its count.
+
+    Returns
+    -------
+    Incomplete or None
+        Says in one line what is missing, where, and what to do.
+    """
+    told = [*_not_captured(plan), *_not_published(stats, problems)]
+    return Incomplete("; ".join(told)) if told else None
+
+
+def _not_captured(plan: Mapping[str, Any] | None) -> list[str]:
+    if not plan or not plan["missing"]:
+        return []
+    short = [str(Short(**one)) for one in plan["short"]]
+    more = f" and at {len(short) - NAMED} more places" if len(short) > NAMED else ""
+    return [
+        f"{plan['missing']} of {plan['planned']} planned frames never came"
+        f" ({', '.join(short[:NAMED])}{more}): look after the camera and its connection, and "
+        "acquire them again"
+    ]
+
+
+def _not_published(stats: Stats, problems: Mapping[str, int]) -> list[str]:
+    why = max(problems, key=lambda text: problems[text], default="")
+    if stats.failed:
+        told = f"{stats.failed} of {stats.received} frames failed"
+        return [f"{told}: {why}" if why else told]
+    if stats.received and not stats.published:
+        kept = f": {why}" if why else "; choose a longer --queue, or the policy every"
+        return [f"none of {stats.received} frames was published{kept}"]
+    return []
+
+
+def why_nothing(stats: Stats, config: LiveConfig) -> str:
+    """Say why nothing was refocused; empty where something was."""
+    if stats.published:
+        return ""
+    if stats.received:
+        return "the line below says why"
+    if not stats.skipped:
+        return "no frame came"
+    if config.channels is not None:
+        return "no channel of this run has a model; name one with --channel NAME=auto"
+    return "the planes of a z-stack are handed on as captured; --refocus-z refocuses them"

@@ -1,0 +1,180 @@
+"""What a sequence has planned, position by position and channel by channel, against what came.
+
+The acquisition thread counts each frame as it comes, whatever becomes of it later. What was planned
+follows from the sizes of a regular sequence; the events of any other are counted on a thread of
+their own, while frames come already. Of an iterable of events nobody knows how many there will be.
+"""
+
+import logging
+import threading
+from collections import Counter
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from useq import AcquireImage, MDAEvent, MDASequence
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+logger = logging.getLogger("refocus.acquisition")
+
+Where = tuple[int, str]
+"""Number of the position, and name of the channel."""
+
+MOST_EVENTS = 1_000_000
+"""An irregular sequence with more is taken to have no end."""
+
+
+@dataclass(frozen=True)
+class Short:
+    """Where frames are missing.
+
+    Attributes
+    ----------
+    position
+        Its name, else its number; empty where there are no positions.
+    channel
+        Its name, or empty.
+    planned, received
+        Frames.
+    """
+
+    position: str
+    channel: str
+    planned: int
+    received: int
+
+    def __str__(self) -> str:
+        """Say it as part of a sentence."""
+        where = ", ".join(
+            f"{kind} {name}"
+            for kind, name in (("position", self.position), ("channel", self.channel))
+            if name
+        )
+        missing = self.planned - self.received
+        return f"{missing} of {self.planned}" + (f" of {where}" if where else "")
+
+
+class Plan:
+    """Counts the frames of one run against its sequence.
+
+    Parameters
+    ----------
+    sequence
+        What is being acquired; None where nobody knows.
+    cameras
+        Frames that an event gives.
+    """
+
+    def __init__(self, sequence: MDASequence | None = None, cameras: int = 1) -> None:
+        self._sequence = sequence
+        self._came: dict[Where, int] = {}
+        self._planned: Mapping[Where, int] | None = None
+        self._counting: threading.Thread | None = None
+        if sequence is None or not is_planned(sequence):
+            return
+        self._planned = _of_sizes(sequence, cameras)
+        if self._planned is None:
+            self._counting = threading.Thread(
+                target=self._count, args=(sequence, cameras), name="refocus-plan", daemon=True
+            )
+            self._counting.start()
+
+    def _count(self, sequence: MDASequence, cameras: int) -> None:
+        try:
+            self._planned = _of_events(sequence, cameras)
+        except Exception:  # a plan that nobody can walk to its end
+            logger.debug("the frames of the sequence cannot be counted", exc_info=True)
+
+    def came(self, event: MDAEvent) -> None:
+        """Count a frame. On the acquisition thread: a microsecond, and nothing that waits."""
+        channel = event.channel
+        where = event.index.get("p", 0), channel.config if channel else ""
+        self._came[where] = self._came.get(where, 0) + 1
+
+    def wait(self, seconds: float) -> None:
+        """Wait until the sequence has been counted, but not for ever."""
+        if self._counting is not None:
+            self._counting.join(seconds)
+
+    @property
+    def planned(self) -> int | None:
+        """How many frames the sequence has; None where that is not known, or not yet."""
+        return None if self._planned is None else sum(self._planned.values())
+
+    def short(self) -> tuple[Short, ...]:
+        """Say where frames are missing so far, in the order of the sequence."""
+        if self._planned is None:
+            return ()
+        came = self._came.copy()
+        return tuple(
+            Short(self._name(where[0]), where[1], count, came.get(where, 0))
+            for where, count in self._planned.items()
+            if came.get(where, 0) < count
+        )
+
+    def report(self) -> dict[str, Any] | None:
+        """Give the part ``plan`` of ``report.json``; None where nothing is known."""
+        if self._planned is None:
+            return None
+        short = self.short()
+        return {
+            "planned": self.planned,
+            "received": sum(self._came.copy().values()),
+            "missing": sum(one.planned - one.received for one in short),
+            "short": [asdict(one) for one in short],
+        }
+
+    def _name(self, position: int) -> str:
+        positions: Any = self._sequence.stage_positions if self._sequence else ()
+        if not len(positions):
+            return ""
+        return str(positions[position].name or position)
+
+
+def is_planned(sequence: MDASequence) -> bool:
+    """Tell a sequence that says what is coming from the stand-in for a mere iterable of events."""
+    return type(sequence) is MDASequence or bool(sequence.axis_order)
+
+
+def count_frames(sequence: MDASequence) -> int | None:
+    """Count the events of a sequence that take a frame; None where they have no end."""
+    try:
+        found = _of_sizes(sequence, 1)
+        return sum((_of_events(sequence, 1) if found is None else found).values())
+    except Exception:  # some plans have no end
+        return None
+
+
+def _of_sizes(sequence: MDASequence, cameras: int) -> dict[Where, int] | None:
+    """Multiply the sizes of a sequence whose positions and channels are all alike, or give None."""
+    positions, channels = sequence.stage_positions, sequence.channels
+    try:
+        if any(position.sequence is not None for position in positions):
+            return None
+        if any(not c.do_stack or c.acquire_every != 1 for c in channels):
+            return None
+        if len({(c.group, c.config) for c in channels}) != len(channels):
+            return None
+        sizes = {str(axis): size for axis, size in sequence.sizes.items() if size}
+    except Exception:  # another kind of sequence
+        return None
+    names = [channel.config for channel in channels] or [""]
+    if not sizes or sizes.get("c", 1) != len(names) or sizes.get("p", 1) < len(positions):
+        return None
+    each = prod(sizes.values()) // sizes.get("p", 1) // sizes.get("c", 1) * cameras
+    return {(p, name): each for p in range(sizes.get("p", 1)) for name in names}
+
+
+def _of_events(sequence: MDASequence, cameras: int) -> dict[Where, int]:
+    """Count the events, without those that take no frame; ValueError where they do not end."""
+    counted: Counter[Where] = Counter()
+    # not the sequence's own __iter__: one that follows focus takes note of what is asked of it
+    for number, event in enumerate(MDASequence.__iter__(sequence)):
+        if number >= MOST_EVENTS:
+            raise ValueError("a sequence without an end")
+        if event.action is None or isinstance(event.action, AcquireImage):
+            channel = event.channel.config if event.channel else ""
+            counted[event.index.get("p", 0), channel] += cameras
+    return dict(counted)

@@ -1,0 +1,63 @@
+"""The line and the status with which an incomplete run ends."""
+
+import pytest
+
+from refocus.acquisition.command.accounts import settle, why_nothing
+from refocus.acquisition.pipeline.stats import Stats
+from refocus.configs.live_config import LiveConfig
+
+PLACE = {"position": "A", "channel": "DAPI", "planned": 4, "received": 3}
+
+
+def plan(*short):
+    missing = sum(one["planned"] - one["received"] for one in short)
+    return {"planned": 20, "received": 20 - missing, "missing": missing, "short": list(short)}
+
+
+@pytest.mark.parametrize(
+    ("stats", "planned", "problems", "said"),
+    [
+        (Stats(received=3, published=3), plan(), {}, ()),
+        (Stats(received=3, published=3), None, {}, ()),
+        (Stats(received=3, published=2, dropped=1), plan(), {}, ()),
+        (Stats(received=3, skipped=2, published=3), plan(), {"one": 1}, ()),
+        (
+            Stats(received=19, published=19),
+            plan(PLACE),
+            {},
+            ("1 of 20 planned frames never came", "position A, channel DAPI"),
+        ),
+        (
+            Stats(received=15, published=15),
+            plan(*[PLACE] * 5),
+            {},
+            ("5 of 20 planned frames", "and at 2 more places"),
+        ),
+        (
+            Stats(received=3, failed=3),
+            plan(),
+            {"rare": 1, "unsupported": 3},
+            ("3 of 3 frames failed: unsupported",),
+        ),
+        (Stats(received=3, dropped=3), plan(), {}, ("none of 3 frames was published",)),
+    ],
+)
+def test_a_run_that_lacks_something_says_so_in_one_line(stats, planned, problems, said):
+    error = settle(stats, planned, problems)
+    assert (error is not None) == bool(said)
+    assert all(text in str(error) for text in said)
+    assert error is None or (error.status == 1 and "\n" not in str(error))
+
+
+@pytest.mark.parametrize(
+    ("stats", "options", "why"),
+    [
+        (Stats(received=1, published=1), {}, ""),
+        (Stats(skipped=3), {}, "--refocus-z"),
+        (Stats(skipped=3), {"channels": {"DAPI": "none"}}, "--channel NAME=auto"),
+        (Stats(), {}, "no frame came"),
+    ],
+)
+def test_a_run_in_which_nothing_was_refocused_says_why(stats, options, why):
+    assert why in why_nothing(stats, LiveConfig(demo=True, **options))
+    assert bool(why) == bool(why_nothing(stats, LiveConfig(demo=True, **options)))
