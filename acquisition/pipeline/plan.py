@@ -8,6 +8,7 @@ their own, while frames come already. Of an iterable of events nobody knows how 
 import logging
 import threading
 from collections import Counter
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -171,7 +172,10 @@ def _of_events(sequence: MDASequence, cameras: int) -> dict[Where, int]:
     """Count the events, without those that take no frame; ValueError where they do not end."""
     counted: Counter[Where] = Counter()
     # not the sequence's own __iter__: one that follows focus takes note of what is asked of it
-    for number, event in enumerate(MDASequence.__iter__(sequence)):
+    # and not its autofocus plans: they remember where they were, and would not focus there again
+    positions = deepcopy(sequence.stage_positions)
+    twin = sequence.model_copy(update={"autofocus_plan": None, "stage_positions": positions})
+    for number, event in enumerate(MDASequence.__iter__(twin)):
         if number >= MOST_EVENTS:
             raise ValueError("a sequence without an end")
         if event.action is None or isinstance(event.action, AcquireImage):
