@@ -260,6 +260,7 @@ def attach(
         shape, dtype, pixel_size_um = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
+                selection,
                 options.publish,
                 raw=options.publish_raw,
                 insecure=options.insecure,
@@ -298,10 +299,12 @@ def attach(
         )
 
 
-def _publisher(*args: Any, **settings: Any) -> "Publisher":
+def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher":
+    from refocus.acquisition.sinks.headers import Made
     from refocus.acquisition.sinks.publisher import Publisher
 
-    return Publisher(*args, **settings)
+    made = Made(selection.region is not None, selection.on_distrust == "captured")
+    return Publisher(*args, made=made, **settings)
 
 
 def _open(engine: str | Path | Engine) -> Engine:

@@ -10,6 +10,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import wraps
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -181,8 +182,29 @@ def run_command(
     return status if isinstance(status, int) else 0
 
 
+def printable(text: str) -> str:
+    """Take out of a line what a terminal would obey: escapes, and whatever else shows nothing."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def allow_open_files(most: int = 65536) -> None:
+    """Raise the limit of open files to what this user is allowed."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # not everywhere is what is said to be allowed
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
 def _complain(name: str, text: str) -> None:
-    make_console(stderr=True).print(f"{name}: {text}", style="red", markup=False)
+    line = printable(f"{name}: {text}".replace("\n", " "))
+    make_console(stderr=True).print(line, style="red", markup=False)
 
 
 def _explain(

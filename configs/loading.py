@@ -13,6 +13,9 @@ from pydantic import BaseModel, ValidationError
 from refocus.configs.errors import RefocusError
 
 Model = TypeVar("Model", bound=BaseModel)
+MOST_BYTES, MOST_VALUES, MOST_DIGITS = 4_000_000, 500_000, 1000
+"""Of a file of settings, or a sequence: aliases count for what they stand for."""
+NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 Place = tuple[str | int, ...]
 """Where a value is: ``("simulation", "zoom", 0)``."""
 
@@ -59,19 +62,7 @@ def read_settings(path: Path, model: type[BaseModel], example: str = "seed: 0") 
     RefocusError
         The file cannot be read, is no YAML, or has a key that is unknown or given twice.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise RefocusError(f"{path}: cannot be read: {reason}; give a YAML file") from error
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        loaded = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or "it cannot be parsed"
-        raise RefocusError(f"{path}{line}: not YAML: {problem}; mend this line") from error
+    root, loaded = read_yaml(path)
     if root is None:
         return Settings(path, {}, {})
     if not isinstance(root, yaml.MappingNode) or not isinstance(loaded, dict):
@@ -79,6 +70,74 @@ def read_settings(path: Path, model: type[BaseModel], example: str = "seed: 0") 
     lines: dict[Place, int] = {}
     _walk(path, root, model, (), lines)
     return Settings(path, loaded, lines)
+
+
+def read_yaml(path: Path, kind: str = "a YAML file") -> tuple[yaml.Node | None, Any]:
+    """Read YAML that says no more than its size would let one think.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        What it should be, for the message.
+
+    Returns
+    -------
+    root, content
+        The tree with its lines, and what it says.
+
+    Raises
+    ------
+    RefocusError
+        It cannot be read, is too large, is no YAML, or grows by its aliases.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_BYTES + 1)
+        text = data.decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not a text file"
+        raise RefocusError(f"{path}: cannot be read: {reason}; give {kind}") from error
+    if len(data) > MOST_BYTES:
+        raise RefocusError(f"{path}: larger than {MOST_BYTES / 1e6:g} MB; give {kind}")
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_growth(path, root)
+        return root, yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or "it cannot be parsed"
+        raise RefocusError(f"{path}{line}: not YAML: {problem}; mend this line") from error
+
+
+def _refuse_growth(path: Path, root: yaml.Node | None) -> None:
+    """Refuse aliases that a few lines of make a memory full."""
+    sizes: dict[int, int] = {}  # 0 while the parts of a node are being counted
+
+    def size(node: yaml.Node) -> int:
+        known = sizes.get(id(node))
+        if known is None:
+            sizes[id(node)] = 0
+            parts = [] if isinstance(node, yaml.ScalarNode) else list(node.value)
+            if isinstance(node, yaml.MappingNode):
+                parts = [part for pair in parts for part in pair]
+            elif len(node.value) > MOST_DIGITS and node.tag in NUMBERS:
+                _refuse_node(path, node, "a number of too many digits; write a shorter one")
+            known = sizes[id(node)] = 1 + sum(map(size, parts))
+        elif known == 0:
+            _refuse_node(path, node, "contains itself through an alias; write it out")
+        if known > MOST_VALUES:
+            _refuse_node(path, node, f"makes more than {MOST_VALUES} values; write less")
+        return known
+
+    if root is not None:
+        size(root)
+
+
+def _refuse_node(path: Path, node: yaml.Node, problem: str) -> None:
+    raise RefocusError(f"{path}, line {node.start_mark.line + 1}: {problem}")
 
 
 def load(path: Path, model: type[Model], example: str = "seed: 0") -> Model:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from refocus.configs.command import printable
+
 
 class Stopped(BaseException):
     """The process was asked to end (SIGTERM), as Ctrl-C raises ``KeyboardInterrupt``."""
@@ -70,8 +72,8 @@ class LogLines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
-        text = " ".join(record.getMessage().split())
-        self._console.print(f"{self._command}: {text}", style="yellow", markup=False)
+        line = printable(" ".join(f"{self._command}: {record.getMessage()}".split()))
+        self._console.print(line, style="yellow", markup=False)
 
 
 def log_to(console: Console, command: str, *loggers: str) -> None:

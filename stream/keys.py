@@ -7,6 +7,7 @@ DIR/NAME/        reader.key, reader.key_secret, publisher.key             goes t
 """
 
 import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,18 +43,18 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
             "--reader, or another folder"
         )
     try:
-        for place in (ours / READERS, theirs):
-            place.mkdir(parents=True, exist_ok=True, mode=0o700)
         previous = os.umask(0o077)  # a secret is readable by its owner, from its first byte
         try:
+            for place in (ours / READERS, theirs):
+                place.mkdir(parents=True, exist_ok=True)
             if not (ours / f"{PUBLISHER}.key_secret").exists():
                 create_certificates(str(ours), PUBLISHER)
             create_certificates(str(theirs), READER)
+            (ours / READERS / f"{reader}.key").write_bytes((theirs / f"{READER}.key").read_bytes())
+            public = ours / f"{PUBLISHER}.key"
+            (theirs / public.name).write_bytes(public.read_bytes())
         finally:
             os.umask(previous)
-        (ours / READERS / f"{reader}.key").write_bytes((theirs / f"{READER}.key").read_bytes())
-        public = ours / f"{PUBLISHER}.key"
-        (theirs / public.name).write_bytes(public.read_bytes())
     except OSError as error:
         raise RefocusError(
             f"{folder}: keys cannot be written: {error.strerror or error}; name another folder"
@@ -75,6 +76,7 @@ def guard(socket: "zmq.Socket[bytes]", folder: Path) -> Any:
     readers = folder / READERS
     if not readers.is_dir():
         raise RefocusError(f"{readers}: no such folder; make keys with 'refocus-live keys DIR'")
+    _refuse_written_by_others(folder)
     authenticator = ThreadAuthenticator(socket.context)
     authenticator.start()
     authenticator.configure_curve(domain="*", location=str(readers))
@@ -88,8 +90,21 @@ def unlock(socket: "zmq.Socket[bytes]", folder: Path) -> None:
     told = "use the folder that 'refocus-live keys' made for this reader"
     public, secret = _load(folder / f"{READER}.key_secret", told)
     server, _ = _load(folder / f"{PUBLISHER}.key", told, secret=False)
+    _refuse_written_by_others(folder)
     socket.curve_publickey, socket.curve_secretkey = public, secret
     socket.curve_serverkey = server
+
+
+def _refuse_written_by_others(folder: Path) -> None:
+    """Refuse keys that somebody else could have put there."""
+    if os.name == "nt":
+        return
+    for path in (folder, *sorted(folder.rglob("*"))):
+        if path.stat().st_mode & 0o022:
+            raise RefocusError(
+                f"{path}: others can write it, and so let themselves in; see whose keys it holds, "
+                f"then run: chmod -R go-w {shlex.quote(str(folder))}"
+            )
 
 
 def _load(path: Path, told: str, secret: bool = True) -> tuple[bytes, bytes]:

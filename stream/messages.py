@@ -191,6 +191,9 @@ class FrameHeader(Header):
     """Capture number, from 0."""
     refocused: bool
     """False for a frame passed through untouched."""
+    pixels: Literal["refocused", "captured", "mixed"] | None = None
+    """Which pixels follow: a frame that was refocused and is not trusted has the ``captured`` ones,
+    one that is trusted in places has ``mixed`` ones. Missing where the publisher is older."""
     source: str
     """File name, in a replay; else empty."""
     index: dict[str, int]

@@ -6,6 +6,7 @@ for frame in subscribe("tcp://127.0.0.1:5555"):
 ```
 """
 
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -34,6 +35,8 @@ from refocus.stream.messages import (
 )
 from refocus.stream.shared_memory import MAPPED, SHARED, SharedPixels, SharedReader
 
+logger = logging.getLogger("refocus.stream")
+
 Pixels = NDArray[np.generic]
 """Of a frame: ``(H, W)``, ``uint8`` or ``uint16``."""
 
@@ -41,6 +44,12 @@ HEARTBEAT_MS = 5000
 """How often the other end is asked for a sign of life; after six without one it is gone."""
 RENEW_S = 3.0
 """A watched link that does not come about is made anew so often."""
+LOST_S = 3.0
+"""A silence in a run, where something comes every second, after which its publisher is lost."""
+
+
+class PublisherLost(RefocusError):
+    """A run was being heard, and its publisher fell silent before the end of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +91,7 @@ class Subscription:
         Seconds of silence that are an error; None waits for ever. During a run something comes
         every second.
     runs
-        After the end of how many runs to stop; None never does.
+        After the end of how many runs to stop; None never does, even if a publisher is lost.
     high_water
         Messages that may wait on this side; beyond that they wait, then are lost, on the other.
     shared_memory
@@ -159,6 +168,9 @@ class Subscription:
 
         Raises
         ------
+        PublisherLost
+            Nothing came for three seconds in the middle of a run: it was killed, or cannot be
+            reached any more. With ``runs=None`` that is only logged, and the next run waited for.
         RefocusError
             Nothing came for ``timeout`` seconds, or something that is not schema ``refocus/1``.
         """
@@ -169,16 +181,33 @@ class Subscription:
         ended = 0
         try:
             while self._runs is None or ended < self._runs:
-                message = self.receive(self._timeout)
-                if message is None:
-                    raise RefocusError(
-                        f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
-                        "see that an acquisition is running and publishes there"
-                    )
+                message = self._next()
                 yield message
                 ended += isinstance(message, EndHeader)
         finally:
             self.close()
+
+    def _next(self) -> Message:
+        """Wait for a message as long as one waits for it, here or in the middle of a run."""
+        begun = time.monotonic()
+        amid_run = bool(self._run_id) and self.end is None
+        if amid_run and (self._timeout is None or self._timeout > LOST_S):
+            if (message := self.receive(LOST_S)) is not None:
+                return message
+            text = (
+                f"endpoint {self.endpoint}: nothing heard for {LOST_S:g} s in the middle of a run: "
+                "its publisher was killed, or cannot be reached any more"
+            )
+            if self._runs is not None:
+                raise PublisherLost(f"{text}; start it again, or see to the network")
+            logger.warning("%s; waiting for the next run", text)
+        left = None if self._timeout is None else self._timeout - (time.monotonic() - begun)
+        if (message := self.receive(left)) is not None:
+            return message
+        raise RefocusError(
+            f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
+            "see that an acquisition is running and publishes there"
+        )
 
     @property
     def link(self) -> LinkState | None:

@@ -15,6 +15,7 @@ from refocus.configs import RefocusError
 from refocus.configs.command import (
     TERMINATED,
     JsonOption,
+    allow_open_files,
     command_app,
     examples,
     make_console,
@@ -224,6 +225,7 @@ def _main() -> int:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
     raise_once(Stopped, signal.SIGTERM)
     raise_once(KeyboardInterrupt, signal.SIGINT)
+    allow_open_files()
     kept = "what was captured is kept"
     return run_command(
         app, f"interrupted; {kept}", endings={Stopped: (f"terminated; {kept}", TERMINATED)}

@@ -270,6 +270,12 @@ class _Room:
 def _explained(error: Exception, raw: Path | None) -> RefocusError:
     """Say in one line why an acquisition ended early."""
     text = " ".join(str(error).split()) or type(error).__name__
+    if _has_no_descriptors(error):
+        where = f"{raw}: " if raw is not None else ""
+        return RefocusError(
+            f"{where}too many open files, and the last frames are missing; those saved before are "
+            "kept: raise the limit (ulimit -n), or close what else this program has open"
+        )
     if raw is not None and _is_full(raw, error):
         return RefocusError(
             f"{raw}: the disk is full, and the last frames are missing; those saved before are "
@@ -283,6 +289,11 @@ def _full(path: Path) -> RefocusError:
         f"{path}: the disk is full: the run was stopped, and what was captured is kept; "
         "free space, or save elsewhere"
     )
+
+
+def _has_no_descriptors(error: Exception) -> bool:
+    code = error.errno if isinstance(error, OSError) else None
+    return code in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error)
 
 
 def _is_full(path: Path, error: Exception) -> bool:

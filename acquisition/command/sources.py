@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import useq
-import yaml
 from pydantic import ValidationError
 from pymmcore_plus import CMMCorePlus
 
@@ -19,6 +18,7 @@ from refocus.acquisition.microscopes.virtual import VirtualMicroscope
 from refocus.acquisition.pipeline.plan import count_frames
 from refocus.configs import BBBC006, Optics, RefocusError
 from refocus.configs.live_config import LiveConfig
+from refocus.configs.loading import read_yaml
 
 if TYPE_CHECKING:
     from refocus.acquisition.sinks.focus_keeper import FocusKeeper
@@ -91,15 +91,7 @@ def read_sequence(path: Path) -> useq.MDASequence:
     RefocusError
         The file cannot be read, or is not a sequence.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not a text file"
-        raise RefocusError(f"{path}: cannot be read: {reason}; give a useq sequence") from error
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise RefocusError(f"{path}{line}: not YAML; mend this line") from error
+    _, content = read_yaml(path, "a useq sequence")  # JSON is YAML
     if not isinstance(content, dict):
         raise RefocusError(f"{path}: not a useq sequence; expected keys such as 'time_plan:'")
     allowed = list(useq.MDASequence.model_fields)

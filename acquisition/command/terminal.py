@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import Progress
 
+from refocus.configs.command import printable
+
 if TYPE_CHECKING:
     from refocus.acquisition.command.sources import Source
     from refocus.acquisition.pipeline.stats import Stats
@@ -61,6 +63,10 @@ class Terminal:
 
 def describe(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader") -> str:
     """Give the line that ``watch`` prints for a message; empty for the counts in between."""
+    return printable(_describe(message))
+
+
+def _describe(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader") -> str:
     from refocus.stream.messages import EndHeader, RunHeader, StatsHeader
 
     if isinstance(message, RunHeader):
@@ -100,4 +106,5 @@ def describe_json(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader"
     else:
         known = {RunHeader: RUN, EndHeader: END}
         topic, content = known.get(type(message), STATS), message.model_dump(by_alias=True)
-    return json.dumps({"topic": topic.decode(), **content}, ensure_ascii=False)
+    line = json.dumps({"topic": topic.decode(), **content}, ensure_ascii=False)
+    return line if line.isprintable() else json.dumps({"topic": topic.decode(), **content})

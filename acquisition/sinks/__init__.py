@@ -3,4 +3,4 @@
 Knows nothing of where frames come from.
 """
 
-__all__ = ["focus_keeper", "prometheus", "publisher", "recorder"]
+__all__ = ["focus_keeper", "headers", "prometheus", "publisher", "recorder"]

@@ -11,10 +11,14 @@ frame: a scrape is answered from the stats of the last second.
 
 import errno
 import ipaddress
+import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
+from http.server import ThreadingHTTPServer
+from threading import Lock, Thread
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
@@ -22,10 +26,16 @@ from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
 
 if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
     from prometheus_client.core import GaugeMetricFamily
 
 TIMES = {"latency_ms": 1e-3, "engine_ms": 1e-3, "callback_us": 1e-6}
 """Durations of the stats, and what makes seconds of them."""
+
+AT_ONCE = 4
+"""Scrapes that are answered at once; at most twice as many connections, and threads."""
+SILENCE_S = 2.0
+"""So long a scraper may say nothing, or take nothing."""
 
 QUANTILES = {"p50": "0.5", "p99": "0.99", "max": "1"}
 
@@ -54,7 +64,7 @@ class Metrics:
 
     def __init__(self, address: str, *, insecure: bool = False) -> None:
         try:
-            from prometheus_client import CollectorRegistry, start_http_server
+            from prometheus_client import CollectorRegistry
         except ImportError:
             raise RefocusError(
                 f"metrics on {address}: need prometheus-client; "
@@ -66,11 +76,13 @@ class Metrics:
         registry = CollectorRegistry(auto_describe=False)
         registry.register(self)
         try:
-            self._server, self._thread = start_http_server(port, host, registry)
+            self._server = _Server((host, port), registry)
         except OSError as error:
             why = "in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
             raise RefocusError(f"metrics on {address}: {why}; choose another port") from error
         self.address = f"{host}:{self._server.server_port}"
+        self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
 
     # -- as a sink
 
@@ -138,6 +150,7 @@ class Metrics:
         """Stop answering. May be called twice."""
         self._server.shutdown()
         self._server.server_close()
+        self._server.let_all_go()
         self._thread.join()
 
     def __enter__(self) -> Self:
@@ -150,6 +163,52 @@ class Metrics:
         traceback: TracebackType | None,
     ) -> None:
         self.release()
+
+
+class _Server(ThreadingHTTPServer):
+    """Answers a few at a time: who comes when all are busy is served, and the oldest let go."""
+
+    def __init__(self, address: tuple[str, int], registry: "CollectorRegistry") -> None:
+        from prometheus_client import MetricsHandler
+
+        handler = type("Handler", (MetricsHandler,), {"registry": registry, "timeout": SILENCE_S})
+        self._open: dict[socket.socket, None] = {}
+        self._lock = Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer on a thread, if one is left."""
+        with self._lock:
+            full = len(self._open) >= 2 * AT_ONCE  # who was hung up on has yet to notice
+            if len(self._open) >= AT_ONCE:
+                _hang_up(oldest := next(iter(self._open)))
+                self._open[oldest] = self._open.pop(oldest)
+            if not full:
+                self._open[request] = None
+        if full:
+            super().shutdown_request(request)
+            return
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """Close a connection, answered or not."""
+        with self._lock:
+            self._open.pop(request, None)
+        super().shutdown_request(request)
+
+    def let_all_go(self) -> None:
+        """Hang up on whoever is there."""
+        with self._lock:
+            for request in self._open:
+                _hang_up(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: who hangs up has no answer."""
+
+
+def _hang_up(request: socket.socket) -> None:
+    with suppress(OSError):
+        request.shutdown(socket.SHUT_RDWR)
 
 
 def _split(address: str, insecure: bool) -> tuple[str, int]:

@@ -3,16 +3,16 @@
 The socket is guarded by one lock. The worker sends frames itself, because a further thread would
 cost each frame a switch; the ticker sends the messages of every second; whoever waits for readers
 counts them. Sending never blocks: for a reader that does not keep up, ZeroMQ drops messages at
-its high-water mark, and the reader sees a gap in the numbers. What nobody reads is not made.
+its high-water mark, and the reader sees a gap in the numbers; and the one that is stuck the longest
+is let go once too many bytes wait. What nobody reads is not made.
+
+Readers do not connect to this socket, but to an :mod:`~refocus.acquisition.sinks.entrance`, whose
+bounds hold for whatever strangers do. So the work of a turn under the lock is bounded, too.
 """
 
-import errno
-import ipaddress
 import logging
-import re
 import threading
 import time
-from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +26,9 @@ from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.sinks import headers
+from refocus.acquisition.sinks.asked import Asked
+from refocus.acquisition.sinks.backlog import Backlog
+from refocus.acquisition.sinks.entrance import Entrance, refuse_beyond_host, why_not
 from refocus.configs import RefocusError
 from refocus.engine.protocol import EngineInfo, Frame
 from refocus.stream import messages
@@ -38,7 +41,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger("refocus.acquisition")
 
 BACKLOG_BYTES = 512_000_000
-"""What may wait for one slow reader, unless told otherwise."""
+"""What may wait for all readers together, but for one frame, and half of it for one reader."""
+LET_GO_S = 0.1
+"""Between two readers that are let go: what waits for one is freed meanwhile."""
+TURNS = 20
+"""In which the ticker, every second, reads what readers have said."""
+SAID_BYTES = 4096
+"""The longest that a reader may say at once."""
+HANDSHAKE_MS = 5000
+LOCK_S = 0.2
+"""How long the ticker, which watches over the engine, waits for its turn at the socket."""
 
 
 class Publisher:
@@ -65,6 +77,8 @@ class Publisher:
     shared_memory
         Offer readers on this host the pixels in shared memory, too; see
         :mod:`refocus.stream.shared_memory`.
+    made
+        How results are made, for what is said of their pixels; by default as ``attach`` makes them.
 
     Raises
     ------
@@ -83,42 +97,51 @@ class Publisher:
         high_water: int | None = None,
         linger_seconds: float = 3.0,
         shared_memory: bool = False,
+        made: headers.Made | None = None,
     ) -> None:
         if not insecure and keys is None:
-            _refuse_beyond_host(endpoint)
-        if high_water is None:
-            # never fewer than the slots of shared memory, whose readers get notes through here, too
-            per_frame = frame_bytes * (1 + raw) or 8_000_000
-            high_water = min(1000, max(16, BACKLOG_BYTES // per_frame))
+            refuse_beyond_host(endpoint)
         self._raw = raw
+        self._made = made or headers.Made()
         self._linger_seconds = linger_seconds
         self._end: messages.EndHeader | None = None
-        self._trackers: deque[zmq.MessageTracker] = deque()
+        self._backlog = Backlog()
+        self._let_go_at = 0.0
         self._lock = threading.Lock()
-        self._readers: Counter[bytes] = Counter()
         self._run: RunInfo | None = None
+        self._told: messages.RunHeader | None = None
         self._engines: set[tuple[str, str, str]] = set()
         self._next_number = 0
+        self._faults: set[str] = set()
         self._shared = SharedFrames(frame_bytes * (1 + raw)) if shared_memory else None
         self._mapped = b""
+        self._guard: Any = None
+        self._entrance = Entrance(endpoint, linger_seconds) if Entrance.serves(endpoint) else None
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.SNDHWM, high_water)
+        self._asked = Asked(self._socket)
         self._socket.setsockopt(zmq.LINGER, int(linger_seconds * 1000))
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # two readers of a topic are not one
-        self._guard: Any = None
+        self._socket.setsockopt(zmq.MAXMSGSIZE, SAID_BYTES)
+        self._socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        self._socket.setsockopt(zmq.SNDBUF, 1 << 20)
+        self._chosen = high_water
+        self._largest = frame_bytes * (1 + raw) or 8_000_000
+        self._choose_high_water()
         try:
             if keys is not None:
                 self._guard = guard(self._socket, keys)
-            self._socket.bind(re.sub(r"^tcp://localhost:", "tcp://127.0.0.1:", endpoint))
+            self._socket.bind(self._entrance.inner if self._entrance else endpoint)
+            self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
+            if self._entrance:
+                self._entrance.open(self.endpoint)
+                self.endpoint = self._entrance.endpoint
         except (zmq.ZMQError, ValueError, OSError) as error:
             self.release()
-            raise RefocusError(_why_not(endpoint, error)) from None
+            raise RefocusError(why_not(endpoint, error)) from None
         except RefocusError:
             self.release()
             raise
-        bound = self._socket.getsockopt(zmq.LAST_ENDPOINT)
-        self.endpoint = bound.rstrip(b"\0").decode() if isinstance(bound, bytes) else endpoint
 
     def wait_subscribers(self, count: int, timeout: float | None = None) -> bool:
         """Wait until that many readers have joined, so that they get frame 0.
@@ -147,11 +170,8 @@ class Publisher:
     def subscribers(self) -> int:
         """Count the readers there are now."""
         with self._lock:
-            self._read_subscriptions()
-            return self._count(messages.READERS)
-
-    def _count(self, topic: bytes) -> int:
-        return sum(count for asked, count in self._readers.items() if topic.startswith(asked))
+            self._asked.read()
+            return self._asked.count(messages.READERS)
 
     # -- as a sink
 
@@ -159,9 +179,9 @@ class Publisher:
         """Announce a run."""
         self._send_end_now()
         with self._lock:
-            self._run = run
             self._engines = {_engine_key(run.engine)}
             self._next_number = 0
+            self._faults.clear()
             self._announce(run)
 
     def put(self, result: FrameResult) -> None:
@@ -174,28 +194,43 @@ class Publisher:
             if result.engine is not None:
                 self._follow_engine(self._run, result.engine)
             self._next_number = result.number + 1
-            self._read_subscriptions()
-            on_wire, shared = self._count(messages.FRAME) > 0, self._shared
-            if shared is not None and self._readers[SHARED] <= 0:
+            self._asked.read()
+            on_wire, shared = self._asked.count(messages.FRAME) > 0, self._shared
+            on_wire = on_wire and self._has_room(pixels.nbytes * (1 + self._raw))
+            if shared is not None and self._asked.exactly(SHARED) <= 0:
                 shared = None
             if not on_wire and shared is None:
                 return
             age_ms = (time.perf_counter_ns() - result.captured.captured_ns) / 1e6
-            header = headers.frame_header(self._run.run, result, age_ms)
+            try:
+                header = headers.frame_header(self._run.run, result, age_ms, self._made)
+            except ValueError as error:  # of pydantic: this frame is missing, and no other
+                self._tell_once(f"frame {result.captured.frame} not published: {error}")
+                return
             if on_wire:
                 self._send(messages.FRAME, header, pixels, *raw)
             if shared is not None:
                 self._share(shared, header, pixels, *raw)
 
     def tick(self, stats: Stats) -> None:
-        """Repeat the description of the run, and publish its stats."""
-        self._send_end_now()
-        with self._lock:
-            self._read_subscriptions()
-            if self._run is not None and self._run.run == stats.run:
-                self._announce(self._run)
-                fields = headers.stats_fields(stats, self._next_number)
-                self._send(messages.STATS, messages.StatsHeader(**fields))
+        """Repeat the description of the run, and publish its stats; no later than it can be."""
+        for turn in range(TURNS):
+            if not self._lock.acquire(timeout=LOCK_S):
+                return
+            try:
+                if turn == 0:
+                    self._tell_now(stats)
+                if not self._asked.read():
+                    return
+            finally:
+                self._lock.release()
+
+    def _tell_now(self, stats: Stats) -> None:
+        self._send_last()
+        if self._run is not None and self._run.run == stats.run:
+            self._announce(self._run)
+            fields = headers.stats_fields(stats, self._next_number)
+            self._send(messages.STATS, messages.StatsHeader(**fields))
 
     def close(self, stats: Stats) -> None:
         """Publish the final counts of the run."""
@@ -222,6 +257,8 @@ class Publisher:
             self._guard.stop()
             self._guard = None
         self._context.term()
+        if self._entrance is not None:
+            self._entrance.close(max(0.1, until - time.monotonic()))
         if self._shared is not None:
             self._shared.close()
 
@@ -247,12 +284,20 @@ class Publisher:
             return
         self._engines.add(key)
         failed = told.get("fallback_from") or told.get("name", "")
-        self._run = replace(run, engine={**told, **now, "fallback_from": failed})
-        self._announce(self._run)
+        self._announce(replace(run, engine={**told, **now, "fallback_from": failed}))
 
     def _announce(self, run: RunInfo) -> None:
-        header = headers.run_header(run, self._next_number, self._shared is not None)
-        self._send(messages.RUN, header)
+        if self._told is None or run is not self._run:
+            self._told = headers.run_header(run, 0)
+        self._run = run
+        now = {"next_number": self._next_number, "shared_memory": self._shared is not None}
+        self._send(messages.RUN, self._told.model_copy(update=now))
+
+    def _tell_once(self, text: str) -> None:
+        kind = text.partition(":")[2]
+        if kind not in self._faults and len(self._faults) < 16:
+            self._faults.add(kind)
+            logger.error("%s", " ".join(text.split())[:300])
 
     def _share(self, shared: SharedFrames, header: messages.Header, *pixels: Frame) -> None:
         """Leave a frame in shared memory, and say where."""
@@ -266,14 +311,15 @@ class Publisher:
             self._shared = None
             return
         self._mapped = MAPPED + Path(place.file).name.encode()
+        self._asked.expect(self._mapped)
         self._send_parts(SHARED, header, place.encode())
 
     def _unmapped(self) -> bool:
         """Whether a reader has yet to map the memory that its frames are in."""
         with self._lock:
-            self._read_subscriptions()
-            mapped = not self._mapped or self._readers[self._mapped] >= self._readers[SHARED]
-            return not mapped and not self._socket.closed
+            self._asked.read()
+            mapped, asked = self._asked.exactly(self._mapped), self._asked.exactly(SHARED)
+            return bool(self._mapped) and mapped < asked and not self._socket.closed
 
     def _send(self, topic: bytes, header: messages.Header, *pixels: Frame) -> None:
         if self._socket.closed:
@@ -287,10 +333,29 @@ class Publisher:
         for content in tracked:
             part = zmq.Frame(content, track=True, copy=False, copy_threshold=0)
             parts.append(part)
-            self._trackers.append(part.tracker)
+            self._backlog.add(part.tracker, len(part.buffer))
         self._socket.send_multipart(parts, zmq.NOBLOCK, copy=False)
-        while self._trackers and self._trackers[0].done:
-            self._trackers.popleft()
+
+    def _has_room(self, size: int) -> bool:
+        """Whether a frame of that size may be sent; where much waits, the slowest is let go."""
+        if size > self._largest:
+            self._largest = size
+            self._choose_high_water()
+        if self._backlog.bytes + size <= BACKLOG_BYTES:
+            return True
+        self._backlog.settle()
+        if self._backlog.bytes + size <= BACKLOG_BYTES:
+            return True
+        now = time.monotonic()
+        if self._entrance is not None and now - self._let_go_at > LET_GO_S:
+            self._let_go_at = now
+            self._entrance.let_slowest_go()
+        return self._backlog.bytes <= BACKLOG_BYTES  # the others miss nothing meanwhile
+
+    def _choose_high_water(self) -> None:
+        """Choose how many messages may wait for whoever connects from now on."""
+        chosen = min(1000, max(4, BACKLOG_BYTES // 2 // self._largest))
+        self._socket.setsockopt(zmq.SNDHWM, chosen if self._chosen is None else self._chosen)
 
     def _send_end(self, patience: float) -> None:
         """Send the last message of a run, if that is still to do: the one that none should miss.
@@ -307,21 +372,16 @@ class Publisher:
 
     def _send_end_now(self) -> None:
         with self._lock:
-            if self._end is not None:
-                self._send(messages.END, self._end)
-                self._end = None
+            self._send_last()
+
+    def _send_last(self) -> None:
+        if self._end is not None:
+            self._send(messages.END, self._end)
+            self._end = None
 
     def _on_their_way(self) -> bool:
         with self._lock:
-            self._trackers = deque(tracker for tracker in self._trackers if not tracker.done)
-            return bool(self._trackers)
-
-    def _read_subscriptions(self) -> None:
-        while not self._socket.closed and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
-            message = self._socket.recv()
-            if message[:1] in (b"\0", b"\1"):
-                topic = message[1:]
-                self._readers[topic] += 1 if message[:1] == b"\1" else -1
+            return self._backlog.settle() > 0
 
 
 def _engine_key(engine: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -332,34 +392,3 @@ def _engine_key(engine: Mapping[str, Any]) -> tuple[str, str, str]:
 def _as_sent(pixels: Frame) -> Frame:
     """Give pixels little-endian and C-ordered; itself if it is, as it nearly always is."""
     return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("<"))
-
-
-def _refuse_beyond_host(endpoint: str) -> None:
-    match = re.match(r"^(?!ipc:|inproc:)\w+://\[?([^\]]*?)\]?:[^:]*$", endpoint)
-    if match is None:
-        return  # within this host; or no endpoint at all, as the socket will say
-    host = match[1]
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not local:
-        raise RefocusError(
-            f"endpoint {endpoint}: other hosts could read every frame; publish on 127.0.0.1, "
-            "give readers keys (refocus-live keys DIR, then --keys DIR/publisher), or allow it "
-            "with --insecure"
-        )
-
-
-def _why_not(endpoint: str, error: Exception) -> str:
-    code = getattr(error, "errno", None)
-    if code == zmq.EADDRINUSE:
-        return f"endpoint {endpoint}: in use by another program; choose another port, or end it"
-    if code == errno.EACCES:
-        return f"endpoint {endpoint}: not permitted; choose a port above 1023"
-    if code in (zmq.EADDRNOTAVAIL, errno.ENODEV):
-        return f"endpoint {endpoint}: this host has no such address; publish on 127.0.0.1"
-    return (
-        f"endpoint {endpoint}: not one to bind to ({error}); "
-        "write for example tcp://127.0.0.1:5555 or ipc:///tmp/refocus"
-    )

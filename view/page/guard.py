@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from refocus.configs.hosts import is_loopback
+from refocus.view.page.strangers import Strangers
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -44,11 +45,17 @@ class Guard:
         Is called with the token, if any, as its root path.
     token
         What the path must begin with; None for a server on loopback.
+
+    Attributes
+    ----------
+    strangers
+        Whoever has connected and was not let through.
     """
 
     def __init__(self, app: ASGIApp, token: str | None = None) -> None:
         self._app = app
         self._token = token
+        self.strangers = Strangers()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request or websocket."""
@@ -58,6 +65,7 @@ class Guard:
         if reason := self._refusal(scope):
             await _refuse(scope, receive, send, reason)
             return
+        self.strangers.leave(scope["client"])
         if self._token is not None:
             if scope["path"] == f"/{self._token}":  # the page's own addresses are relative to it
                 await RedirectResponse(f"/{self._token}/")(scope, receive, send)

@@ -15,13 +15,13 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
 from starlette.websockets import WebSocket
 
 from refocus.configs import RefocusError
 from refocus.view.listener import Listener
 from refocus.view.page.guard import Guard
 from refocus.view.page.snapshot import file_name, snapshot
+from refocus.view.page.strangers import HEAD_BYTES, protocol_of
 from refocus.view.page.tab import Tab
 from refocus.view.places import Shown, Wanted
 
@@ -29,7 +29,7 @@ UNREAD_MS = 60_000
 """So long a tab may take nothing of what was sent to it."""
 
 
-def build_app(feed: Listener, token: str | None = None) -> ASGIApp:
+def build_app(feed: Listener, token: str | None = None) -> Guard:
     """Make the application.
 
     Parameters
@@ -125,10 +125,12 @@ class Server(uvicorn.Server):
         Made by :func:`build_app`.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: Guard) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
+                http=protocol_of(app.strangers),
+                h11_max_incomplete_event_size=HEAD_BYTES,
                 ws="websockets-sansio",
                 ws_max_size=1 << 16,  # what a page sends is short
                 ws_per_message_deflate=False,  # noise of a camera does not compress

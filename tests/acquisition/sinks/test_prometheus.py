@@ -1,7 +1,10 @@
 """What Prometheus reads of a run, over HTTP as it does."""
 
+import socket
 import sys
+import threading
 import urllib.request
+from contextlib import ExitStack
 
 import pytest
 
@@ -77,3 +80,18 @@ def test_without_prometheus_client_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     with pytest.raises(RefocusError, match=r"pip install 'refocus-live\[prometheus\]'"):
         Metrics("127.0.0.1:0")
+
+
+@pytest.mark.parametrize("says", [b"", b"GET /metrics HTTP/1.1\r\nHost: "])
+def test_who_says_half_of_it_costs_few_threads_and_keeps_nobody_waiting(says):
+    from refocus.acquisition.sinks.prometheus import AT_ONCE
+
+    before = threading.active_count()
+    with Metrics("127.0.0.1:0") as metrics, ExitStack() as stack:
+        host, _, port = metrics.address.partition(":")
+        for _ in range(50):
+            stranger = stack.enter_context(socket.create_connection((host, int(port)), 30))
+            stranger.sendall(says)
+            assert threading.active_count() - before <= 2 * AT_ONCE + 1
+        assert scrape(metrics.address)["refocus_frames", "received"] == 0
+    assert threading.active_count() <= before + 2 * AT_ONCE

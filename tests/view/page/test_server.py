@@ -5,7 +5,7 @@ import json
 import socket
 import struct
 from collections import defaultdict, deque
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from io import BytesIO
 
 import numpy as np
@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
 from refocus.configs import RefocusError
-from refocus.view.page import server
+from refocus.view.page import server, strangers
 from refocus.view.page.guard import is_loopback
 from refocus.view.page.packet import Acknowledged, Pinged, decode
 from refocus.view.page.server import listen
@@ -365,3 +365,23 @@ def test_a_tab_that_takes_nothing_any_more_is_let_go(stream, serving, monkeypatc
         stream.run()
         stream.frame(frame, frame)
         eventually(lambda: not feed._wakers)
+
+
+@pytest.mark.parametrize("says", [b"", b"GET / HTTP/1.1\r\nHost: 127", b"POST /x HTTP/1.1\r\n"])
+def test_half_a_request_is_waited_for_a_while_and_makes_room(viewer, monkeypatch, says):
+    monkeypatch.setattr(strangers, "MOST_STRANGERS", 8)
+    monkeypatch.setattr(strangers, "STRANGER_S", 0.5)
+    host, port = viewer[0].split(":")
+    with ExitStack() as stack:
+        made = []
+        with tab_at(viewer[0]) as tab:
+            for _ in range(20):
+                one = stack.enter_context(socket.create_connection((host, int(port)), 30))
+                one.sendall(says)
+                made.append(one)
+            assert get(viewer[0], "/")[0].status == 200
+            for one in made:
+                with suppress(ConnectionResetError):
+                    assert one.recv(1) == b""
+            tab.say("ping", sent=1)  # who was let in stays
+            assert tab.hear("pong")["sent"] == 1

@@ -1,0 +1,29 @@
+"""Keys that others could have put there."""
+
+import os
+
+import pytest
+
+from refocus.acquisition.sinks.publisher import Publisher
+from refocus.configs import RefocusError
+from refocus.stream.keys import make_keys
+from refocus.stream.subscriber import subscribe
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such permissions")
+@pytest.mark.parametrize("place", ["", "readers", "readers/reader.key", "publisher.key_secret"])
+def test_a_folder_that_others_can_write_is_refused(tmp_path, place):
+    previous = os.umask(0)  # whatever it is, keys are made for their owner
+    try:
+        make_keys(tmp_path / "keys")
+    finally:
+        os.umask(previous)
+    ours, theirs = tmp_path / "keys" / "publisher", tmp_path / "keys" / "reader"
+    with Publisher("tcp://127.0.0.1:*", keys=ours, linger_seconds=0.1) as publisher:
+        subscribe(publisher.endpoint, keys=theirs).close()
+    (ours / place).chmod(0o770)
+    with pytest.raises(RefocusError, match=f"chmod -R go-w {ours}"):
+        Publisher("tcp://127.0.0.1:*", keys=ours)
+    theirs.chmod(0o707)
+    with pytest.raises(RefocusError, match=f"chmod -R go-w {theirs}"):
+        subscribe("tcp://127.0.0.1:1", keys=theirs)

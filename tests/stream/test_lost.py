@@ -1,0 +1,54 @@
+"""A publisher that is killed in the middle of a run, and one that is not there yet."""
+
+import logging
+
+import pytest
+
+from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.acquisition.pipeline.stats import Stats
+from refocus.acquisition.sinks.publisher import Publisher
+from refocus.configs import RefocusError
+from refocus.stream import subscriber
+from refocus.stream.subscriber import PublisherLost, subscribe
+
+
+@pytest.fixture
+def publisher(monkeypatch):
+    monkeypatch.setattr(subscriber, "LOST_S", 0.2)
+    with Publisher("tcp://127.0.0.1:*", linger_seconds=0.2) as publisher:
+        yield publisher
+
+
+def test_a_silence_in_a_run_is_a_publisher_that_is_lost(publisher):
+    with subscribe(publisher.endpoint) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        publisher.start(RunInfo("run"))
+        heard = reader.messages()
+        assert next(heard).run == "run"
+        with pytest.raises(PublisherLost, match=r"nothing heard for 0\.2 s in the middle of a run"):
+            next(heard)
+
+
+def test_who_reads_run_after_run_is_warned_and_goes_on(publisher, caplog):
+    with subscribe(publisher.endpoint, timeout=1, runs=None) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        publisher.start(RunInfo("one"))
+        heard = reader.messages()
+        assert next(heard).run == "one"
+        with (
+            caplog.at_level(logging.WARNING),
+            pytest.raises(RefocusError, match="nothing heard for 1 s"),
+        ):
+            next(heard)
+    assert caplog.text.count("waiting for the next run") == 1
+
+
+def test_between_runs_and_before_them_it_waits(publisher):
+    with subscribe(publisher.endpoint, timeout=0.6, runs=2) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        publisher.start(RunInfo("one"))
+        publisher.close(Stats(run="one"))
+        heard = reader.messages()
+        assert [next(heard).run for _ in range(2)] == ["one", "one"]
+        with pytest.raises(RefocusError, match=r"nothing heard for 0\.6 s"):
+            next(heard)
