@@ -219,7 +219,7 @@ def markdown(metrics: dict[str, Any]) -> str:
 
 
 def _confusion_table(metrics: dict[str, Any]) -> str:
-    lines = [["right", *VERDICTS[:-1]], ["---"] * 5]
+    lines = [["right", *VERDICTS[:-1]], ["---"] * len(VERDICTS)]
     for right, given in metrics["confusion"].items():
         lines.append([f"`{right}`", *(str(given.get(v, "")) for v in VERDICTS[:-1])])
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
