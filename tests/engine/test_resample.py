@@ -8,7 +8,6 @@ from scipy import ndimage
 
 from refocus.configs import ModelCard, Optics
 from refocus.engine import EngineError, EngineInfo, open_engine
-from refocus.engine.examine import examine
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import Frame
 from refocus.engine.resample import match_pixel_size
@@ -106,6 +105,6 @@ def test_noise_is_no_structure_for_being_resampled(size: float) -> None:
     frame = np.random.default_rng(0).normal(100, 2, (128, 128)).round().astype(np.uint16)
     engine = match_pixel_size(open_engine("openvino"), size)
     try:
-        assert examine(engine, frame)[1].verdict == "blank"
+        assert engine.submit(frame)().judgement.verdict == "blank"
     finally:
         engine.close()

@@ -14,7 +14,6 @@ from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.sinks.focus_keeper import AGREEING, FocusKeeper
 from refocus.configs import RefocusError
 from refocus.engine import open_engine
-from refocus.engine.examine import examine
 from refocus.engine.protocol import Engine
 from refocus.engine.trust.judgement import BLANK, DISTRUSTED, UNRATED, Judgement
 
@@ -133,7 +132,7 @@ def test_blank_frames_never_move_the_stage(engine: Engine, draw: Callable[[Any],
     rng = np.random.default_rng(0)
     keeper = FocusKeeper(PLAN, 0.0, 10.0)
 
-    places = stage_of(keeper, lambda number, z_um: examine(engine, draw(rng))[1])
+    places = stage_of(keeper, lambda number, z_um: engine.submit(draw(rng))().judgement)
 
     assert places == [0.0] * 20
     assert keeper.unmoved == {"blank": 20}
