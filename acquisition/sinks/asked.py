@@ -25,6 +25,10 @@ class Asked:
         self._counts: Counter[bytes] = Counter()
         self._also = b""
 
+    def __len__(self) -> int:
+        """Count the topics that are kept in mind."""
+        return len(self._counts)
+
     def expect(self, topic: bytes) -> None:
         """Count a further topic, instead of the last one given here."""
         if topic != self._also:

@@ -190,15 +190,17 @@ def _listen(endpoint: str) -> tuple[socket.socket, str]:
     """Bind, and give the endpoint as it is then."""
     if endpoint.startswith("ipc://"):
         return _listen_on_file(endpoint)
-    # ZeroMQ knows what it takes for an endpoint: interfaces, wildcards
+    # ZeroMQ knows what it takes for a host: interfaces, wildcards. It is asked on another port, for
+    # on this one readers may be waiting already
+    head, _, port = re.sub(r"^tcp://localhost:", "tcp://127.0.0.1:", endpoint).rpartition(":")
+    number = int(port) if port.isascii() and port.isdecimal() and int(port) < 2**16 else 0
     with zmq.Context() as context, context.socket(zmq.XPUB) as probe:
-        probe.bind(re.sub(r"^tcp://localhost:", "tcp://127.0.0.1:", endpoint))
+        probe.bind(f"{head}:{'*' if number else port}")
         bound = probe.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")
-    host, _, port = bound.removeprefix("tcp://").rpartition(":")
+    host = bound.removeprefix("tcp://").rpartition(":")[0]
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server(
-        (host.strip("[]"), int(port)), family=family, backlog=WAITING
-    ), bound
+    listener = socket.create_server((host.strip("[]"), number), family=family, backlog=WAITING)
+    return listener, f"tcp://{host}:{listener.getsockname()[1]}"
 
 
 def _listen_on_file(endpoint: str) -> tuple[socket.socket, str]:

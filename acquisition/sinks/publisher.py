@@ -119,7 +119,7 @@ class Publisher:
         self._entrance = Entrance(endpoint, linger_seconds) if Entrance.serves(endpoint) else None
         self._context = zmq.Context()
         self._socket: zmq.Socket[bytes] = self._context.socket(zmq.XPUB)
-        self._asked = Asked(self._socket)
+        self._readers = Asked(self._socket)
         self._socket.setsockopt(zmq.LINGER, int(linger_seconds * 1000))
         self._socket.setsockopt(zmq.XPUB_VERBOSER, 1)  # two readers of a topic are not one
         self._socket.setsockopt(zmq.MAXMSGSIZE, SAID_BYTES)
@@ -170,8 +170,8 @@ class Publisher:
     def subscribers(self) -> int:
         """Count the readers there are now."""
         with self._lock:
-            self._asked.read()
-            return self._asked.count(messages.READERS)
+            self._readers.read()
+            return self._readers.count(messages.READERS)
 
     # -- as a sink
 
@@ -194,10 +194,10 @@ class Publisher:
             if result.engine is not None:
                 self._follow_engine(self._run, result.engine)
             self._next_number = result.number + 1
-            self._asked.read()
-            on_wire, shared = self._asked.count(messages.FRAME) > 0, self._shared
+            self._readers.read()
+            on_wire, shared = self._readers.count(messages.FRAME) > 0, self._shared
             on_wire = on_wire and self._has_room(pixels.nbytes * (1 + self._raw))
-            if shared is not None and self._asked.exactly(SHARED) <= 0:
+            if shared is not None and self._readers.exactly(SHARED) <= 0:
                 shared = None
             if not on_wire and shared is None:
                 return
@@ -220,7 +220,7 @@ class Publisher:
             try:
                 if turn == 0:
                     self._tell_now(stats)
-                if not self._asked.read():
+                if not self._readers.read():
                     return
             finally:
                 self._lock.release()
@@ -311,14 +311,14 @@ class Publisher:
             self._shared = None
             return
         self._mapped = MAPPED + Path(place.file).name.encode()
-        self._asked.expect(self._mapped)
+        self._readers.expect(self._mapped)
         self._send_parts(SHARED, header, place.encode())
 
     def _unmapped(self) -> bool:
         """Whether a reader has yet to map the memory that its frames are in."""
         with self._lock:
-            self._asked.read()
-            mapped, asked = self._asked.exactly(self._mapped), self._asked.exactly(SHARED)
+            self._readers.read()
+            mapped, asked = self._readers.exactly(self._mapped), self._readers.exactly(SHARED)
             return bool(self._mapped) and mapped < asked and not self._socket.closed
 
     def _send(self, topic: bytes, header: messages.Header, *pixels: Frame) -> None:

@@ -313,3 +313,15 @@ def test_a_module_of_ours_that_is_missing_is_our_mistake() -> None:
 
     with pytest.raises(ModuleNotFoundError):
         run_command(app, "", arguments=[])
+
+
+def test_as_many_files_may_be_open_as_are_allowed():
+    pytest.importorskip("resource")
+    code = (
+        "import resource as r; from refocus.configs.command import allow_open_files; "
+        "hard = min(1000, r.getrlimit(r.RLIMIT_NOFILE)[1]); "
+        "r.setrlimit(r.RLIMIT_NOFILE, (100, hard)); allow_open_files(); "
+        "print(r.getrlimit(r.RLIMIT_NOFILE) == (hard, hard))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
