@@ -1,7 +1,7 @@
 """The live half: hook, bounded pipeline, ZeroMQ, recorder, simulated and replayed microscopes.
 
-Follow a frame by opening ``hook``, ``arrival``, ``queue``, ``worker`` and ``publisher`` in that
-order. Names are imported when they are first used, so that a subscriber needs no microscope.
+One frame's way, file by file, is in ``docs/house.md``. Names are imported when they are first used,
+so that a subscriber needs no microscope.
 """
 
 from typing import TYPE_CHECKING

@@ -231,7 +231,7 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
             raise RefocusError(f"{config.mm_config}: names no camera; add one (Core, Camera)")
         if config.exposure:
             core.setExposure(config.exposure)
-        _check_camera(core)
+        check_camera(core)
         frames = count_frames(sequence)
         yield Source(core, sequence, frames, throttle=False, witness=lambda frame: None)
     finally:
@@ -244,7 +244,7 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
             log.warning("devices not released: %s", " ".join(str(error).split()))
 
 
-def _check_camera(core: CMMCorePlus) -> None:
+def check_camera(core: CMMCorePlus) -> None:
     """Refuse, before the first frame, a camera whose frames nobody could refocus."""
     from pymmcore_plus.metadata.functions import image_info
 

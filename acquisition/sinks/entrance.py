@@ -7,7 +7,6 @@ told at once, starts the relay, and starts it anew should it end.
 """
 
 import errno
-import ipaddress
 import logging
 import os
 import re
@@ -25,6 +24,7 @@ from pathlib import Path
 import zmq
 
 from refocus.configs import RefocusError
+from refocus.configs.hosts import is_local
 
 logger = logging.getLogger("refocus.acquisition")
 
@@ -170,15 +170,7 @@ class Entrance:
 
 def refuse_beyond_host(endpoint: str) -> None:
     """Refuse an endpoint that other hosts can reach."""
-    match = re.match(r"^(?!ipc:|inproc:)\w+://\[?([^\]]*?)\]?:[^:]*$", endpoint)
-    if match is None:
-        return  # within this host; or no endpoint at all, as the socket will say
-    host = match[1]
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not local:
+    if is_local(endpoint) is False:  # what is no endpoint at all, the socket will say
         raise RefocusError(
             f"endpoint {endpoint}: other hosts could read every frame; publish on 127.0.0.1, "
             "give readers keys (refocus-live keys DIR, then --keys DIR/publisher), or allow it "

@@ -10,20 +10,19 @@ frame: a scrape is answered from the stats of the last second.
 """
 
 import errno
-import ipaddress
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from http.server import ThreadingHTTPServer
 from threading import Lock, Thread
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
+from refocus.configs.hosts import is_loopback
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -156,12 +155,7 @@ class Metrics:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.release()
 
 
@@ -215,11 +209,7 @@ def _split(address: str, insecure: bool) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65535:
         raise RefocusError(f"metrics on {address}: no HOST:PORT; write for example 127.0.0.1:9464")
-    try:
-        local = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = host == "localhost"
-    if not (local or insecure):
+    if not (is_loopback(host) or insecure):
         raise RefocusError(
             f"metrics on {address}: other hosts could read them; listen on 127.0.0.1, "
             "or allow it with --insecure"
