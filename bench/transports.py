@@ -314,8 +314,10 @@ class _Bare:
         if self._shared is None:
             self._socket.send_multipart([NUMBER.pack(number), pixels.data], copy=False)
         else:
-            place = self._shared.write(pixels).encode()
-            self._socket.send_multipart([NUMBER.pack(number), SHAPE.pack(*pixels.shape), place])
+            place = self._shared.write(pixels)
+            assert place is not None  # nobody holds a slot
+            shape = SHAPE.pack(*pixels.shape)
+            self._socket.send_multipart([NUMBER.pack(number), shape, place.encode()])
 
 
 @contextmanager

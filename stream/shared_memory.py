@@ -62,6 +62,11 @@ RING_BYTES = 256 << 20
 MOST_SLOTS, FEWEST_SLOTS = 64, 4
 
 
+def has_memory() -> bool:
+    """Tell whether files can be made in memory here, rather than on a disk."""
+    return len(default_folders()) > 1
+
+
 class SharedPixels(BaseModel):
     """Where a frame lies; all positions in bytes from the start of the file."""
 
@@ -147,7 +152,21 @@ class SharedFrames:
         """How many frames the ring holds."""
         return self._ring.slots if self._ring else 0
 
-    def write(self, pixels: Frame, raw: Frame | None = None) -> SharedPixels:
+    @property
+    def held(self) -> int:
+        """How many slots are held by who sends on what lies there."""
+        return int(np.count_nonzero(self._ring.holds)) if self._ring else 0
+
+    def fits(self, size: int) -> bool:
+        """Tell whether a frame of so many bytes finds room in the file that is there."""
+        return self._ring is not None and size <= self._ring.slot_bytes
+
+    def release(self) -> None:
+        """Take every slot for free, because who held some has ended."""
+        if self._ring is not None:
+            self._ring.holds[:] = 0
+
+    def write(self, pixels: Frame, raw: Frame | None = None) -> SharedPixels | None:
         """Copy a frame into the next slot. Never waits for a reader.
 
         Parameters
@@ -157,8 +176,8 @@ class SharedFrames:
 
         Returns
         -------
-        SharedPixels
-            What readers must be told.
+        SharedPixels or None
+            What readers must be told; None while every slot is held.
 
         Raises
         ------
@@ -172,17 +191,22 @@ class SharedFrames:
             self.close()
             self._ring = larger
         ring = self._ring
-        slot = self._written % ring.slots
-        self._written += 1
-        generation = 2 * self._written
+        for _ in range(ring.slots):
+            slot = self._written % ring.slots
+            self._written += 1
+            generation = 2 * self._written
+            ring.generations[slot] = generation - 1
+            _fence()  # whoever holds a slot looks at its generation after that
+            if ring.holds[slot] == 0:
+                break
+        else:
+            return None
         start = ring.slots_at + slot * ring.slot_bytes
-        ring.generations[slot, 0] = generation - 1
-        _fence()
         _copy(pixels, ring.file.content[start : start + pixels.nbytes])
         if raw is not None:
             _copy(raw, ring.file.content[start + raw_from : start + raw_from + raw.nbytes])
         _fence()
-        ring.generations[slot, 0] = generation
+        ring.generations[slot] = generation
         return SharedPixels(
             file=str(ring.file.path),
             generation=generation,
@@ -302,7 +326,7 @@ class _Ring:
         self.slots_at = _round_up(LINE * (1 + slots), PAGE)
         self.file = SharedFile(folder, self.slots_at + slots * slot_bytes)
         lines = self.file.content[LINE : LINE * (1 + slots)].view("<u8")
-        self.generations = lines.reshape(slots, LINE // 8)
+        self.generations, self.holds = lines.reshape(slots, LINE // 8).T[:2]
 
 
 def _copy(image: Frame, place: Bytes) -> None:

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,6 +32,8 @@ WAITING = 128
 """Connections that may wait to be accepted."""
 RESTART_S = 0.5
 """After which a relay that has ended is started anew."""
+RELAY = "import sys; sys.path.append(sys.argv.pop(1)); from sinks.relay import main; main()"
+"""What runs it: without the package, whose imports would take a second."""
 
 
 class Entrance:
@@ -43,6 +45,10 @@ class Entrance:
         ``tcp://`` or ``ipc://``, see :class:`refocus.acquisition.sinks.publisher.Publisher`.
     linger_seconds
         How long readers may take, at the end, for what is on its way.
+    noted
+        Whether the publisher sends notes of frames: it does not where readers have keys.
+    ended
+        Called when a relay has ended and before the next is started.
 
     Attributes
     ----------
@@ -57,7 +63,13 @@ class Entrance:
         The endpoint is not one, or is in use.
     """
 
-    def __init__(self, endpoint: str, linger_seconds: float) -> None:
+    def __init__(
+        self,
+        endpoint: str,
+        linger_seconds: float,
+        noted: bool = False,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
         self.inner, self._folder = "tcp://127.0.0.1:*", ""
         if sys.platform != "win32":
             self._folder = tempfile.mkdtemp(prefix="refocus-")  # only this user may enter
@@ -72,6 +84,8 @@ class Entrance:
         self._file = _file_of(self.endpoint)
         self._made = _found(self._file)
         self._linger_seconds = linger_seconds
+        self._frames = "noted" if noted else "carried"
+        self._ended = ended
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -128,10 +142,11 @@ class Entrance:
     def _start(self) -> "subprocess.Popen[bytes]":
         number = self._listener.fileno()
         shared = sys.platform == "win32"
-        script = str(Path(__file__).with_name("relay.py"))
+        folder = str(Path(__file__).parents[1])
         listener = "shared" if shared else str(number)
+        settings = [listener, self._target, str(self._linger_seconds), self._frames]
         process = subprocess.Popen(
-            [sys.executable, "-I", "-S", script, listener, self._target, str(self._linger_seconds)],
+            [sys.executable, "-I", "-S", "-c", RELAY, folder, *settings],
             bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -160,6 +175,7 @@ class Entrance:
             if self._closing.wait(RESTART_S):
                 return
             process.wait()
+            self._ended()
             logger.error("endpoint %s: what serves readers has ended; started anew", self.endpoint)
             with self._lock:
                 if self._closing.is_set():

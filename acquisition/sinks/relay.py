@@ -2,15 +2,17 @@
 
 A stranger may connect a thousand times, say nothing, say half of it, talk without end, or read
 nothing. What that costs (descriptors, memory, turns of a loop) is spent here, within the bounds
-below. The bytes of a reader that has spoken are carried, as they are, to and from the publisher's
-own socket: handshake, keys and subscriptions are between these two.
+below. The bytes of a reader that has spoken are carried to and from the publisher's own socket:
+handshake, keys and subscriptions are between these two. Only large frames come another way
+(:mod:`refocus.acquisition.sinks.notes`).
 
-Run by its path, ``python -I -S relay.py LISTENER TARGET LINGER``, with nothing but the standard
-library, by :mod:`refocus.acquisition.sinks.entrance`: ``LISTENER`` is the descriptor of a listening
-socket (or ``shared``: what Windows has instead comes on standard input, after its length),
-``TARGET`` the path or the port of the publisher's socket. A byte on standard input has the reader
-let go that has been stuck the longest; its end ends the process, once the readers have what is on
-its way, or after ``LINGER`` seconds. What is refused is told on standard output, a line each.
+Run with ``LISTENER TARGET LINGER FRAMES`` in ``sys.argv``, and nothing but the standard library, by
+:mod:`refocus.acquisition.sinks.entrance`: ``LISTENER`` is the descriptor of a listening socket (or
+``shared``: what Windows has instead comes on standard input, after its length), ``TARGET`` the path
+or the port of the publisher's socket, ``FRAMES`` whether they may be ``noted``. A byte on standard
+input has the reader let go that has been stuck the longest; its end ends the process, once the
+readers have what is on its way, or after ``LINGER`` seconds. What is refused is told on standard
+output, a line each.
 """
 
 import os
@@ -25,6 +27,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+from .notes import GREETING_BYTES, Memory, Stream  # relative: it is not "refocus" that runs this
+
 MOST_READERS = 64
 """Connections that are carried to the publisher."""
 MOST_STRANGERS = 64
@@ -35,8 +39,10 @@ NEW_PER_S = 20.0
 """Readers that may join per second, after the first ``MOST_READERS``."""
 TALK_BYTES, TALK_BYTES_PER_S = 4096.0, 512.0
 """What a reader may say: a handshake and its subscriptions, then heartbeats."""
-GREETING_BYTES = 64
-"""Of ZMTP: who was sent no more has not shown what it is."""
+OLDEST_ZMTP = 3
+"""What ZeroMQ speaks since 4.0, of 2013; notes are found in no other."""
+PIECES = 8
+"""Sent to one reader before the next has its turn."""
 CHUNK = 1 << 18
 """Bytes carried at once, and held at most for one reader."""
 TELL_S = 10.0
@@ -67,19 +73,24 @@ class Budget:
 class Reader:
     """One connection that is carried."""
 
-    def __init__(self, client: socket.socket, inner: socket.socket) -> None:
+    def __init__(self, client: socket.socket, inner: socket.socket, memory: Memory | None) -> None:
         self.client, self.inner = client, inner
         self.talk = Budget(TALK_BYTES, TALK_BYTES_PER_S)
+        self.greeting = b""
         self.received = 0
-        self.waiting = memoryview(b"")
+        self.stream = Stream(memory)
+        self.waiting = False
         self.stuck_since = 0.0
 
 
 class Relay:
     """Serves a listening socket until its publisher is over."""
 
-    def __init__(self, listener: socket.socket, target: str, linger_seconds: float) -> None:
+    def __init__(
+        self, listener: socket.socket, target: str, linger_seconds: float, memory: Memory | None
+    ) -> None:
         self._listener = listener
+        self._memory = memory
         self._target = target
         self._linger_seconds = linger_seconds
         self._selector = selectors.DefaultSelector()
@@ -176,7 +187,7 @@ class Relay:
         if inner is None:
             client.close()
             return
-        joined = self._readers[client] = Reader(client, inner)
+        joined = self._readers[client] = Reader(client, inner, self._memory)
         self._selector.register(client, READ, (self._serve_client, joined))
         self._selector.register(inner, READ, (self._serve_inner, joined))
         self._say(joined, said)
@@ -199,7 +210,7 @@ class Relay:
 
     def _serve_client(self, client: socket.socket, reader: Reader, events: int) -> None:
         if events & WRITE:
-            self._send(reader, reader.waiting)
+            self._send(reader)
         if events & READ and client in self._readers:
             said = _receive(client, 4096)
             if said is None:
@@ -211,6 +222,10 @@ class Relay:
         """Carry what a reader says to the publisher; it has little to say."""
         if not reader.talk.spend(len(said)):
             self._let_go(reader, "let go: it talked without end, and a reader has little to say")
+            return
+        reader.greeting += said[: 11 - len(reader.greeting)]
+        if self._memory is not None and b"\0" <= reader.greeting[10:] < bytes([OLDEST_ZMTP]):
+            self._let_go(reader, "refused: they speak a ZeroMQ older than 4.0")
             return
         try:
             sent = reader.inner.send(said)
@@ -228,27 +243,33 @@ class Relay:
             count = 0
         if count:
             reader.received += count
-            self._send(reader, self._buffer[:count])
+            reader.stream.add(self._buffer[:count])
+            self._send(reader)
+            reader.stream.keep()
         else:
             self._let_go(reader)
 
-    def _send(self, reader: Reader, content: memoryview) -> None:
-        """Send a reader what it takes, and keep the rest; until that is gone nothing more comes."""
-        was_waiting = bool(reader.waiting)
+    def _send(self, reader: Reader) -> None:
+        """Send a reader what it takes; until that is gone nothing more comes."""
+        was_waiting, moved = reader.waiting, False
         try:
-            sent = reader.client.send(content)
+            for _ in range(PIECES):
+                if not (piece := reader.stream.piece()):
+                    break
+                sent = reader.client.send(piece)
+                reader.stream.sent(sent)
+                moved = moved or sent > 0
         except BlockingIOError:
-            sent = 0
+            pass
         except OSError:
             self._let_go(reader)
             return
-        if sent or not was_waiting:
+        if moved or not was_waiting:
             reader.stuck_since = time.monotonic()
-        rest = content[sent:]
-        reader.waiting = rest if was_waiting else memoryview(bytes(rest))
-        if bool(rest) == was_waiting:
+        reader.waiting = bool(reader.stream.piece())
+        if reader.waiting == was_waiting:
             return
-        if rest:
+        if reader.waiting:
             self._selector.unregister(reader.inner)
             self._selector.modify(reader.client, READ | WRITE, (self._serve_client, reader))
         else:
@@ -260,6 +281,7 @@ class Relay:
     def _let_go(self, reader: Reader, why: str = "") -> None:
         if self._readers.pop(reader.client, None) is None:
             return
+        reader.stream.release()
         for end in (reader.client, reader.inner):
             with suppress(KeyError):  # while a reader is stuck nobody listens to the other end
                 self._selector.unregister(end)
@@ -318,15 +340,12 @@ def main() -> None:
     """Serve as the arguments say."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the acquisition
     target, linger_seconds = sys.argv[2], float(sys.argv[3])
+    memory = Memory() if sys.argv[4] == "noted" else None
     if sys.platform == "win32":
         length = int.from_bytes(sys.stdin.buffer.raw.read(4), "little")
         listener = socket.fromshare(sys.stdin.buffer.raw.read(length))
     else:
         listener = socket.socket(fileno=int(sys.argv[1]))
-    Relay(listener, target, linger_seconds).serve()
+    Relay(listener, target, linger_seconds, memory).serve()
     if not target.isdecimal():
         shutil.rmtree(Path(target).parent, ignore_errors=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -12,8 +12,7 @@ import zmq
 
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.sinks import publisher as publishing
-from refocus.acquisition.sinks import relay
+from refocus.acquisition.sinks import outgoing, relay
 from refocus.acquisition.sinks.backlog import Backlog
 from refocus.acquisition.sinks.publisher import Publisher
 from refocus.configs import RefocusError
@@ -95,7 +94,7 @@ def test_one_who_talks_without_end_is_let_go_and_keeps_nothing_from_others():
         flood.disable_monitor()
         gone.close()
         flood.close()
-        assert len(publisher._readers) == 0
+        assert len(publisher._out.readers) == 0
         assert follows(publisher)
 
 
@@ -137,7 +136,8 @@ def test_who_takes_back_what_was_never_asked_for_silences_nobody():
 
 
 def test_bytes_are_bounded_whatever_the_marks_and_others_miss_nothing(monkeypatch, caplog):
-    monkeypatch.setattr(publishing, "BACKLOG_BYTES", 20_000_000)
+    monkeypatch.setattr(outgoing, "BACKLOG_BYTES", 20_000_000)
+    monkeypatch.setattr(outgoing, "has_memory", lambda: False)
     side, frames = 1024, 40
     with ExitStack() as stack:
         publisher = stack.enter_context(Publisher(ANY, high_water=1000, linger_seconds=0.1))
@@ -151,9 +151,9 @@ def test_bytes_are_bounded_whatever_the_marks_and_others_miss_nothing(monkeypatc
         publisher.start(RunInfo("run"))
         assert isinstance(reader.receive(30), RunHeader)
         for number in range(frames):
-            until(lambda: publisher._has_room(side * side * 2))
+            until(lambda: publisher._out._has_room(side * side * 2))
             publisher.put(result(number, (side, side)))
-            assert publisher._backlog.bytes <= 20_000_000 + side * side * 2
+            assert publisher._out._backlog.bytes <= 20_000_000 + side * side * 2
             assert reader.receive(30).header.number == number
         until(lambda: "took nothing for too long" in caplog.text)
         publisher.close(Stats(run="run", received=frames, published=frames))
@@ -162,11 +162,11 @@ def test_bytes_are_bounded_whatever_the_marks_and_others_miss_nothing(monkeypatc
 
 def test_marks_follow_the_frames():
     with Publisher(ANY, frame_bytes=64 * 64 * 2) as publisher:
-        marks = publisher._socket.sndhwm
+        marks = publisher._out._socket.sndhwm
         publisher.start(RunInfo("run"))
-        assert publisher._has_room(4096 * 4096 * 2)
+        assert publisher._out._has_room(4096 * 4096 * 2)
         assert marks == 1000
-        assert publisher._socket.sndhwm * 4096 * 4096 * 2 <= publishing.BACKLOG_BYTES / 2
+        assert publisher._out._socket.sndhwm * 4096 * 4096 * 2 <= outgoing.BACKLOG_BYTES / 2
 
 
 def test_held_messages_are_counted_in_any_order():
@@ -184,9 +184,9 @@ def test_held_messages_are_counted_in_any_order():
 
 def test_a_relay_that_ends_is_started_anew(monkeypatch):
     with Publisher(ANY, linger_seconds=1) as publisher:
-        first = publisher._entrance._process
+        first = publisher._out._entrance._process
         first.kill()
-        until(lambda: publisher._entrance._process is not first)
+        until(lambda: publisher._out._entrance._process is not first)
         assert follows(publisher)
 
 
