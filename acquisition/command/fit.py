@@ -1,9 +1,10 @@
 """One shape for all frames of a saved run, and for each frame its place.
 
-An OME-Zarr is laid out once, before the first frame. Presets that would change the size of a frame
-from channel to channel are refused before the run begins. A frame of another size that comes all
-the same is set aside in a file of its own, its place in the raw data is left empty, and the run is
-stopped; and so is the place left empty of a frame that the camera failed to give.
+Presets with which nobody could refocus what the camera gives are refused before the run begins. An
+OME-Zarr is laid out once, before the first frame; so those that would change the size of a frame
+from channel to channel are refused, too. A frame of another size that comes all the same is set
+aside in a file of its own, its place in the raw data is left empty, and the run is stopped; and so
+is the place left empty of a frame that the camera failed to give.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ import tifffile
 import useq
 from pymmcore_plus.core import Keyword
 
+from refocus.acquisition.command.sources import check_camera
 from refocus.acquisition.signals import connect_direct
 from refocus.configs import RefocusError
 
@@ -28,30 +30,60 @@ Signal = Any
 Payload = Any
 
 
-def check_presets(core: "CMMCorePlus", sequence: useq.MDASequence) -> None:
-    """See that the channels of a sequence agree on what a frame is, and set the camera so.
+def check_presets(core: "CMMCorePlus", sequence: useq.MDASequence, *, saved: bool) -> None:
+    """See that every channel of a sequence, of sub-sequences too, leaves a camera that will do.
+
+    Parameters
+    ----------
+    saved
+        The frames are for one file: the camera is set as all channels agree, because the file is
+        laid out before the first of them is.
 
     Raises
     ------
     RefocusError
-        Two channels set the same property of the camera to different values.
+        With a channel's settings nobody could refocus what the camera gives; or, for one file, two
+        channels set the same property of the camera to different values.
     """
     camera = core.getCameraDevice()
     said: dict[str, tuple[str, str]] = {}
-    for channel in sequence.channels:
-        with suppress(RuntimeError):  # no such preset: the acquisition says so itself
-            for device, name, value in core.getConfigData(channel.group, channel.config):
-                if device not in (camera, Keyword.CoreDevice) or name.lower() not in SIZING:
-                    continue
-                other, before = said.setdefault(name, (channel.config, value))
-                if before != value:
+    before: dict[str, str] = {}
+    try:
+        for channel in _channels(sequence):
+            settings = _sizing(core, camera, channel)
+            for name, value in settings.items():
+                other, agreed = said.setdefault(name, (channel.config, value))
+                if saved and agreed != value:
                     raise RefocusError(
-                        f"--save: channel {other} sets {name} of the camera to {before}, and "
+                        f"--save: channel {other} sets {name} of the camera to {agreed}, and "
                         f"channel {channel.config} to {value}: frames of two sizes do not fit one "
                         "raw.ome.zarr; set it alike, or acquire the channels in two runs"
                     )
-    for name, (_, value) in said.items():  # the file is laid out before the first channel is set
-        core.setProperty(camera, name, value)
+                with suppress(RuntimeError):  # no such value: likewise
+                    before.setdefault(name, core.getProperty(camera, name))
+                    core.setProperty(camera, name, value)
+            if settings:
+                check_camera(core, f"channel {channel.config}: ")
+    finally:
+        for name, value in () if saved else before.items():
+            core.setProperty(camera, name, value)
+
+
+def _channels(sequence: useq.MDASequence) -> Iterator[useq.Channel]:
+    yield from sequence.channels
+    for position in sequence.stage_positions:
+        if isinstance(position, useq.Position) and position.sequence is not None:
+            yield from _channels(position.sequence)
+
+
+def _sizing(core: "CMMCorePlus", camera: str, channel: useq.Channel) -> dict[str, str]:
+    """Read what a channel's preset sets of the camera that changes what a frame is."""
+    settings = {}
+    with suppress(RuntimeError):  # no such preset: the acquisition says so itself
+        for device, name, value in core.getConfigData(channel.group, channel.config):
+            if device in (camera, Keyword.CoreDevice) and name.lower() in SIZING:
+                settings[name] = value
+    return settings
 
 
 class Guard:

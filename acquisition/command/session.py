@@ -22,7 +22,7 @@ from refocus.acquisition.command.report import (
     picture_run,
     write_report,
 )
-from refocus.acquisition.command.sources import Source, check_camera, keep_in_focus, open_source
+from refocus.acquisition.command.sources import Source, keep_in_focus, open_source
 from refocus.acquisition.command.upstream import Upstream
 from refocus.acquisition.hook import SHARED, attach
 from refocus.acquisition.live import Live
@@ -121,11 +121,10 @@ def _run(  # noqa: PLR0917
 ) -> SessionResult:
     album = Album()
     sinks: list[Sink] = [album, *also]
+    check_presets(source.core, source.sequence, saved=config.save is not None)
     if config.save:
         from refocus.acquisition.sinks.recorder import Recorder
 
-        check_presets(source.core, source.sequence)
-        check_camera(source.core)  # as the presets have set it
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
     if config.act:

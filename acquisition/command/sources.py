@@ -244,7 +244,7 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
             log.warning("devices not released: %s", " ".join(str(error).split()))
 
 
-def check_camera(core: CMMCorePlus) -> None:
+def check_camera(core: CMMCorePlus, where: str = "") -> None:
     """Refuse, before the first frame, a camera whose frames nobody could refocus."""
     from pymmcore_plus.metadata.functions import image_info
 
@@ -254,9 +254,9 @@ def check_camera(core: CMMCorePlus) -> None:
         return  # the first frame will tell
     if len(info["plane_shape"]) != 2 or info["dtype"] not in ("uint8", "uint16"):
         raise RefocusError(
-            f"camera {info['camera_label']}: gives {info['pixel_format']}, {info['dtype']} of "
-            f"shape {tuple(info['plane_shape'])}; set it to one channel of 8 or 16 bits "
-            "(its property PixelType, in the configuration's System, Startup preset)"
+            f"{where}camera {info['camera_label']}: gives {info['pixel_format']}, "
+            f"{info['dtype']} of shape {tuple(info['plane_shape'])}; set it to one channel of 8 or "
+            "16 bits (its property PixelType, in the configuration's System, Startup preset)"
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
+from math import isfinite, nan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class RunContext:
     def __init__(self, summary: Mapping[str, Any]) -> None:
         self.camera_gaps = 0
         self._infos = tuple(summary.get("image_infos") or ())
-        self._position = _axes(summary.get("position"))
+        self._position = _axes(_mapping(summary.get("position")))
         self._numbers: dict[str, int] = {}
         self._asked_ms: float | None = None
         self._bits: dict[tuple[str, np.dtype[Any]], int] = {}
@@ -161,7 +162,7 @@ class RunContext:
     def position(self, event: "MDAEvent", meta: Mapping[str, Any]) -> dict[str, float]:
         """Say where the stages are: as measured, else as ordered, else where they were last."""
         ordered = event.x_pos, event.y_pos, event.z_pos
-        measured = meta.get("position")
+        measured = _mapping(meta.get("position"))
         if measured or ordered != NOWHERE:
             said = {axis: um for axis, um in zip("xyz", ordered, strict=True) if um is not None}
             self._position = self._position | said | _axes(measured)  # earlier frames keep theirs
@@ -192,12 +193,12 @@ class MDAArrival:
     def describe(self) -> CapturedFrame:
         """Read the metadata. Called on the worker, in order of capture."""
         event, meta, pixels = self._event, self._meta, self._pixels
-        camera = meta.get("camera_device") or ""
-        of_camera = meta.get("camera_metadata") or {}
+        camera = str(meta.get("camera_device") or "")
+        of_camera = _mapping(meta.get("camera_metadata"))
         self._context.count(camera, of_camera)
         source = of_camera.get("source") or event.metadata.get("source") or ""
         index = event.index
-        exposure_ms = meta.get("exposure_ms", 0.0)
+        exposure_ms = _number(meta.get("exposure_ms"))
         self._context.compare_exposure(event.exposure, exposure_ms)
         return CapturedFrame(
             pixels=read_only(pixels),
@@ -207,7 +208,7 @@ class MDAArrival:
             index={str(axis): index[axis] for axis in index},
             channel=event.channel.config if event.channel else "",
             position_um=self._context.position(event, meta),
-            pixel_size_um=meta.get("pixel_size_um", 0.0),
+            pixel_size_um=_number(meta.get("pixel_size_um")),
             exposure_ms=exposure_ms,
             camera=camera,
             bit_depth=self._context.bit_depth(camera, pixels.dtype),
@@ -217,7 +218,8 @@ class MDAArrival:
     def note(self) -> None:
         """Read what later frames depend on: the camera's number, and where the stages are."""
         meta = self._meta
-        self._context.count(meta.get("camera_device") or "", meta.get("camera_metadata") or {})
+        camera = str(meta.get("camera_device") or "")
+        self._context.count(camera, _mapping(meta.get("camera_metadata")))
         self._context.position(self._event, meta)
 
     def without_pixels(self) -> "MDAArrival":
@@ -235,9 +237,19 @@ class MDAArrival:
         return sample(self._pixels)
 
 
-def _axes(position: Mapping[str, Any] | None) -> dict[str, float]:
-    return (
-        {axis: float(position[axis]) + 0.0 for axis in "xyz" if axis in position}
-        if position
-        else {}
-    )
+def _axes(position: Mapping[str, Any]) -> dict[str, float]:
+    """Read what is a number; an axis whose place is not told is left out."""
+    numbers = {axis: _number(position[axis], nan) for axis in "xyz" if axis in position}
+    return {axis: um + 0.0 for axis, um in numbers.items() if isfinite(um)}
+
+
+def _mapping(said: object) -> Mapping[str, Any]:
+    """Give what drivers and other engines say, where it is what it should be; else nothing."""
+    return said if isinstance(said, Mapping) else {}
+
+
+def _number(said: Any, otherwise: float = 0.0) -> float:
+    try:
+        return float(said)
+    except (TypeError, ValueError):
+        return otherwise

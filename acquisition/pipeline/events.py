@@ -23,7 +23,7 @@ class LiveEvents(SignalGroup):
     queue_eased = Signal(Stats)
     """The queue is less than half full again."""
     ticked = Signal(Stats)
-    """DeferOldest second."""
+    """Every second."""
     hung = Signal(Stats)
     """The engine or a sink did not return, and the run was given up."""
     finished = Signal(Stats)
