@@ -105,7 +105,7 @@ class SceneCamera(SimpleCameraDevice):
         self._focus.trigger()
         tags = {"capture": str(moment.capture), "stage_z_um": f"{moment.z_um:.4f}"}
         if source:
-            tags["source"] = source
+            tags["source"] = source.encode(errors="replace").decode()  # a name may be no UTF-8
         self.tags = tags
         return tags
 

@@ -244,8 +244,11 @@ class Outgoing:
         return place
 
     def _release_slots(self) -> None:
-        if self._ring is not None:
-            self._ring.release()
+        """Expect nothing more of a relay that has ended, and nothing impossible of the next."""
+        if (ring := self._ring) is not None:
+            ring.release()
+            if ring.file is None or not ring.file.exists():
+                self._noted = False  # somebody has deleted it
 
     # -- in messages
 

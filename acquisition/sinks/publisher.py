@@ -101,6 +101,7 @@ class Publisher:
             linger_seconds=linger_seconds,
             shared_memory=shared_memory,
         )
+        self._readers = self._out.readers
         self.endpoint = self._out.endpoint
 
     def wait_subscribers(self, count: int, timeout: float | None = None) -> bool:
@@ -130,9 +131,9 @@ class Publisher:
     def subscribers(self) -> int:
         """Count the readers there are now."""
         with self._lock:
-            self._out.readers.read()
+            self._readers.read()
             self._out.prepare()
-            return self._out.readers.count(messages.READERS)
+            return self._readers.count(messages.READERS)
 
     # -- as a sink
 
@@ -156,7 +157,7 @@ class Publisher:
             if result.engine is not None:
                 self._follow_engine(self._run, result.engine)
             self._next_number = result.number + 1
-            self._out.readers.read()
+            self._readers.read()
             if not self._out.wanted():
                 return
             age_ms = (time.perf_counter_ns() - result.captured.captured_ns) / 1e6
@@ -175,7 +176,7 @@ class Publisher:
             try:
                 if turn == 0:
                     self._tell_now(stats)
-                if not self._out.readers.read():
+                if not self._readers.read():
                     return
             finally:
                 self._lock.release()

@@ -1,5 +1,8 @@
 """The replay microscope: frames are the files, and bad folders are named."""
 
+import os
+import sys
+
 import numpy as np
 import pytest
 import tifffile
@@ -160,3 +163,19 @@ def test_real_fields_replay_exactly(shared_data):
             np.testing.assert_array_equal(pixels, read_image(folder / "defocus_mid" / source))
             truth = microscope.truth(number).in_focus
             np.testing.assert_array_equal(truth, read_image(folder / "infocus" / source))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+def test_a_file_whose_name_is_no_text_is_a_frame_like_any_other(tmp_path):
+    images = {b"a1.tif": 1, b"m\xfcller2.tif": 2, b"z3.tif": 3}
+    for name, number in images.items():
+        tifffile.imwrite(tmp_path / "any", np.full((16, 16), number, np.uint16))
+        (tmp_path / "any").rename(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    taken = []
+    with ReplayMicroscope(tmp_path) as microscope:
+        microscope.core.mda.events.frameReady.connect(
+            lambda pixels, event, meta: taken.append((pixels[0, 0], meta["camera_metadata"]))
+        )
+        microscope.core.mda.run(microscope.sequence())
+    assert [number for number, _ in taken] == [1, 2, 3]
+    assert [tags["source"] for _, tags in taken] == ["a1.tif", "m?ller2.tif", "z3.tif"]

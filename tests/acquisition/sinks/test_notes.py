@@ -140,7 +140,9 @@ def send_until_noted(publisher, number=0):
 
 
 def end(publisher, frames):
-    publisher.close(Stats(run="run", received=frames, published=frames).check())
+    stats = Stats(run="run", received=frames, published=frames).check()
+    publisher.close(stats)
+    until(lambda: publisher.tick(stats) or publisher._end is None)  # as a pipeline does
 
 
 @needs_memory
@@ -151,6 +153,7 @@ def test_large_frames_arrive_bit_identical_and_every_zeromq_reader_can_follow(pu
         other = stack.enter_context(context.socket(zmq.SUB))
         other.linger = other.rcvhwm = 0
         other.heartbeat_ivl = 50  # its answers come between the parts of a message
+        other.heartbeat_timeout = other.rcvtimeo = 30_000
         other.subscribe(b"refocus.frame")
         other.connect(publisher.endpoint)
         asked = publisher._out.readers
@@ -242,6 +245,49 @@ def test_what_a_relay_that_ended_was_sending_is_written_again(publisher):
         until(lambda: publisher.put(result(number, LARGE)) or publisher._out._ring.held)
         publisher._out._entrance._process.kill()
         until(lambda: publisher._out._ring.held == 0)
+
+
+@needs_memory
+def test_a_relay_that_is_started_anew_where_somebody_deleted_the_file_carries(publisher):
+    with subscribe(publisher.endpoint, 30) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        number = send_until_noted(publisher)
+        publisher._out._ring.file.unlink()
+        publisher._out._entrance._process.kill()
+        until(lambda: not publisher._out._noted)
+        until(lambda: publisher.put(result(number, LARGE)) or _frame(reader, number))
+
+
+def _frame(reader, number):
+    message = reader.receive(0.1)
+    return getattr(getattr(message, "header", None), "number", None) == number
+
+
+@needs_memory
+def test_who_leaves_in_the_middle_of_a_frame_costs_others_nothing(publisher):
+    greeting = b"\xff" + bytes(8) + b"\x7f\x03\x00NULL" + bytes(48)
+    ready = b"\x04\x19\x05READY\x0bSocket-Type\x00\x00\x00\x03SUB"
+    port, asked = int(publisher.endpoint.rpartition(":")[2]), publisher._out.readers
+    with subscribe(publisher.endpoint, 30) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        number = send_until_noted(publisher)
+        for _ in range(12):
+            with socket.create_connection(("127.0.0.1", port), 30) as one:
+                one.sendall(greeting + ready)
+                answers = b""
+                while b"Socket-Type" not in answers:
+                    answers += one.recv(100)
+                one.sendall(b"\x00\x0e\x01refocus.frame")
+                until(lambda: asked.read() or asked.count(b"refocus.frame") == 2)
+                publisher.put(result(number, LARGE))
+                number += 1
+                assert len(one.recv(100_000)) > 0
+            until(lambda: asked.read() or asked.count(b"refocus.frame") == 1)
+        end(publisher, number)
+        for frame in reader:
+            np.testing.assert_array_equal(frame.pixels, result(frame.header.number, LARGE).pixels)
+        assert (frame.header.number, reader.lost) == (number - 1, 0)
+    until(lambda: publisher._out._ring.held == 0)
 
 
 @needs_memory
