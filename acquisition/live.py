@@ -1,5 +1,6 @@
 """What ``attach`` gives back: a core whose frames are being refocused."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -64,6 +65,7 @@ class Live:
         self._pipeline = pipeline
         self._hooks = hooks
         self._release: Callable[[], None] | None = release
+        self._process = os.getpid()
 
     @property
     def stats(self) -> Stats:
@@ -130,6 +132,8 @@ class Live:
         timeout
             How many seconds the frames may take; those left then are counted as lost.
         """
+        if self._is_a_fork():
+            return
         for hook in self._hooks:
             hook.disconnect()
         in_time = self._pipeline.close(timeout)
@@ -150,6 +154,8 @@ class Live:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if self._is_a_fork():
+            return
         try:
             if kind is not None and not issubclass(kind, Exception):
                 self._cancel()
@@ -160,6 +166,10 @@ class Live:
                 raise
         finally:
             self.detach()
+
+    def _is_a_fork(self) -> bool:
+        """Whether this is a child of the process that attached: it has none of the threads."""
+        return os.getpid() != self._process
 
     def _cancel(self) -> None:
         while self._hooks[0].acquiring():  # again and again: before it begins, a cancel is lost

@@ -11,6 +11,7 @@ bounds hold for whatever strangers do. So the work of a turn under the lock is b
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -87,6 +88,7 @@ class Publisher:
         self._made = made or headers.Made()
         self._linger_seconds = linger_seconds
         self._end: messages.EndHeader | None = None
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._run: RunInfo | None = None
         self._told: messages.RunHeader | None = None
@@ -200,6 +202,8 @@ class Publisher:
 
     def release(self) -> None:
         """Unbind, once readers have had time to take what is on its way. May be called twice."""
+        if os.getpid() != self._process:
+            return  # a fork: what is bound is its parent's
         until = time.monotonic() + self._linger_seconds
         self._send_end(patience=self._linger_seconds)
         self._send_end_now()

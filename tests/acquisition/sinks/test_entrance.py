@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -222,3 +224,33 @@ def test_a_frame_on_its_way_outlives_the_publisher():
 def _free_port():
     with socket.create_server(("127.0.0.1", 0)) as probe:
         return probe.getsockname()[1]
+
+
+FORKS = """
+import os, sys
+from refocus.acquisition import attach
+from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
+from refocus.engine.fake import FakeEngine
+from refocus.stream.subscriber import subscribe
+
+with SimulatedMicroscope(frame_shape=(64, 64)) as microscope:
+    core = microscope.core
+    with attach(core, engine=FakeEngine(), publish="tcp://127.0.0.1:*", throttle=True) as live:
+        child = os.fork()
+        if child == 0:
+            sys.exit(3)  # which leaves the blocks above
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+        with subscribe(live.endpoint, 30) as reader:
+            assert live.wait_subscribers(1, 30)
+            core.mda.run(microscope.sequence(5))
+            live.wait()
+            print(sum(1 for _ in reader), live.stats.check().published)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_fork_that_ends_takes_nothing_from_its_parent():
+    done = subprocess.run(
+        [sys.executable, "-c", FORKS], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["5", "5"], done.stderr
