@@ -95,6 +95,11 @@ class Live:
         return self._pipeline.run.plan.report() if self._pipeline.run else None
 
     @property
+    def gone(self) -> str:
+        """What was removed of its raw data while they were written; empty where nothing was."""
+        return self._pipeline.run.gone if self._pipeline.run else ""
+
+    @property
     def endpoint(self) -> str | None:
         """Where results are published, with the port that was chosen for ``:*``."""
         return self.publisher.endpoint if self.publisher else None
