@@ -10,7 +10,9 @@ import logging
 import os
 import threading
 from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from refocus.configs import RefocusError
 logger = logging.getLogger("refocus.recorder")
 
 ENDING = ".frames.jsonl"
-OURS = ("group", "place", "index", "channel")
+OURS = ("group", "written_utc", "place", "index", "channel")
 """Keys of a line that the OME-Zarr says by where they stand in it."""
 MARK = "\0frames\0"
 
@@ -43,6 +45,8 @@ class FrameLines:
     ------
     OSError
         The file cannot be made.
+    RefocusError
+        Another program is writing it.
     """
 
     def __init__(self, zarr: Path, append: bool = False) -> None:
@@ -50,8 +54,9 @@ class FrameLines:
         self.path = lines_path(zarr)
         self._lock = threading.Lock()
         self._failed = ""
-        # unbuffered: what is written is there, even if this process is killed the moment after
-        self._file = self.path.open("ab" if append else "wb", buffering=0)
+        self._file = self._open()
+        if not append:
+            self._file.truncate(0)
 
     def add(self, record: Mapping[str, Any]) -> None:
         """Write a line. A disk that takes none is told of once, and frames are still saved."""
@@ -65,8 +70,36 @@ class FrameLines:
                     raise OSError(0, "the disk is full")
             except OSError as error:
                 self._failed = str(error.strerror or error)
-                os.truncate(self.path, at)
+                with suppress(OSError):  # half a line
+                    os.truncate(self.path, at)
                 logger.error("%s: no more metadata are written: %s", self.path, self._failed)
+
+    def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> int:
+        """Take out the lines that are not wanted, and what is half written; count those left."""
+        unfinished, kept = self.path.with_name(f".{self.path.name}.{os.getpid()}"), 0
+        try:
+            with self.path.open("rb") as lines, unfinished.open("wb") as out:
+                for line in lines:
+                    if (known := _parse(line)) and wanted(known):
+                        out.write(line)
+                        kept += 1
+            with self._lock:
+                unfinished.replace(self.path)
+                self._file.close()
+                self._file = self._open()
+        finally:
+            unfinished.unlink(missing_ok=True)
+        return kept
+
+    def _open(self) -> RawIOBase:
+        # unbuffered: what is written is there, even if this process is killed the moment after
+        file = self.path.open("ab", buffering=0)
+        try:
+            _claim(file.fileno(), self.zarr)
+        except RefocusError:
+            file.close()
+            raise
+        return file
 
     def close(self) -> None:
         """Let go of the file. May be called twice."""
@@ -110,6 +143,18 @@ def read_lines(zarr: Path) -> Iterator[dict[str, Any]]:
             f"{path}: not readable: {error.strerror or error}; give the folder of a run "
             "that was saved"
         ) from error
+
+
+def _claim(file: int, zarr: Path) -> None:
+    """See that nobody else writes the lines, as far as that can be told."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RefocusError(f"{zarr}: is being written by a run; wait until it is over") from error
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return
 
 
 def _parse(line: bytes) -> dict[str, Any]:

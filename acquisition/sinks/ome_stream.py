@@ -7,6 +7,7 @@ it, its unfinished writes are looked at, and metadata are led elsewhere, through
 """
 
 import threading
+import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refocus.acquisition.sinks.frame_lines import FrameLines, read_lines
+from refocus.acquisition.pipeline.arrival import utc_of
+from refocus.acquisition.sinks.frame_lines import OURS, FrameLines, read_lines
 from refocus.configs import RefocusError
 from refocus.engine.protocol import Frame
 
@@ -112,7 +114,8 @@ class LedToLines:
 
     def take(self, group: str, known: Mapping[str, Any]) -> None:
         """Write a line, and forget the writes that have ended well; those that failed are kept."""
-        self.lines.add({"group": group, **known})
+        written = utc_of(time.perf_counter_ns())
+        self.lines.add({"group": group, "written_utc": written, **known})
         waiting = _pending_of(self._backend)
         while len(waiting) > 1 and waiting[0].done() and waiting[0].exception() is None:
             del waiting[0]
@@ -122,7 +125,8 @@ class LedToLines:
         with self._lock:
             kept: dict[str, list[Any]] = {}
             for line in read_lines(self.lines.zarr):
-                kept.setdefault(line.pop("group"), []).append(line)
+                known = {key: value for key, value in line.items() if key not in OURS}
+                kept.setdefault(line["group"], []).append(known)
             for group, mirror in self._backend._meta_mirrors.items():
                 forwarded = mirror._frame_metadata
                 mirror._frame_metadata = forwarded.kept = kept.get(group, [])

@@ -262,30 +262,9 @@ class Recorder:
         )
 
     def _describe(self, result: FrameResult, place: int) -> dict[str, Any]:
-        """Give the provenance of one frame, in ome-writers' terms where it has any."""
-        frame = result.captured
         if self._origin_ns is None:
-            self._origin_ns = frame.captured_ns
-        engine: Mapping[str, Any] = result.engine.describe() if result.engine else {}
-        return {
-            "delta_t": (frame.captured_ns - self._origin_ns) / 1e9,
-            "exposure_time": frame.exposure_ms / 1000,
-            **{f"position_{axis}": um for axis, um in frame.position_um.items()},
-            "frame": frame.frame,
-            "number": result.number,
-            "refocused": result.refocused,
-            "captured_utc": frame.captured_utc,
-            "queued_ms": round(result.queued_ms, 3),
-            "engine_ms": round(result.engine_ms, 3),
-            "engine": engine.get("name", ""),
-            "precision": engine.get("precision", ""),
-            "model_sha256": engine.get("sha256", ""),
-            **_judged(result),
-            **({"source": frame.source} if frame.source else {}),
-            "place": place,
-            "index": dict(frame.index),
-            "channel": frame.channel,
-        }
+            self._origin_ns = result.captured.captured_ns
+        return describe_frame(result, place, self._origin_ns)
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -311,6 +290,41 @@ def describe_run(run: RunInfo, camera: Mapping[str, Any]) -> dict[str, Any]:
         "engine": dict(run.engine),
         "policy": run.policy,
         "selection": dict(run.selection),
+    }
+
+
+def describe_frame(result: FrameResult, place: int, origin_ns: int) -> dict[str, Any]:
+    """Give the provenance of one frame, in ome-writers' terms where it has any.
+
+    Parameters
+    ----------
+    result
+        The frame.
+    place
+        Where it belongs in the order of the sequence.
+    origin_ns
+        When the first frame of the run was captured.
+    """
+    frame = result.captured
+    engine: Mapping[str, Any] = result.engine.describe() if result.engine else {}
+    return {
+        "delta_t": (frame.captured_ns - origin_ns) / 1e9,
+        "exposure_time": frame.exposure_ms / 1000,
+        **{f"position_{axis}": um for axis, um in frame.position_um.items()},
+        "frame": frame.frame,
+        "number": result.number,
+        "refocused": result.refocused,
+        "captured_utc": frame.captured_utc,
+        "queued_ms": round(result.queued_ms, 3),
+        "engine_ms": round(result.engine_ms, 3),
+        "engine": engine.get("name", ""),
+        "precision": engine.get("precision", ""),
+        "model_sha256": engine.get("sha256", ""),
+        **_judged(result),
+        **({"source": frame.source} if frame.source else {}),
+        "place": place,
+        "index": dict(frame.index),
+        "channel": frame.channel,
     }
 
 

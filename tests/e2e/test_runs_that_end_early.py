@@ -106,6 +106,11 @@ def test_what_a_killed_run_leaves_can_be_read(
     raw, refocused = read_zarr(save / "raw.ome.zarr"), read_zarr(save / "refocused.ome.zarr")
     kept = np.flatnonzero(refocused.any(axis=(1, 2)))
     assert len(kept) >= 40  # the last few were on their way to the disk
+    for name in ("raw", "refocused"):  # what is known of each, up to the last
+        lines = (save / f"{name}.frames.jsonl").read_bytes().splitlines()
+        known = [json.loads(line) for line in lines]
+        assert sum("storage_index" in one for one in known) >= 59
+    assert {one["trust"]["verdict"] for one in known if "trust" in one} == {"unrated"}
     written = kept[raw[kept].any(axis=(1, 2))]
     assert len(written) >= 40
     np.testing.assert_array_equal(refocused[written], np.invert(raw[written]))
@@ -221,3 +226,42 @@ def test_a_run_that_breaks_before_its_first_frame_leaves_a_report(
     assert process.returncode == 130
     report = json.loads((save / "report.json").read_text())
     assert (report["frames"]["received"], report["error"]) == (0, "KeyboardInterrupt")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_run_is_finished(
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """With the shipped model, which is slower than the camera: frames are owed."""
+    endpoint, save = free_endpoint(), tmp_path / "out"
+    process = running(
+        "run", "--demo", "--frames", 4000, "--size", 96, "--fps", 200, "--queue", 2,
+        "--policy", "every", "--save", save, "--publish", endpoint, "--wait-subscribers", 1,
+    )  # fmt: skip
+    with Subscription(endpoint, timeout=PATIENCE) as frames:
+        for frame in frames:
+            if frame.header.frame >= 60:
+                process.kill()
+                break
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    paths = [save / f"{name}.ome.zarr" for name in ("raw", "refocused")]
+    before = [np.count_nonzero(read_zarr(path).any(axis=(1, 2))) for path in paths]
+    assert before[1] < before[0]
+    refused = refocus_live("finish", save, "--engine", "fake")
+    assert refused.returncode == 2
+    assert "was refocused by the model" in one_line(refused.stderr)
+    done = refocus_live("finish", save, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["raw"] == told["partners"] == before[0]
+    assert before[0] - before[1] == told["refocused"]
+    again = refocus_live("finish", save)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "nothing was owed" in again.stdout
+    # as if all of it had been refocused afterwards
+    expected = tmp_path / "expected.ome.zarr"
+    assert refocus_live("process", paths[0], expected).returncode == 0
+    raw, refocused, anew = (read_zarr(path) for path in (*paths, expected))
+    kept = raw.any(axis=(1, 2))
+    np.testing.assert_array_equal(refocused[kept], anew[kept])
+    assert not refocused[~kept].any()
