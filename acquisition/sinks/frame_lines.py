@@ -55,7 +55,7 @@ class FrameLines:
         self._lock = threading.Lock()
         self._failed = ""
         self._file = self._open()
-        if not append:
+        if not append and os.fstat(self._file.fileno()).st_size:
             self._file.truncate(0)
 
     def add(self, record: Mapping[str, Any]) -> None:
