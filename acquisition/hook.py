@@ -31,6 +31,7 @@ from refocus.acquisition.pipeline.plan import Plan
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
+from refocus.acquisition.raw_guard import guarded
 from refocus.acquisition.raw_lines import RawLines
 from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
@@ -235,7 +236,8 @@ def attach(
         Further sinks, called after the publisher.
     raw
         Where the acquisition saves its frames, ``core.run_mda(sequence, output=raw)``: an OME-Zarr,
-        or whatever can give them back.
+        or whatever can give them back. In an OME-Zarr a frame that the camera fails to give leaves
+        its place empty, and one of another size is kept in ``raw-unfit`` beside it.
     throttle
         Hold the acquisition up instead of dropping frames: only for a simulated or replayed
         camera.
@@ -303,6 +305,7 @@ def attach(
             pipeline.close()
             raise
         zarr = saved.path if isinstance(saved, RawZarr) else None
+        guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
         hook = Hook(core, pipeline, opened, selection, zarr)
         live = LiveMode(core, pipeline, opened, selection) if live_mode else None
         return Live(
@@ -311,6 +314,7 @@ def attach(
             opened,
             hooks=(hook, live) if live else (hook,),
             publisher=publisher,
+            guard=guard,
             release=stack.pop_all().close,
         )
 

@@ -14,6 +14,7 @@ from refocus.engine.protocol import Engine
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
+    from refocus.acquisition.raw_guard import Guard
     from refocus.acquisition.sinks.publisher import Publisher
 
 
@@ -46,6 +47,8 @@ class Live:
         The ZeroMQ publisher, or None.
     engine
         The engine in use.
+    guard
+        Looks at each raw frame before it is saved; None where nobody knows where that is.
     """
 
     def __init__(
@@ -56,10 +59,12 @@ class Live:
         *,
         hooks: Sequence[CoreListener],
         publisher: "Publisher | None",
+        guard: "Guard | None" = None,
         release: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.publisher = publisher
+        self.guard = guard
         self._core = core
         self._pipeline = pipeline
         self._hooks = hooks

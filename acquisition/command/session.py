@@ -17,7 +17,7 @@ from refocus.acquisition.command.disk import (
     check_outputs,
     explained,
 )
-from refocus.acquisition.command.fit import check_presets, guarded
+from refocus.acquisition.command.fit import check_presets
 from refocus.acquisition.command.report import (
     Album,
     build_report,
@@ -244,28 +244,28 @@ def _acquire(
 
     thread = threading.Thread(target=acquire, name="acquisition")
     room = Room(raw, source.core.getImageBufferSize() if raw else 0)
-    with ExitStack() as stack:
-        guard = stack.enter_context(guarded(source.core, raw)) if raw else None
-        thread.start()
-        try:
-            for look in count():
-                if over.wait(LOOK_SECONDS):
-                    break
-                stats = live.stats
-                room.check(stats.received)
-                if live.gone:
-                    raise RefocusError(f"{live.gone}; the run was stopped")
-                if look % 5 == 0:
-                    watcher.progress(stats)
-            while not live.wait(timeout=0.1):
-                watcher.progress(live.stats)
-        except BaseException:
-            while not over.is_set():  # again and again: before it has begun, a cancel is lost
-                source.core.mda.cancel()
-                over.wait(0.1)
-            raise
-    if guard is not None and guard.error is not None:
-        raise guard.error
+    if live.guard is not None:
+        live.guard.stops = True
+    thread.start()
+    try:
+        for look in count():
+            if over.wait(LOOK_SECONDS):
+                break
+            stats = live.stats
+            room.check(stats.received)
+            if live.gone:
+                raise RefocusError(f"{live.gone}; the run was stopped")
+            if look % 5 == 0:
+                watcher.progress(stats)
+        while not live.wait(timeout=0.1):
+            watcher.progress(live.stats)
+    except BaseException:
+        while not over.is_set():  # again and again: before it has begun, a cancel is lost
+            source.core.mda.cancel()
+            over.wait(0.1)
+        raise
+    if live.guard is not None and live.guard.error is not None:
+        raise live.guard.error
     for error in (*problems, *map(OSError, upstream.unsaved)):
         raise explained(error, raw) from error
 
