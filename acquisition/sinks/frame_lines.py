@@ -84,8 +84,8 @@ class FrameLines:
                         out.write(line)
                         kept += 1
             with self._lock:
-                unfinished.replace(self.path)
                 self._file.close()
+                unfinished.replace(self.path)
                 self._file = self._open()
         finally:
             unfinished.unlink(missing_ok=True)
