@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import useq
 
 from refocus.acquisition import attach
 from refocus.acquisition.command.finish import SavedRun, finish
@@ -38,7 +39,8 @@ def acquire(folder, sequence=PLACES, policy="every", **selection):
         with attach(
             core, engine=FakeEngine(), raw=raw, sinks=sinks, policy=policy, selection=chosen
         ):
-            core.mda.run(sequence, output=raw)
+            events = iter(sequence) if isinstance(sequence, list) else sequence
+            core.mda.run(events, output=raw)
     return folder
 
 
@@ -77,6 +79,7 @@ def written(folder):
         (STACK, {}, [0, 4], 2, 0),
         (STACK, {"refocus_z": True}, [0, 5], 0, 0),
         (RAGGED, {}, [2, 4], 0, 0),
+        ([useq.MDAEvent(index={"t": t}) for t in range(4)], {}, [0, 3], 0, 0),
     ],
 )
 def test_exactly_the_frames_that_are_owed_are_refocused(  # noqa: PLR0917
