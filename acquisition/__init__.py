@@ -34,6 +34,7 @@ __all__ = [
     "attach",
     "hook",
     "live",
+    "selection",
     "signals",
     "subscribe",
 ]

@@ -31,6 +31,8 @@ from refocus.acquisition.pipeline.plan import Plan
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
+from refocus.acquisition.raw_guard import guarded
+from refocus.acquisition.raw_lines import RawLines
 from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.acquisition.unheard import Unheard
@@ -71,6 +73,8 @@ class Hook:
         Its description is part of every run's.
     selection
         Which frames are refocused.
+    raw
+        Where the acquisitions are saved; None where that is not known.
     """
 
     def __init__(
@@ -79,6 +83,7 @@ class Hook:
         pipeline: Pipeline,
         engine: Engine,
         selection: Selection | None = None,
+        raw: Path | None = None,
     ) -> None:
         self._core = core
         self._pipeline = pipeline
@@ -86,6 +91,7 @@ class Hook:
         self._selection = selection or Selection()
         self._choose: Choose | None = None  # all frames are refocused
         self._run: Run | None = None
+        self._raw_lines = RawLines(core, raw) if raw is not None else None
         self._context = RunContext({})
         self._frame = 0
         self._thread: threading.Thread | None = None
@@ -123,6 +129,8 @@ class Hook:
             signal.disconnect(slot)
         self._slots.clear()
         self._unheard.disconnect()
+        if self._raw_lines is not None:
+            self._raw_lines.let_go()
         self.finish()
 
     # -- on the acquisition thread
@@ -130,6 +138,8 @@ class Hook:
     def _on_started(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> None:
         try:
             self._thread = threading.current_thread()
+            if self._raw_lines is not None:
+                self._raw_lines.begin()
             run = self._begin(sequence, summary)
             run.plan = Plan(sequence, cameras(run.info))
         except Exception:
@@ -153,7 +163,11 @@ class Hook:
             logger.exception("a frame was not refocused")
 
     def _on_finished(self, sequence: "MDASequence | None" = None) -> None:
-        self._run = None
+        run, self._run = self._run, None
+        if sequence is not None and self._raw_lines is not None:
+            self._raw_lines.end()
+        if run is not None and sequence is not None:
+            run.raw_closed = True
         self._pipeline.finish()
 
     def _begin(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> Run:
@@ -168,6 +182,7 @@ class Hook:
                 camera=context.camera(),
                 engine=self._engine.info.describe_fully(),
                 policy=self._pipeline.policy,
+                selection=vars(self._selection),
                 summary_meta=summary or None,
             )
         )
@@ -221,7 +236,8 @@ def attach(
         Further sinks, called after the publisher.
     raw
         Where the acquisition saves its frames, ``core.run_mda(sequence, output=raw)``: an OME-Zarr,
-        or whatever can give them back.
+        or whatever can give them back. In an OME-Zarr a frame that the camera fails to give leaves
+        its place empty, and one of another size is kept in ``raw-unfit`` beside it.
     throttle
         Hold the acquisition up instead of dropping frames: only for a simulated or replayed
         camera.
@@ -270,13 +286,14 @@ def attach(
             )
             stack.callback(publisher.release)
         first = (publisher,) if publisher else ()
+        saved = RawZarr(Path(raw)) if isinstance(raw, str | Path) else raw
         pipeline = Pipeline(
             opened,
             (*first, *sinks),
             policy=options.policy,
             capacity=options.queue,
             throttle=throttle,
-            raw=RawZarr(Path(raw)) if isinstance(raw, str | Path) else raw,
+            raw=saved,
             channels=models,
             region=selection.region,
             on_distrust=selection.on_distrust,
@@ -287,7 +304,9 @@ def attach(
         except BaseException:
             pipeline.close()
             raise
-        hook = Hook(core, pipeline, opened, selection)
+        zarr = saved.path if isinstance(saved, RawZarr) else None
+        guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
+        hook = Hook(core, pipeline, opened, selection, zarr)
         live = LiveMode(core, pipeline, opened, selection) if live_mode else None
         return Live(
             core,
@@ -295,6 +314,7 @@ def attach(
             opened,
             hooks=(hook, live) if live else (hook,),
             publisher=publisher,
+            guard=guard,
             release=stack.pop_all().close,
         )
 

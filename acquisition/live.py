@@ -15,6 +15,7 @@ from refocus.engine.protocol import Engine
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
+    from refocus.acquisition.raw_guard import Guard
     from refocus.acquisition.sinks.publisher import Publisher
 
 
@@ -47,6 +48,8 @@ class Live:
         The ZeroMQ publisher, or None.
     engine
         The engine in use.
+    guard
+        Looks at each raw frame before it is saved; None where nobody knows where that is.
     """
 
     def __init__(
@@ -57,10 +60,12 @@ class Live:
         *,
         hooks: Sequence[CoreListener],
         publisher: "Publisher | None",
+        guard: "Guard | None" = None,
         release: Callable[[], None],
     ) -> None:
         self.engine = engine
         self.publisher = publisher
+        self.guard = guard
         self._core = core
         self._pipeline = pipeline
         self._hooks = hooks
@@ -95,6 +100,11 @@ class Live:
         knows how many frames there are to be.
         """
         return self._pipeline.run.plan.report() if self._pipeline.run else None
+
+    @property
+    def gone(self) -> str:
+        """What was removed of its raw data while they were written; empty where nothing was."""
+        return self._pipeline.run.gone if self._pipeline.run else ""
 
     @property
     def endpoint(self) -> str | None:

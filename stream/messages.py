@@ -220,6 +220,41 @@ class FrameHeader(Header):
     """Null where tiles were not judged, or only a region was."""
 
 
+class Short(BaseModel):
+    """Where a file does not hold what it was to hold."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    position: str
+    """Its name, else its number; empty where there is none."""
+    channel: str
+    planned: Count | None = None
+    """Frames that the sequence has; raw data alone are compared with it."""
+    received: Count | None = None
+    """Frames that the camera gave: of raw data."""
+    published: Count | None = None
+    """Frames that were handed to the writer: of refocused data."""
+    on_disk: Count
+    """Frames that can be read."""
+
+
+class SavedFile(BaseModel):
+    """What a file holds, read again at the end of the run."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    planned: Count | None = None
+    received: Count | None = None
+    published: Count | None = None
+    on_disk: Count
+    missing: Count
+    """Frames received or published that cannot be read."""
+    short: list[Short] = []
+    """By position and channel, where some are missing."""
+    damaged: list[str] = []
+    """Arrays that cannot be read, each with the reason."""
+
+
 class StatsHeader(Header):
     """``refocus.stats``, every second: the accounts of the run so far."""
 
@@ -246,3 +281,6 @@ class StatsHeader(Header):
 
 class EndHeader(StatsHeader):
     """``refocus.end``, once: the final accounts of the run."""
+
+    saved: dict[str, SavedFile] | None = None
+    """What the files ``raw`` and ``refocused`` hold; null where nothing is saved."""

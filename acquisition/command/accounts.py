@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from refocus.acquisition.pipeline.plan import Short
+from refocus.acquisition.pipeline.on_disk import not_on_disk
+from refocus.acquisition.pipeline.plan import Short, first_of
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import Incomplete
 from refocus.configs.live_config import LiveConfig
-
-NAMED = 3
-"""Places at which frames are missing that the line names; the report has them all."""
 
 
 def settle(
@@ -31,18 +29,17 @@ def settle(
     Incomplete or None
         Says in one line what is missing, where, and what to do.
     """
-    told = [*_not_captured(plan), *_not_published(stats, problems)]
+    told = [*_not_captured(plan), *_not_published(stats, problems), *not_on_disk(stats.saved)]
     return Incomplete("; ".join(told)) if told else None
 
 
 def _not_captured(plan: Mapping[str, Any] | None) -> list[str]:
     if not plan or not plan["missing"]:
         return []
-    short = [str(Short(**one)) for one in plan["short"]]
-    more = f" and at {len(short) - NAMED} more places" if len(short) > NAMED else ""
+    short = first_of([Short(**one) for one in plan["short"]])
     return [
         f"{plan['missing']} of {plan['planned']} planned frames never came"
-        f" ({', '.join(short[:NAMED])}{more}): look after the camera and its connection, and "
+        f" ({short}): look after the camera and its connection, and "
         "acquire them again"
     ]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refocus.configs import RefocusError
+from refocus.configs import Incomplete, RefocusError
 from refocus.configs.command import (
     TERMINATED,
     JsonOption,
@@ -60,6 +60,9 @@ refocus-live process scan.ome.tiff refocused.ome.tiff
 
 refocus-live process images/ refocused/
 """
+
+
+FINISH_EXAMPLES = examples("refocus-live finish run1/", "refocus-live finish run1/ --engine m.onnx")
 
 
 @app.command(epilog=RUN_EXAMPLES)
@@ -211,6 +214,49 @@ def process(
         raise RefocusError(
             f"{target}: {done.failed} planes are missing, because the engine failed on them; "
             "the lines above say why"
+        )
+
+
+@app.command(epilog=FINISH_EXAMPLES)
+@options_of(RefocusOptions, "engine")
+def finish(
+    given: dict[str, Any],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="What --save of the run named.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Refocus what a run that was saved still owes, after a kill."""
+    from refocus.acquisition.command.finish import Finished, SavedRun, count_raw
+    from refocus.acquisition.command.finish import finish as finish_run
+    from refocus.engine import open_engine
+
+    options = check(
+        RefocusOptions, given, lambda place: ("", (option_name(RefocusOptions, str(place[0])),))
+    )
+    saved = SavedRun(folder)
+    opened = open_engine(options.engine)
+    try:
+        with progress_bar(err) as bar:
+            task = bar.add_task("refocusing", total=count_raw(saved), figures="")
+
+            def show(done: Finished) -> None:
+                figures = f"{done.refocused} refocused"
+                bar.update(task, completed=done.raw, figures=figures)
+
+            done = finish_run(saved, opened, show)
+    finally:
+        opened.close()
+    if as_json:
+        facts = {**vars(done), "partners": done.partners, "engine": opened.info.describe()}
+        print(json.dumps(facts))
+    else:
+        added = done.refocused + done.handed_on
+        out.print(f"{added} frames added" if added else "nothing was owed")
+        wanted = done.raw - done.left_out
+        out.print(f"{done.partners} of {wanted} raw frames have their partner")
+        out.print(f"[dim]wrote[/dim]  {saved.refocused}")
+    if done.failed:
+        raise Incomplete(
+            f"{saved.refocused}: {done.failed} frames are still missing; the lines above say why"
         )
 
 

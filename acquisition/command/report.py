@@ -156,7 +156,8 @@ def build_report(
     -------
     dict
         ``frames`` (counts), ``fps``, ``latency_ms`` (capture to publish), ``engine_ms``,
-        ``engine`` and, where they are known, ``plan`` and ``quality``.
+        ``engine`` and, where they are known, ``plan``, ``saved`` (what the files hold) and
+        ``quality``.
     """
     report: dict[str, Any] = {
         "frames": {
@@ -177,6 +178,8 @@ def build_report(
         report["frames"]["skipped"] = stats.skipped
     if plan is not None:
         report["plan"] = dict(plan)
+    if stats.saved:
+        report["saved"] = dict(stats.saved)
     if quality is not None:
         report["quality"] = {
             key: round(value, 4) if isinstance(value, float) else value
@@ -213,6 +216,8 @@ def report_table(report: Mapping[str, Any], nothing: str = "") -> Table:
     if plan := report.get("plan"):
         missing = f", {plan['missing']} missing" if plan["missing"] else ""
         table.add_row("planned", f"{plan['received']} of {plan['planned']} came{missing}")
+    if saved := report.get("saved"):
+        table.add_row("on the disk", ", ".join(_on_disk(*one) for one in saved.items()))
     if verdicts := report.get("verdicts"):
         told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
         table.add_row("verdicts", told)
@@ -231,6 +236,13 @@ def report_table(report: Mapping[str, Any], nothing: str = "") -> Table:
         table.add_row("SSIM", f"{quality['ssim_before']:.3f} → {quality['ssim_after']:.3f}")
         table.add_row("measured over", f"{quality['n']} frames with a reference")
     return table
+
+
+def _on_disk(name: str, file: Mapping[str, Any]) -> str:
+    """Say how much of a file can be read."""
+    handed = file["received" if name == "raw" else "published"]
+    missing = f", {file['missing']} missing" if file["missing"] else ""
+    return f"{file['on_disk']} of {handed} {name}{missing}"
 
 
 def picture_run(

@@ -1,11 +1,7 @@
 """One ``refocus-live run``, from its settings to its report; no terminal in here."""
 
-import errno
 import logging
-import shutil
 import threading
-import time
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -13,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from refocus.acquisition.command.accounts import settle, why_nothing
-from refocus.acquisition.command.fit import check_presets, guarded
+from refocus.acquisition.command.disk import (
+    LOOK_SECONDS,
+    RAW,
+    REFOCUSED,
+    Room,
+    check_outputs,
+    explained,
+)
+from refocus.acquisition.command.fit import check_presets
 from refocus.acquisition.command.report import (
     Album,
     build_report,
@@ -36,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("refocus.run")
 
-RAW, REFOCUSED = "raw.ome.zarr", "refocused.ome.zarr"
 SETTLE_SECONDS = 30.0
 """How long the frames already taken may still need once a run was interrupted."""
 
@@ -93,34 +96,40 @@ def run(config: LiveConfig, watcher: Watcher) -> SessionResult:
     KeyboardInterrupt, Stopped
         The run was interrupted; likewise.
     """
+    report_path = config.report or (config.save / "report.json" if config.save else None)
+    check_outputs(config.save, report_path)
+    with ExitStack() as stack:
+        upstream = stack.enter_context(Upstream())
+        try:
+            begun = _open(config, stack)
+        except BaseException as error:
+            _report_refusal(report_path, error)
+            raise
+        return _run(config, begun, watcher, report_path, upstream)
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """What a run has opened."""
+
+    source: Source
+    engine: Engine
+    live: Live
+    album: Album
+
+
+def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
     from refocus.engine import open_engine
 
-    report_path = config.report or (config.save / "report.json" if config.save else None)
-    _check_outputs(config.save, report_path)
-    with ExitStack() as stack:
-        also: list[Sink] = []
-        if config.metrics:
-            from refocus.acquisition.sinks.prometheus import Metrics
-
-            also.append(stack.enter_context(Metrics(config.metrics, insecure=config.insecure)))
-        upstream = stack.enter_context(Upstream())
-        engine = open_engine(config.engine)
-        stack.callback(engine.close)
-        source = stack.enter_context(open_source(config))
-        return _run(config, source, engine, watcher, report_path, also, upstream)
-
-
-def _run(  # noqa: PLR0917
-    config: LiveConfig,
-    source: Source,
-    engine: Engine,
-    watcher: Watcher,
-    report_path: Path | None,
-    also: Sequence["Sink"],
-    upstream: Upstream,
-) -> SessionResult:
     album = Album()
-    sinks: list[Sink] = [album, *also]
+    sinks: list[Sink] = [album]
+    if config.metrics:
+        from refocus.acquisition.sinks.prometheus import Metrics
+
+        sinks.append(stack.enter_context(Metrics(config.metrics, insecure=config.insecure)))
+    engine = open_engine(config.engine)
+    stack.callback(engine.close)
+    source = stack.enter_context(open_source(config))
     check_presets(source.core, source.sequence, saved=config.save is not None)
     if config.save:
         from refocus.acquisition.sinks.recorder import Recorder
@@ -140,6 +149,32 @@ def _run(  # noqa: PLR0917
         throttle=source.throttle,
         live_mode=False,
     )
+    return _Begun(source, engine, live, album)
+
+
+def _report_refusal(path: Path | None, error: BaseException) -> None:
+    """Leave a report of a run that never began."""
+    if path is None:
+        return
+    frames = dict.fromkeys(("received", "published", "deferred", "dropped", "failed"), 0)
+    try:
+        write_report(path, {"frames": frames, "error": _said(error)})
+    except OSError as failure:
+        log.error("%s: not written: %s", path, failure.strerror or failure)
+
+
+def _said(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _run(
+    config: LiveConfig,
+    begun: _Begun,
+    watcher: Watcher,
+    report_path: Path | None,
+    upstream: Upstream,
+) -> SessionResult:
+    source, engine, live, album = begun.source, begun.engine, begun.live, begun.album
     broken: BaseException | None = None
     try:
         _wait_for_subscribers(live, config, watcher)
@@ -151,13 +186,13 @@ def _run(  # noqa: PLR0917
         live.detach(SETTLE_SECONDS if broken else None)
     stats = live.stats
     watcher.progress(stats)
-    if broken and not stats.received + stats.skipped:
-        raise broken
     watcher.judging()
     judged = judge(album.results, source.witness)
     report = build_report(stats, engine.info.describe(), mean_quality(judged), live.plan)
     if upstream.warnings:
         report["warnings"] = dict(upstream.warnings)
+    if broken:
+        report["error"] = _said(broken)
     files = [config.save / name for name in (RAW, REFOCUSED)] if config.save else []
     if report_path is not None:
         picture = report_path.with_suffix(".png")
@@ -207,103 +242,31 @@ def _acquire(
             over.set()
 
     thread = threading.Thread(target=acquire, name="acquisition")
-    room = _Room(raw, source.core.getImageBufferSize() if raw else 0)
-    with ExitStack() as stack:
-        guard = stack.enter_context(guarded(source.core, raw)) if raw else None
-        thread.start()
-        try:
-            for look in count():
-                if over.wait(LOOK_SECONDS):
-                    break
-                stats = live.stats
-                room.check(stats.received)
-                if look % 5 == 0:
-                    watcher.progress(stats)
-            while not live.wait(timeout=0.1):
-                watcher.progress(live.stats)
-        except BaseException:
-            while not over.is_set():  # again and again: before it has begun, a cancel is lost
-                source.core.mda.cancel()
-                over.wait(0.1)
-            raise
-    if guard is not None and guard.error is not None:
-        raise guard.error
+    room = Room(raw, source.core.getImageBufferSize() if raw else 0)
+    if live.guard is not None:
+        live.guard.stops = True
+    thread.start()
+    try:
+        for look in count():
+            if over.wait(LOOK_SECONDS):
+                break
+            stats = live.stats
+            room.check(stats.received)
+            if live.gone:
+                raise RefocusError(f"{live.gone}; the run was stopped")
+            if look % 5 == 0:
+                watcher.progress(stats)
+        while not live.wait(timeout=0.1):
+            watcher.progress(live.stats)
+    except BaseException:
+        while not over.is_set():  # again and again: before it has begun, a cancel is lost
+            source.core.mda.cancel()
+            over.wait(0.1)
+        raise
+    if live.guard is not None and live.guard.error is not None:
+        raise live.guard.error
     for error in (*problems, *map(OSError, upstream.unsaved)):
-        raise _explained(error, raw) from error
-
-
-LOOK_SECONDS = 0.02
-"""How often the disk is looked at: a fast camera fills what is spared in a tenth of a second."""
-
-
-class _Room:
-    """Ends a run in good order before the disk is full.
-
-    The raw data are written asynchronously, and a disk that is full is only told of when they
-    are closed: by then frames are lost.
-    """
-
-    SPARE_BYTES = 16 << 20
-    """For metadata, and for the report."""
-
-    def __init__(self, raw: Path | None, frame_bytes: int) -> None:
-        self._raw = raw
-        self._frame_bytes = frame_bytes
-        self._received = 0
-
-    def check(self, received: int) -> None:
-        """Look whether what comes until the next few looks still fits.
-
-        Raises
-        ------
-        RefocusError
-            It does not.
-        """
-        if self._raw is None:
-            return
-        since, self._received = received - self._received, received
-        coming = 2 * self._frame_bytes * (5 * since + 16)  # raw and refocused
-        if shutil.disk_usage(self._raw.parent).free < self.SPARE_BYTES + coming:
-            raise _full(self._raw)
-
-
-def _explained(error: Exception, raw: Path | None) -> RefocusError:
-    """Say in one line why an acquisition ended early."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    if _has_no_descriptors(error):
-        where = f"{raw}: " if raw is not None else ""
-        return RefocusError(
-            f"{where}too many open files, and the last frames are missing; those saved before are "
-            "kept: raise the limit (ulimit -n), or close what else this program has open"
-        )
-    if raw is not None and _is_full(raw, error):
-        return RefocusError(
-            f"{raw}: the disk is full, and the last frames are missing; those saved before are "
-            "kept: free space, or save elsewhere"
-        )
-    return RefocusError(f"acquisition stopped early: {text[:300]}")
-
-
-def _full(path: Path) -> RefocusError:
-    return RefocusError(
-        f"{path}: the disk is full: the run was stopped, and what was captured is kept; "
-        "free space, or save elsewhere"
-    )
-
-
-def _has_no_descriptors(error: Exception) -> bool:
-    code = error.errno if isinstance(error, OSError) else None
-    return code in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error)
-
-
-def _is_full(path: Path, error: Exception) -> bool:
-    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    if isinstance(error, OSError) and error.errno in full:
-        return True
-    said = ("No space left", "RESOURCE_EXHAUSTED", "File too large", "quota exceeded")
-    if any(text in str(error) for text in said):
-        return True
-    return shutil.disk_usage(path.parent).free < 2**16
+        raise explained(error, raw) from error
 
 
 def _check_sinks(live: Live, config: LiveConfig) -> RefocusError | None:
@@ -314,31 +277,3 @@ def _check_sinks(live: Live, config: LiveConfig) -> RefocusError | None:
                 f"{config.save / REFOCUSED}: incomplete, the raw frames are kept: {problem}"
             )
     return None
-
-
-def _check_outputs(save: Path | None, report: Path | None) -> None:
-    """Find out before the first frame whether the results can be written."""
-    if save is not None:
-        for name in (RAW, REFOCUSED):
-            if (save / name).exists():
-                raise RefocusError(
-                    f"{save / name}: exists already, and is not overwritten; "
-                    "name another folder with --save"
-                )
-    if report is not None and (report.is_dir() or report.suffix.lower() == ".png"):
-        raise RefocusError(
-            f"{report}: not a file name for the report; name one that ends in .json "
-            "(the picture gets the same name with .png)"
-        )
-    for folder in (save, report.parent if report else None):
-        if folder is None:
-            continue
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            probe = folder / f".refocus-{time.monotonic_ns()}"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise RefocusError(
-                f"{folder}: cannot be written: {error.strerror}; name another folder"
-            ) from error

@@ -8,6 +8,7 @@ __all__ = [
     "events",
     "frame",
     "layout",
+    "on_disk",
     "pipeline",
     "plan",
     "queue",

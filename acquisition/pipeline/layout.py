@@ -20,7 +20,7 @@ from ome_writers import (
     OmeZarrFormat,
     useq_to_acquisition_settings,
 )
-from useq import AcquireImage, MDASequence
+from useq import AcquireImage, MDAEvent, MDASequence
 
 from refocus.acquisition.pipeline.frame import CapturedFrame
 from refocus.acquisition.pipeline.plan import is_planned
@@ -39,7 +39,7 @@ class Places:
     def __init__(self, run: RunInfo) -> None:
         self._cameras = cameras(run)
         planned = run.sequence is not None and is_planned(run.sequence)
-        self._events = _indices(run.sequence) if planned and run.sequence else None
+        self._events = image_events(run.sequence) if planned and run.sequence else None
         self._seen: dict[tuple[tuple[str, int], ...], int] = {}
         self._count = 0
         self._latest: tuple[object, int] | None = None
@@ -62,7 +62,7 @@ class Places:
         while key not in self._seen:
             if self._count >= until or (event := next(self._events, None)) is None:
                 return None
-            self._seen[event] = self._count
+            self._seen[_key(event.index)] = self._count
             self._count += 1
         last = camera == self._cameras - 1
         place = self._seen.pop(key) if last else self._seen[key]
@@ -90,10 +90,11 @@ def locate(settings: AcquisitionSettings, place: int) -> Location:
         position = indices.pop(axis_of_positions)
     if (order := settings.storage_index_permutation) is not None:
         indices = [indices[axis] for axis in order]
-    return Location(position, _group(settings, position), tuple(indices))
+    return Location(position, array_group(settings, position), tuple(indices))
 
 
-def _group(settings: AcquisitionSettings, position: int) -> str:
+def array_group(settings: AcquisitionSettings, position: int) -> str:
+    """Name the group of a position; a full stop where there is but one."""
     positions = settings.positions
     here = positions[position]
     if settings.plate is not None:
@@ -158,8 +159,9 @@ def _key(index: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
     return tuple(sorted((str(axis), int(n)) for axis, n in index.items() if axis != "cam"))
 
 
-def _indices(sequence: MDASequence) -> Iterator[tuple[tuple[str, int], ...]]:
+def image_events(sequence: MDASequence) -> Iterator[MDAEvent]:
+    """Walk the events of a sequence that take a frame, in order of acquisition."""
     # a copy: an autofocus plan remembers where it was, and would not focus there again
     for event in sequence.model_copy(deep=True):
         if event.action is None or isinstance(event.action, AcquireImage):
-            yield _key(event.index)
+            yield event

@@ -25,7 +25,7 @@ from refocus.acquisition.pipeline.deferred import DeferredFrames
 from refocus.acquisition.pipeline.events import LiveEvents
 from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
 from refocus.acquisition.pipeline.queue import FrameQueue, make_policy
-from refocus.acquisition.pipeline.raw_data import RawFrames
+from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import RunInfo, Sink, Ticking
 from refocus.acquisition.pipeline.stats import Stats
@@ -109,7 +109,8 @@ class Pipeline:
             )
         self.policy = policy
         self._deferring = policy == "every"
-        self._worker = Worker(self._refocuser, sinks, raw if self._deferring else None)
+        self._raw = raw
+        self._worker = Worker(self._refocuser, sinks, raw, self._deferring)
         self._capacity = capacity
         self._patience_ns = int(patience_seconds * 1e9)
         self._runs: deque[Run] = deque()
@@ -254,7 +255,12 @@ class Pipeline:
         return 0 < since < time.monotonic_ns() - self._patience_ns
 
     def _look_after(self) -> None:
-        """Give up on an engine, or a sink, that does not return."""
+        """Give up on an engine, or a sink, that does not return; see whether raw data vanish."""
+        run = self._serving
+        if run is not None and isinstance(self._raw, RawZarr) and not (run.raw_closed or run.gone):
+            run.gone = "" if run.view or not run.plan.by_place()[0] else self._raw.gone()
+            if run.gone:
+                run.problem(run.gone)
         if self._hanging() and not self._drained():
             seconds = self._patience_ns / 1e9
             self._give_up(f"the engine or a sink has not returned for {seconds:g} s")

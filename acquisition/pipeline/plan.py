@@ -8,15 +8,13 @@ their own, while frames come already. Of an iterable of events nobody knows how 
 import logging
 import threading
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from useq import AcquireImage, MDAEvent, MDASequence
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 logger = logging.getLogger("refocus.acquisition")
 
@@ -25,6 +23,10 @@ Where = tuple[int, str]
 
 MOST_EVENTS = 1_000_000
 """An irregular sequence with more is taken to have no end."""
+
+
+NAMED = 3
+"""Places at which frames are missing that a line names; the report has them all."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ class Plan:
             return ()
         came = self._came.copy()
         return tuple(
-            Short(self._name(where[0]), where[1], count, came.get(where, 0))
+            Short(position_name(self._sequence, where[0]), where[1], count, came.get(where, 0))
             for where, count in self._planned.items()
             if came.get(where, 0) < count
         )
@@ -127,11 +129,23 @@ class Plan:
             "short": [asdict(one) for one in short],
         }
 
-    def _name(self, position: int) -> str:
-        positions: Any = self._sequence.stage_positions if self._sequence else ()
-        if not len(positions):
-            return ""
-        return str(positions[position].name or position)
+    def by_place(self) -> tuple[Mapping[Where, int], Mapping[Where, int] | None]:
+        """Give the frames that came, and those planned, by position and channel."""
+        return self._came.copy(), self._planned
+
+
+def first_of(short: Sequence[Short]) -> str:
+    """Name the first places at which frames are missing, and count the others."""
+    more = f" and at {len(short) - NAMED} more places" if len(short) > NAMED else ""
+    return ", ".join(map(str, short[:NAMED])) + more
+
+
+def position_name(sequence: MDASequence | None, position: int) -> str:
+    """Name a position of a sequence: its name, else its number; empty where it has none."""
+    positions: Any = sequence.stage_positions if sequence is not None else ()
+    if not len(positions):
+        return ""
+    return str(positions[position].name or position)
 
 
 def is_planned(sequence: MDASequence) -> bool:

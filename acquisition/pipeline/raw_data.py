@@ -1,7 +1,8 @@
 """Reading the raw frames back that the acquisition itself has saved."""
 
+import time
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -10,6 +11,12 @@ from refocus.acquisition.pipeline.deferred import Deferred
 from refocus.acquisition.pipeline.frame import CapturedFrame
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.engine.protocol import Frame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from refocus.acquisition.pipeline.on_disk import Saved
+    from refocus.acquisition.pipeline.plan import Where
 
 
 class RawFrames(Protocol):
@@ -50,6 +57,7 @@ class RawZarr:
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self._settings: Any = None
+        self._run: RunInfo | None = None
         self._arrays: dict[str, Any] = {}
 
     def start(self, run: RunInfo) -> None:
@@ -57,7 +65,7 @@ class RawZarr:
         from refocus.acquisition.pipeline.layout import layout
 
         self._arrays.clear()
-        self._settings = None
+        self._run, self._settings = run, None
         if "width" in run.camera:
             self._settings = layout(run, run.camera, self.path)
 
@@ -74,6 +82,38 @@ class RawZarr:
             self._arrays.pop(at.group, None)
             return None
         return pixels
+
+    def gone(self) -> str:
+        """Say what was removed of the file since the run began; empty where nothing was."""
+        from refocus.acquisition.pipeline.on_disk import gone
+
+        return gone(self.path, self._settings) if self._settings is not None else ""
+
+    def saved(
+        self,
+        received: "Mapping[Where, int]",
+        planned: "Mapping[Where, int] | None" = None,
+        patience_s: float = 0.0,
+    ) -> "Saved | None":
+        """Say what the file holds; None where nobody can tell.
+
+        Parameters
+        ----------
+        received, planned
+            Frames by position and channel.
+        patience_s
+            How long frames may still take to appear.
+        """
+        from refocus.acquisition.pipeline.on_disk import look
+
+        if self._run is None or self._settings is None or not received:
+            return None
+        until = time.monotonic() + patience_s
+        while True:
+            found = look(self._run, self._settings, self.path, received, planned)
+            if found is None or not found.missing or time.monotonic() > until:
+                return found
+            time.sleep(0.1)
 
     def _array(self, group: str, index: tuple[int, ...]) -> Any:
         array = self._arrays.get(group)

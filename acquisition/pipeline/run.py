@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refocus.acquisition.pipeline.deferred import DeferredFrames
 from refocus.acquisition.pipeline.plan import Plan
@@ -43,6 +43,12 @@ class Run:
         Tells how many frames the camera numbered and never delivered.
     plan
         What is to come of it, and what came so far.
+    saved
+        What its files hold, once that was looked at.
+    raw_closed
+        Whether the acquisition has closed its raw data.
+    gone
+        What was removed of the raw data while they were being written; empty while nothing was.
     place
         Gives a frame's place in the sequence; None where nobody needs it.
     sinks
@@ -69,6 +75,9 @@ class Run:
         self.problems: Counter[str] = Counter()
         self.camera_gaps: Callable[[], int] = int
         self.plan = Plan()
+        self.saved: dict[str, Any] = {}
+        self.raw_closed = False
+        self.gone = ""
         self.place: Callable[[CapturedFrame], int | None] | None = None
         self.ready = threading.Event()
         self.over = threading.Event()
@@ -99,6 +108,7 @@ class Run:
             capacity=self.queue.capacity,
             camera_gaps=self.camera_gaps(),
             planned=self.plan.planned,
+            saved=self.saved,
             fps=counts.published / seconds if seconds > 0 else 0.0,
             latency_ms=self.latency_ms.timing(),
             engine_ms=self.engine_ms.timing(),

@@ -11,6 +11,8 @@ from refocus.configs import RefocusError
 if TYPE_CHECKING:
     from useq import MDASequence
 
+    from refocus.acquisition.pipeline.on_disk import Saved
+
 
 @dataclass(frozen=True, eq=False)
 class RunInfo:
@@ -29,6 +31,8 @@ class RunInfo:
         ``name, model, sha256, precision, device``, and the model's whole ``card``.
     policy
         What happens to a frame when the queue is full.
+    selection
+        Which frames are refocused, as options of a run.
     summary_meta
         pymmcore-plus' ``SummaryMetaV1``, or None.
     """
@@ -38,6 +42,7 @@ class RunInfo:
     camera: Mapping[str, Any] = field(default_factory=dict)
     engine: Mapping[str, Any] = field(default_factory=dict)
     policy: str = "newest"
+    selection: Mapping[str, Any] = field(default_factory=dict)
     summary_meta: Mapping[str, Any] | None = None
 
 
@@ -53,6 +58,7 @@ class Sink(Protocol):
     several runs, one after another. One that raises :class:`Refused` has not got that frame, which
     counts as ``failed``. One that raises anything else gets no more frames in that run, and those
     it misses count as ``failed``; it is still closed, so that what it has written stays readable.
+    Those that are :class:`Saving` are closed first: the others are told what the files hold.
     """
 
     def start(self, run: RunInfo) -> None:
@@ -74,6 +80,15 @@ class Noting(Protocol):
 
     def skip(self, frame: CapturedFrame, reason: str) -> None:
         """Take note of a frame without result. Its pixels are zeros without memory."""
+        ...
+
+
+@runtime_checkable
+class Saving(Protocol):
+    """A sink that writes files, and reads them again once it is closed."""
+
+    def saved(self) -> "Saved | None":
+        """Say what the files of the last run hold; None where nothing was to be saved."""
         ...
 
 

@@ -63,6 +63,9 @@ class Stats:
     planned
         Frames that the sequence has, ``received`` and ``skipped`` ones together; None where nobody
         knows.
+    saved
+        Once the run is over: what the ``raw`` and the ``refocused`` files hold of what they were to
+        hold, see :class:`refocus.acquisition.pipeline.on_disk.Saved`. Empty where nothing is saved.
     fps
         Published frames per second, from the first capture to the last publication.
     latency_ms
@@ -90,6 +93,7 @@ class Stats:
     verdicts: Mapping[str, int] = field(default_factory=dict)
     camera_gaps: int = 0
     planned: int | None = None
+    saved: Mapping[str, Any] = field(default_factory=dict)
     fps: float = 0.0
     latency_ms: Timing = Timing()
     engine_ms: Timing = Timing()

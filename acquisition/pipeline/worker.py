@@ -19,9 +19,9 @@ import numpy as np
 from refocus.acquisition.pipeline.deferred import Deferred
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult, read_only
 from refocus.acquisition.pipeline.queue import Fate, Taken, Task
-from refocus.acquisition.pipeline.raw_data import RawFrames, read_back
+from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr, read_back
 from refocus.acquisition.pipeline.run import Run
-from refocus.acquisition.pipeline.sink import Noting, Refused, Sink
+from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
 from refocus.engine.protocol import Refocused, Ticket
@@ -72,7 +72,10 @@ class Worker:
     sinks
         Receive every result, in this order.
     raw
-        Gives deferred frames back; None where there are to be none.
+        Gives deferred frames back, and is looked at once a run is over; None where nothing is
+        saved.
+    defer
+        Whether there are to be deferred frames.
 
     Attributes
     ----------
@@ -81,12 +84,17 @@ class Worker:
     """
 
     def __init__(
-        self, refocuser: Refocuser, sinks: Sequence[Sink], raw: RawFrames | None = None
+        self,
+        refocuser: Refocuser,
+        sinks: Sequence[Sink],
+        raw: RawFrames | None = None,
+        defer: bool = False,
     ) -> None:
         self.busy_since_ns = 0
         self._refocuser = refocuser
         self._sinks = tuple(sinks)
         self._raw = raw
+        self._defer = defer
 
     def serve(self, run: Run) -> None:
         """Deal with a run from its first frame to its last, or until it is given up."""
@@ -121,11 +129,11 @@ class Worker:
                 self._refocuser.warm_up(
                     tuple(shape), np.dtype(camera["dtype"]), camera.get("pixel_size_um", 0.0)
                 )
-            if self._raw is not None:
+            if self._raw is not None and not run.view:
                 self._raw.start(run.info)
         except Exception as error:
             run.problem(f"the engine did not warm up: {one_line(error)}")
-        if self._raw is not None:
+        if self._defer:
             from refocus.acquisition.pipeline.layout import Places
 
             run.place = Places(run.info).of
@@ -281,7 +289,13 @@ class Worker:
                 stats.check()
             except AssertionError:
                 logger.critical("run %s: accounts", run.info.run[:8], exc_info=True)
-            for sink in self._sinks:
+            saving = [sink for sink in self._sinks if isinstance(sink, Saving)]
+            others = [sink for sink in self._sinks if sink not in saving]
+            for one in saving:
+                self._call(run, one, "close", stats)
+            self._look_at_files(run, saving)
+            stats = run.stats()
+            for sink in others:
                 self._call(run, sink, "close", stats)
             if run.deferred is not None:
                 run.deferred.close()
@@ -290,6 +304,24 @@ class Worker:
             if count > 1:
                 logger.error("run %s: %d times: %s", run.info.run[:8], count, text)
         return stats
+
+    def _look_at_files(self, run: Run, sinks: Sequence[Saving]) -> None:
+        """Read again what was saved, and tell of what is not there."""
+        try:
+            if isinstance(self._raw, RawZarr) and not run.view:
+                patience_s = 0.0 if run.raw_closed else RAW_PATIENCE_S
+                if raw := self._raw.saved(*run.plan.by_place(), patience_s):
+                    run.saved["raw"] = raw.report("received")
+            for sink in sinks:
+                if refocused := sink.saved():
+                    run.saved["refocused"] = refocused.report("published")
+            if run.saved:
+                from refocus.acquisition.pipeline.on_disk import not_on_disk
+
+                for text in not_on_disk(run.saved):
+                    run.problem(text)
+        except Exception as error:
+            run.problem(f"what was saved could not be looked at: {one_line(error)}")
 
 
 def one_line(error: BaseException) -> str:

@@ -3,4 +3,12 @@
 Knows nothing of where frames come from.
 """
 
-__all__ = ["focus_keeper", "headers", "prometheus", "publisher", "recorder"]
+__all__ = [
+    "focus_keeper",
+    "frame_lines",
+    "headers",
+    "ome_stream",
+    "prometheus",
+    "publisher",
+    "recorder",
+]

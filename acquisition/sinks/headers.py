@@ -199,5 +199,6 @@ def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
         "verdicts": dict(stats.verdicts),
         "camera_gaps": stats.camera_gaps,
         "planned": stats.planned,
+        "saved": _plain(stats.saved) or None,
         **stats.report(),
     }

@@ -2,17 +2,20 @@
 
 The acquisition itself saves what the camera gave; this sink writes what became of it, with the
 same axes, positions, channels and scales, so that a viewer lays one over the other. A frame
-without result leaves its place empty (zeros), and is listed with the reason.
+without result leaves its place empty, and is listed with the reason.
 
 Frames come in the order of capture, but a deferred one comes later than those after it: its place
 has been passed by then, and is filled in.
 
-In ``zarr.json``, ``attributes.ome_writers.frame_metadata`` has the provenance of each frame and
-``attributes.refocus`` that of the run: engine, model, policy, gaps.
+The provenance of each frame is a line of ``refocused.frames.jsonl`` as soon as the frame is
+handed to the writer, after a first line that describes the run. At the end it is in ``zarr.json``,
+too: ``attributes.ome_writers.frame_metadata``; and ``attributes.refocus`` has that of the run:
+engine, model, policy, gaps.
 """
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,10 +24,19 @@ from typing import TYPE_CHECKING, Any
 from ome_writers import AcquisitionSettings, create_stream
 
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
-from refocus.acquisition.pipeline.layout import Places, layout, locate
+from refocus.acquisition.pipeline.layout import Places, cameras, layout, locate
+from refocus.acquisition.pipeline.on_disk import Saved, gone, look
+from refocus.acquisition.pipeline.plan import Where, is_planned
 from refocus.acquisition.pipeline.sink import Refused, RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.sinks.ome_stream import check_private_names, fill_in, pending
+from refocus.acquisition.sinks.frame_lines import FrameLines
+from refocus.acquisition.sinks.ome_stream import (
+    LedToLines,
+    check_private_names,
+    fill_in,
+    pending,
+    store_black,
+)
 from refocus.configs import RefocusError
 
 if TYPE_CHECKING:
@@ -63,6 +75,10 @@ class Recorder:
         self.path = Path(path)
         self._overwrite = overwrite
         self._stream: OMEStream | None = None
+        self._settings: AcquisitionSettings | None = None
+        self._lines: FrameLines | None = None
+        self._taken: Counter[Where] = Counter()
+        self._gone = ""
         self._over = True
 
     def start(self, run: RunInfo) -> None:
@@ -76,6 +92,9 @@ class Recorder:
         self._gaps: list[dict[str, Any]] = []
         self._gap_count = 0
         self._origin_ns: int | None = None
+        self._settings = None
+        self._taken = Counter()
+        self._gone = ""
         if "width" in run.camera:  # else the first frame tells
             self._open(run.camera)
 
@@ -86,12 +105,16 @@ class Recorder:
             raise self._failure(error) from error
         try:
             settings = layout(self._run, camera, self.path, self._overwrite)
-            self._settings: AcquisitionSettings = settings
             self._shape = tuple(dim.count for dim in settings.dimensions[-2:])
             self._dtype = settings.dtype
             stream = create_stream(settings)
             check_private_names(stream)
             self._stream = stream
+            store_black(stream)
+            self._lines = FrameLines(self.path)
+            LedToLines(stream, self._lines)
+            self._lines.add({"refocus": describe_run(self._run, camera)})
+            self._settings = settings
             stream.set_global_metadata("refocus", self._provenance())
         except FileExistsError as error:
             raise RefocusError(
@@ -111,7 +134,7 @@ class Recorder:
             {
                 "width": width,
                 "height": height,
-                "dtype": result.pixels.dtype,
+                "dtype": str(result.pixels.dtype),
                 "pixel_size_um": frame.pixel_size_um,
             }
         )
@@ -129,13 +152,15 @@ class Recorder:
             self._note_gap(frame, "has no place of its own in the sequence")
             return
         try:
+            if self._gone:
+                raise RefocusError(self._gone)
             self._make_sure_of_room(stream, result.pixels.nbytes)
             if place < self._next:
                 self._fill_in(stream, place, result)
             else:
                 if place > self._next:
                     stream.skip(frames=place - self._next)
-                stream.append(result.pixels, frame_metadata=self._describe(result))
+                stream.append(result.pixels, frame_metadata=self._describe(result, place))
             self._settle(stream, PENDING)
         except RefocusError:
             self._finish()
@@ -143,18 +168,35 @@ class Recorder:
         except (OSError, ValueError, IndexError) as error:
             self._finish()
             raise self._failure(error) from error
+        self._taken[frame.index.get("p", 0), frame.channel] += 1
         self._next = max(self._next, place + 1)
         self._last = max(self._last, place)
 
     def _fill_in(self, stream: "OMEStream", place: int, result: FrameResult) -> None:
+        assert self._settings is not None
         at = locate(self._settings, place)
-        fill_in(stream, at.position, at.index, result.pixels, self._describe(result))
+        fill_in(stream, at.position, at.index, result.pixels, self._describe(result, place))
 
     def skip(self, frame: CapturedFrame, reason: str) -> None:
         """Leave the frame's place empty, and note why."""
         if (place := self._places.of(frame)) is not None:
             self._last = max(self._last, place)
+        if self._lines is not None:
+            known = {"frame": frame.frame, "index": dict(frame.index), "channel": frame.channel}
+            self._lines.add({"place": place, **known, "left_empty": reason})
         self._note_gap(frame, reason)
+
+    def tick(self, stats: Stats) -> None:
+        """See whether the file is still there; if not, the next frame is refused, and all after."""
+        settings = self._settings
+        if settings is not None and not self._over and stats.run == self._run.run:
+            self._gone = self._gone or gone(self.path, settings)
+
+    def saved(self) -> Saved | None:
+        """Read again what the file holds of the results that it was given."""
+        if self._settings is None and not self._taken:
+            return None
+        return look(self._run, self._settings, self.path, self._taken)
 
     def _note_gap(self, frame: CapturedFrame, reason: str) -> None:
         self._gap_count += 1
@@ -190,8 +232,14 @@ class Recorder:
                 waiting.pop().result()
         try:
             stream.close()
+            if self._lines is not None:
+                self._lines.copy_into_zarr()
         except (OSError, ValueError) as error:
             logger.error("%s: metadata not written: %s", self.path, error)
+        finally:
+            if self._lines is not None:
+                self._lines.close()
+            self._lines = None
 
     def _settle(self, stream: "OMEStream", keep: int) -> None:
         """Wait until at most ``keep`` writes are pending; a write that failed raises."""
@@ -213,28 +261,10 @@ class Recorder:
             f"{self.path}: cannot be written: {reason}; check the disk and its permissions"
         )
 
-    def _describe(self, result: FrameResult) -> dict[str, Any]:
-        """Give the provenance of one frame, in ome-writers' terms where it has any."""
-        frame = result.captured
+    def _describe(self, result: FrameResult, place: int) -> dict[str, Any]:
         if self._origin_ns is None:
-            self._origin_ns = frame.captured_ns
-        engine: Mapping[str, Any] = result.engine.describe() if result.engine else {}
-        return {
-            "delta_t": (frame.captured_ns - self._origin_ns) / 1e9,
-            "exposure_time": frame.exposure_ms / 1000,
-            **{f"position_{axis}": um for axis, um in frame.position_um.items()},
-            "frame": frame.frame,
-            "number": result.number,
-            "refocused": result.refocused,
-            "captured_utc": frame.captured_utc,
-            "queued_ms": round(result.queued_ms, 3),
-            "engine_ms": round(result.engine_ms, 3),
-            "engine": engine.get("name", ""),
-            "precision": engine.get("precision", ""),
-            "model_sha256": engine.get("sha256", ""),
-            **_judged(result),
-            **({"source": frame.source} if frame.source else {}),
-        }
+            self._origin_ns = result.captured.captured_ns
+        return describe_frame(result, place, self._origin_ns)
 
     def _provenance(self) -> dict[str, Any]:
         return {
@@ -243,6 +273,59 @@ class Recorder:
             "policy": self._run.policy,
             "gaps": {"count": self._gap_count, "listed": self._gaps},
         }
+
+
+def describe_run(run: RunInfo, camera: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the first of the lines: what is needed to refocus later what a run still owes."""
+    sequence = run.sequence if run.sequence is not None and is_planned(run.sequence) else None
+    try:
+        said = sequence.model_dump(mode="json", exclude_unset=True) if sequence else None
+    except Exception:  # a dynamic sequence holds an iterator, which cannot be written down
+        said = None
+    return {
+        "run": run.run,
+        "sequence": said,
+        "camera": {name: value for name, value in camera.items() if name != "shape"},
+        "cameras": cameras(run),
+        "engine": dict(run.engine),
+        "policy": run.policy,
+        "selection": dict(run.selection),
+    }
+
+
+def describe_frame(result: FrameResult, place: int, origin_ns: int) -> dict[str, Any]:
+    """Give the provenance of one frame, in ome-writers' terms where it has any.
+
+    Parameters
+    ----------
+    result
+        The frame.
+    place
+        Where it belongs in the order of the sequence.
+    origin_ns
+        When the first frame of the run was captured.
+    """
+    frame = result.captured
+    engine: Mapping[str, Any] = result.engine.describe() if result.engine else {}
+    return {
+        "delta_t": (frame.captured_ns - origin_ns) / 1e9,
+        "exposure_time": frame.exposure_ms / 1000,
+        **{f"position_{axis}": um for axis, um in frame.position_um.items()},
+        "frame": frame.frame,
+        "number": result.number,
+        "refocused": result.refocused,
+        "captured_utc": frame.captured_utc,
+        "queued_ms": round(result.queued_ms, 3),
+        "engine_ms": round(result.engine_ms, 3),
+        "engine": engine.get("name", ""),
+        "precision": engine.get("precision", ""),
+        "model_sha256": engine.get("sha256", ""),
+        **_judged(result),
+        **({"source": frame.source} if frame.source else {}),
+        "place": place,
+        "index": dict(frame.index),
+        "channel": frame.channel,
+    }
 
 
 def _judged(result: FrameResult) -> dict[str, Any]:

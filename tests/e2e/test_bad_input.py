@@ -111,6 +111,7 @@ BAD_INPUT: list[Bad] = [
     ("watch silence", lambda _: ["watch", free_endpoint(), "--timeout", 0.3], "nothing heard"),
     ("process nothing", lambda f: ["process", f / "no", f / "out", "--engine", "fake"],
      "no: no such file"),
+    ("finish nothing", lambda f: ["finish", f], "not a run that was saved: no raw.ome.zarr"),
     ("process into what exists", existing_output, "exists already"),
     ("unknown command", lambda _: ["refocus"], "No such command 'refocus'"),
 ]  # fmt: skip

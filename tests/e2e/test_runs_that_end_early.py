@@ -1,6 +1,8 @@
 """Interrupted, terminated, killed, out of disk: what was captured is kept."""
 
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -104,6 +106,11 @@ def test_what_a_killed_run_leaves_can_be_read(
     raw, refocused = read_zarr(save / "raw.ome.zarr"), read_zarr(save / "refocused.ome.zarr")
     kept = np.flatnonzero(refocused.any(axis=(1, 2)))
     assert len(kept) >= 40  # the last few were on their way to the disk
+    for name in ("raw", "refocused"):  # what is known of each, up to the last
+        lines = (save / f"{name}.frames.jsonl").read_bytes().splitlines()
+        known = [json.loads(line) for line in lines]
+        assert sum("storage_index" in one for one in known) >= 59
+    assert {one["trust"]["verdict"] for one in known if "trust" in one} == {"unrated"}
     written = kept[raw[kept].any(axis=(1, 2))]
     assert len(written) >= 40
     np.testing.assert_array_equal(refocused[written], np.invert(raw[written]))
@@ -157,3 +164,104 @@ def test_a_disk_that_fails_without_warning_is_told_of(tmp_path: Path) -> None:
     assert "raw.ome.zarr: the disk is full" in done.stderr.splitlines()[-1]
     frames = read_report(save / "report.json", quality=True)["frames"]
     assert frames["received"] == 4
+
+
+@pytest.mark.parametrize("what", ["", "raw.ome.zarr/field0", "refocused.ome.zarr"])
+def test_a_folder_that_is_removed_in_mid_run_ends_in_a_line_and_a_status(
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]], what: str
+) -> None:
+    endpoint, save, report = free_endpoint(), tmp_path / "out", tmp_path / "report.json"
+    process = running(
+        "run", "--demo", "--engine", "fake", "--frames", 400, "--size", 96, "--fps", 100,
+        "--save", save, "--report", report, "--publish", endpoint, "--wait-subscribers", 1,
+    )  # fmt: skip
+    with Subscription(endpoint, timeout=PATIENCE) as subscription:
+        for frame in subscription:
+            if frame.header.number == 20:
+                for _ in range(3):  # it is being written to
+                    shutil.rmtree(save / what, ignore_errors=True)
+    said = process.communicate(timeout=PATIENCE)[1].splitlines()
+    assert process.returncode in (1, 2)
+    assert said[-1].startswith("refocus-live: ")
+    assert str(save / what) in said[-1]
+    assert not any("Traceback" in line for line in said)
+    name = "refocused" if "refocused" in what else "raw"
+    saved = json.loads(report.read_text())["saved"]
+    assert saved[name]["missing"] > 0
+    assert saved[name]["damaged"]
+    assert subscription.end is not None
+    assert subscription.end.saved is not None
+    assert subscription.end.saved[name].model_dump(exclude_none=True) == saved[name]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--engine", "no-such-model.onnx"),
+        ("--engine", "fake", "--publish", "tcp://0.0.0.0:5556"),
+        ("--engine", "fake", "--mm-config", "no-such.cfg"),
+    ],
+)
+def test_a_run_that_is_refused_leaves_a_report(tmp_path: Path, options: tuple[str, ...]) -> None:
+    source = () if "--mm-config" in options else ("--demo",)
+    done = refocus_live("run", *source, *options, "--save", tmp_path / "out")
+    assert done.returncode == 2
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["frames"]["received"] == 0
+    assert one_line(done.stderr) == f"refocus-live: {report['error']}"
+
+
+def test_a_run_that_breaks_before_its_first_frame_leaves_a_report(
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+) -> None:
+    save = tmp_path / "out"
+    process = running(
+        "run", "--demo", "--engine", "fake", "--publish", free_endpoint(), "--save", save,
+        "--wait-subscribers", 1,
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert process.stderr.readline().startswith("waiting for 1")
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    report = json.loads((save / "report.json").read_text())
+    assert (report["frames"]["received"], report["error"]) == (0, "KeyboardInterrupt")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_killed_run_is_finished(
+    tmp_path: Path, running: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """With the shipped model, which is slower than the camera: frames are owed."""
+    endpoint, save = free_endpoint(), tmp_path / "out"
+    process = running(
+        "run", "--demo", "--frames", 4000, "--size", 96, "--fps", 200, "--queue", 2,
+        "--policy", "every", "--save", save, "--publish", endpoint, "--wait-subscribers", 1,
+    )  # fmt: skip
+    with Subscription(endpoint, timeout=PATIENCE) as frames:
+        for frame in frames:
+            if frame.header.frame >= 60:
+                process.kill()
+                break
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    paths = [save / f"{name}.ome.zarr" for name in ("raw", "refocused")]
+    before = [np.count_nonzero(read_zarr(path).any(axis=(1, 2))) for path in paths]
+    assert before[1] < before[0]
+    refused = refocus_live("finish", save, "--engine", "fake")
+    assert refused.returncode == 2
+    assert "was refocused by the model" in one_line(refused.stderr)
+    done = refocus_live("finish", save, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    told = json.loads(done.stdout)
+    assert told["raw"] == told["partners"] == before[0]
+    assert before[0] - before[1] == told["refocused"]
+    again = refocus_live("finish", save)
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "nothing was owed" in again.stdout
+    # as if all of it had been refocused afterwards
+    expected = tmp_path / "expected.ome.zarr"
+    assert refocus_live("process", paths[0], expected).returncode == 0
+    raw, refocused, anew = (read_zarr(path) for path in (*paths, expected))
+    kept = raw.any(axis=(1, 2))
+    np.testing.assert_array_equal(refocused[kept], anew[kept])
+    assert not refocused[~kept].any()

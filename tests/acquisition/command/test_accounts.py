@@ -6,6 +6,16 @@ from refocus.acquisition.command.accounts import settle, why_nothing
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs.live_config import LiveConfig
 
+SAVED = {
+    "raw": {
+        "received": 4,
+        "on_disk": 1,
+        "missing": 3,
+        "short": [{"position": "A", "channel": "DAPI", "received": 4, "on_disk": 1}],
+        "damaged": ["raw.ome.zarr/A/0: No such file"],
+    },
+    "refocused": {"published": 4, "on_disk": 4, "missing": 0, "short": [], "damaged": []},
+}
 PLACE = {"position": "A", "channel": "DAPI", "planned": 4, "received": 3}
 
 
@@ -39,6 +49,16 @@ def plan(*short):
             {"rare": 1, "unsupported": 3},
             ("3 of 3 frames failed: unsupported",),
         ),
+        (
+            Stats(received=4, published=4, saved=SAVED),
+            plan(),
+            {},
+            (
+                "3 of 4 raw frames that were received cannot be read from the disk",
+                "(3 of 4 of position A, channel DAPI): raw.ome.zarr/A/0: No such file; see what",
+            ),
+        ),
+        (Stats(received=4, published=4, saved={"refocused": SAVED["refocused"]}), None, {}, ()),
         (Stats(received=3, dropped=3), plan(), {}, ("none of 3 frames was published",)),
     ],
 )

@@ -1,6 +1,7 @@
 """What a run reports: exactly the keys that others read, and quality where the truth is known."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,10 +150,18 @@ def test_no_frames_no_picture(tmp_path: Path) -> None:
 
 def test_the_table_says_what_was_lost() -> None:
     console = Console(width=100)
-    report = build_report(STATS, ENGINE, Quality(20.0, 25.0, 0.5, 0.75, n=10))
+    raw = {"received": 10, "on_disk": 8, "missing": 2}
+    report = build_report(
+        replace(STATS, saved={"raw": raw}), ENGINE, Quality(20.0, 25.0, 0.5, 0.75, n=10)
+    )
     with console.capture() as capture:
         console.print(report_table(report))
     text = capture.get()
-    for expected in ("7 of 10 published, 2 dropped, 1 failed", "20.00 → 25.00 dB", "12.3 frames/s"):
+    for expected in (
+        "7 of 10 published, 2 dropped, 1 failed",
+        "20.00 → 25.00 dB",
+        "12.3 frames/s",
+        "8 of 10 raw, 2 missing",
+    ):
         assert expected in text
     assert "deferred" not in text

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from refocus.acquisition.command.session import _explained
+from refocus.acquisition.command.disk import explained
 from refocus.acquisition.command.terminal import describe, describe_json
 from refocus.stream.messages import EndHeader, RunHeader
 
@@ -47,4 +47,4 @@ def test_a_terminal_is_given_nothing_to_obey(message):
     ],
 )
 def test_why_frames_were_not_written_is_told_truly(tmp_path: Path, error, says):
-    assert says in str(_explained(error, tmp_path / "raw.ome.zarr"))
+    assert says in str(explained(error, tmp_path / "raw.ome.zarr"))

@@ -1,0 +1,118 @@
+"""The disk under a run: whether it can be written, has room, and still holds what was saved."""
+
+import errno
+import shutil
+import time
+from pathlib import Path
+
+from refocus.configs import RefocusError
+
+RAW, REFOCUSED = "raw.ome.zarr", "refocused.ome.zarr"
+
+LOOK_SECONDS = 0.02
+"""How often the disk is looked at: a fast camera fills what is spared in a tenth of a second."""
+
+
+class Room:
+    """Ends a run in good order before the disk is full.
+
+    The raw data are written asynchronously, and a disk that is full is only told of when they
+    are closed: by then frames are lost.
+    """
+
+    SPARE_BYTES = 16 << 20
+    """For metadata, and for the report."""
+
+    def __init__(self, raw: Path | None, frame_bytes: int) -> None:
+        self._raw = raw
+        self._frame_bytes = frame_bytes
+        self._received = 0
+
+    def check(self, received: int) -> None:
+        """Look whether what comes until the next few looks still fits.
+
+        Raises
+        ------
+        RefocusError
+            It does not, or the folder is gone.
+        """
+        if self._raw is None:
+            return
+        since, self._received = received - self._received, received
+        coming = 2 * self._frame_bytes * (5 * since + 16)  # raw and refocused
+        try:
+            free = shutil.disk_usage(self._raw.parent).free
+        except FileNotFoundError as error:
+            raise RefocusError(
+                f"{self._raw.parent}: is gone: something removes what this run saves; see what it "
+                "is; the run was stopped"
+            ) from error
+        if free < self.SPARE_BYTES + coming:
+            raise _full(self._raw)
+
+
+def check_outputs(save: Path | None, report: Path | None) -> None:
+    """Find out before the first frame whether the results can be written."""
+    if save is not None:
+        for name in (RAW, REFOCUSED):
+            if (save / name).exists():
+                raise RefocusError(
+                    f"{save / name}: exists already, and is not overwritten; "
+                    "name another folder with --save"
+                )
+    if report is not None and (report.is_dir() or report.suffix.lower() == ".png"):
+        raise RefocusError(
+            f"{report}: not a file name for the report; name one that ends in .json "
+            "(the picture gets the same name with .png)"
+        )
+    for folder in (save, report.parent if report else None):
+        if folder is None:
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".refocus-{time.monotonic_ns()}"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise RefocusError(
+                f"{folder}: cannot be written: {error.strerror}; name another folder"
+            ) from error
+
+
+def explained(error: Exception, raw: Path | None) -> RefocusError:
+    """Say in one line why an acquisition ended early."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    if _has_no_descriptors(error):
+        where = f"{raw}: " if raw is not None else ""
+        return RefocusError(
+            f"{where}too many open files, and the last frames are missing; those saved before are "
+            "kept: raise the limit (ulimit -n), or close what else this program has open"
+        )
+    if raw is not None and _is_full(raw, error):
+        return RefocusError(
+            f"{raw}: the disk is full, and the last frames are missing; those saved before are "
+            "kept: free space, or save elsewhere"
+        )
+    return RefocusError(f"acquisition stopped early: {text[:300]}")
+
+
+def _full(path: Path) -> RefocusError:
+    return RefocusError(
+        f"{path}: the disk is full: the run was stopped, and what was captured is kept; "
+        "free space, or save elsewhere"
+    )
+
+
+def _has_no_descriptors(error: Exception) -> bool:
+    code = error.errno if isinstance(error, OSError) else None
+    return code in (errno.EMFILE, errno.ENFILE) or "Too many open files" in str(error)
+
+
+def _is_full(path: Path, error: Exception) -> bool:
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) and error.errno in full:
+        return True
+    said = ("No space left", "RESOURCE_EXHAUSTED", "File too large", "quota exceeded")
+    if any(text in str(error) for text in said):
+        return True
+    return path.parent.exists() and shutil.disk_usage(path.parent).free < 2**16

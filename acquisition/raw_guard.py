@@ -1,0 +1,136 @@
+"""For each raw frame its place, whatever the camera does.
+
+A frame of another size than the file was laid out for is set aside in a file of its own, and its
+place in the raw data is left empty; so is that of a frame that the camera failed to give.
+"""
+
+import logging
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tifffile
+import useq
+
+from refocus.acquisition.signals import connect_direct
+from refocus.acquisition.sinks.ome_stream import raw_stream
+from refocus.configs import RefocusError
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
+
+logger = logging.getLogger("refocus.acquisition")
+
+Signal = Any
+Payload = Any
+
+
+class Guard:
+    """Looks at each frame before the acquisition saves it.
+
+    Parameters
+    ----------
+    core
+        Whose acquisitions. Those that save elsewhere are left alone.
+    raw
+        Where they save.
+
+    Attributes
+    ----------
+    error
+        What did not fit first; None while everything does.
+    stops
+        Stop the acquisition at the first frame that does not fit.
+    """
+
+    def __init__(self, core: "CMMCorePlus", raw: Path) -> None:
+        self.error: RefocusError | None = None
+        self.stops = False
+        self.aside = raw.with_name("raw-unfit")
+        self._core = core
+        self._raw = raw
+        self._shape: tuple[int, ...] = ()
+        self._dtype = ""
+        self._count = 0
+
+    def started(self, sequence: useq.MDASequence, summary: Mapping[str, Any]) -> None:
+        """Take note of what the file was laid out for."""
+        self._shape = ()
+        if raw_stream(self._core, self._raw) is None:
+            return
+        info = summary["image_infos"][0]
+        self._shape, self._dtype = (info["height"], info["width"]), info["dtype"]
+
+    def watch(self, inner: Callable[[Any], Iterable[Payload]], event: Any) -> Generator[Payload]:
+        """Hand on what the engine gives for an event: None in place of a frame that is not saved.
+
+        None makes pymmcore-plus leave a place of its file empty.
+        """
+        given, payloads = 0, iter(inner(event))
+        with suppress(StopIteration):
+            payload = next(payloads)
+            while True:
+                given += 1
+                signal: Signal = yield self._fitting(payload)
+                payload = payloads.send(signal)  # type: ignore[attr-defined]
+        snapped = event.action is None or isinstance(event.action, useq.AcquireImage)
+        if not given and snapped and not hasattr(event, "events"):
+            yield from [None] * self._core.getNumberOfCameraChannels()
+
+    def _fitting(self, payload: Payload) -> Payload:
+        if payload is None or not self._shape:
+            return payload
+        pixels, event, _ = payload
+        if pixels.shape == self._shape and pixels.dtype.name == self._dtype:
+            return payload
+        self._set_aside(pixels, event)
+        if self.stops:
+            self._core.mda.cancel()
+        return None
+
+    def _set_aside(self, pixels: Any, event: useq.MDAEvent) -> None:
+        channel = f" of channel {event.channel.config}" if event.channel else ""
+        index = " ".join(f"{axis}={n}" for axis, n in event.index.items())
+        file = self.aside / f"{self._count:04d}_{index.replace(' ', '_').replace('=', '')}.tif"
+        self._count += 1
+        kept = f"it is kept in {self.aside}"
+        try:
+            self.aside.mkdir(exist_ok=True)
+            tifffile.imwrite(file, pixels)
+        except OSError as error:
+            kept = f"it could not be kept in {self.aside}: {error.strerror or error}"
+        if self.error is not None:
+            return
+        stopped = "the run was stopped, and " if self.stops else ""
+        self.error = RefocusError(
+            f"{self._raw}: frame {index}{channel} is {_size(pixels.shape)} {pixels.dtype}, and the "
+            f"file was laid out for {_size(self._shape)} {self._dtype}: {stopped}"
+            f"{kept}; give all channels the same binning, region and pixel type"
+        )
+        if not self.stops:
+            logger.error("%s", self.error)
+
+
+@contextmanager
+def guarded(core: "CMMCorePlus", raw: Path) -> Iterator[Guard]:
+    """Look at each frame of a core's acquisitions before it is saved."""
+    guard, engine = Guard(core, raw), core.mda.engine
+    if engine is None:
+        yield guard
+        return
+    inner, own = engine.exec_event, vars(engine).get("exec_event")
+    connect_direct(core.mda.events.sequenceStarted, guard.started)
+    engine.exec_event = lambda event: guard.watch(inner, event)  # type: ignore[method-assign]
+    try:
+        yield guard
+    finally:
+        del engine.exec_event
+        if own is not None:  # somebody else had put theirs there
+            engine.exec_event = own  # type: ignore[method-assign]
+        core.mda.events.sequenceStarted.disconnect(guard.started)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    height, width, *colours = shape
+    return f"{width}×{height}" + "".join(f"×{n}" for n in colours)
