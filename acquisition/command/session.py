@@ -119,7 +119,7 @@ def _run(  # noqa: PLR0917
     also: Sequence["Sink"],
     upstream: Upstream,
 ) -> SessionResult:
-    album = Album()
+    album = Album(frames=source.frames or 0)
     sinks: list[Sink] = [album, *also]
     if config.save:
         from refocus.acquisition.sinks.recorder import Recorder
