@@ -13,6 +13,7 @@ verdict          when                                                by default 
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from refocus.engine.protocol import Frame
 
 TILE = 64
 """Side of a tile, pixels of the frame as a network sees it."""
+
+BLOCK = 256
+"""Side of what is mixed at a time, pixels: it stays in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,18 +112,38 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
     padded = np.pad(share, 1, mode="edge")
     pairs = np.minimum(padded[:-1], padded[1:])
     corners = np.minimum(pairs[:, :-1], pairs[:, 1:])
-    rows, columns = (
+    (down, rows), (along, columns) = (
         _between(number, corners.shape[axis], judgement.tile_px)
         for axis, number in enumerate(captured.shape)
     )
+    mixed = np.empty_like(captured)
+    for top, left in product(*(range(0, number, BLOCK) for number in captured.shape)):
+        part = slice(top, top + BLOCK), slice(left, left + BLOCK)
+        near, beside = (
+            slice(places[0], places[-1] + 2) for places in (down[part[0]], along[part[1]])
+        )
+        trusted = corners[near, beside]
+        if trusted.min() == trusted.max() in (0, 1):
+            mixed[part] = (refocused if trusted.any() else captured)[part]
+        else:
+            weights = rows[part[0], near] @ trusted @ columns[part[1], beside].T
+            _mix(captured[part], refocused[part], weights, mixed[part])
+    return mixed
+
+
+def _mix(captured: Frame, refocused: Frame, weights: NDArray[np.float32], mixed: Frame) -> None:
+    """Fill a block of ``mixed``."""
     before = captured.astype(np.float32)
-    mixed = before + (rows @ corners @ columns.T) * (refocused.astype(np.float32) - before)
-    return np.asarray(np.rint(mixed), dtype=captured.dtype)
+    weights *= np.subtract(refocused, before, dtype=np.float32)
+    weights += before
+    np.copyto(mixed, np.rint(weights, out=weights), casting="unsafe")
 
 
-def _between(pixels: int, corners: int, tile_px: float) -> NDArray[np.float32]:
-    """Give ``(pixels, corners)`` weights of linear interpolation between corners."""
+def _between(
+    pixels: int, corners: int, tile_px: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Give the corner before each pixel, and ``(pixels, corners)`` weights between corners."""
     place = np.minimum((np.arange(pixels) + 0.5) / tile_px, corners - 1)
     distance = np.abs(place[:, None] - np.arange(corners))
     weights: NDArray[np.float32] = np.maximum(1 - distance, 0).astype(np.float32)
-    return weights
+    return place.astype(np.intp), weights
