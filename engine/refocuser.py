@@ -165,7 +165,9 @@ class Refocuser:
             self._warn_unrated(done.engine)
         published = done.pixels
         if self._on_distrust == "captured":
-            published = blend(captured, published, done.judgement)
+            # an engine's result is new; a captured frame that it gave back is read-only
+            own = published.flags.owndata and published.flags.writeable
+            published = blend(captured, published, done.judgement, in_place=own)
         return replace(done, pixels=within_range(published, captured, bit_depth))
 
     def _warn_unrated(self, info: EngineInfo) -> None:

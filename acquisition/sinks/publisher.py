@@ -113,7 +113,7 @@ class Publisher:
         self._next_number = 0
         self._faults: set[str] = set()
         self._shared = SharedFrames(frame_bytes * (1 + raw)) if shared_memory else None
-        self._mapped = b""
+        self._file, self._mapped = "", b""
         self._guard: Any = None
         self._entrance = Entrance(endpoint, linger_seconds) if Entrance.serves(endpoint) else None
         self._context = zmq.Context()
@@ -304,8 +304,10 @@ class Publisher:
             shared.close()
             self._shared = None
             return
-        self._mapped = MAPPED + Path(place.file).name.encode()
-        self._readers.expect(self._mapped)
+        if place.file != self._file:
+            self._file = place.file
+            self._mapped = MAPPED + Path(place.file).name.encode()
+            self._readers.expect(self._mapped)
         self._send_parts(SHARED, header, place.encode())
 
     def _unmapped(self) -> bool:

@@ -86,7 +86,7 @@ DISTRUSTED = Judgement("unfamiliar", None, None, None, None, None, np.zeros((1, 
 """Of a frame that could not be judged, though its model can be."""
 
 
-def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
+def blend(captured: Frame, refocused: Frame, judgement: Judgement, in_place: bool = False) -> Frame:
     """Take the correction where it is trusted, and the captured pixels elsewhere.
 
     Where a trusted tile meets one that is not, the correction fades within the trusted one.
@@ -97,11 +97,13 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
         ``(H, W)``, of one dtype.
     judgement
         Of this frame.
+    in_place
+        Mix within ``refocused``, which is the caller's own.
 
     Returns
     -------
     Frame
-        One of the two where all tiles agree, else a new array.
+        One of the two where all tiles agree, or where it was mixed; else a new array.
     """
     share = judgement.share
     if not share.any():
@@ -116,27 +118,22 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
         _between(number, corners.shape[axis], judgement.tile_px)
         for axis, number in enumerate(captured.shape)
     )
-    mixed = np.empty_like(captured)
+    mixed = refocused if in_place else refocused.copy()
     for top, left in product(*(range(0, number, BLOCK) for number in captured.shape)):
         part = slice(top, top + BLOCK), slice(left, left + BLOCK)
         near, beside = (
             slice(places[0], places[-1] + 2) for places in (down[part[0]], along[part[1]])
         )
         trusted = corners[near, beside]
-        if trusted.min() == trusted.max() in (0, 1):
-            mixed[part] = (refocused if trusted.any() else captured)[part]
-        else:
+        if not trusted.any():
+            mixed[part] = captured[part]
+        elif (trusted < 1).any():
             weights = rows[part[0], near] @ trusted @ columns[part[1], beside].T
-            _mix(captured[part], refocused[part], weights, mixed[part])
+            before = captured[part].astype(np.float32)
+            weights *= np.subtract(mixed[part], before, dtype=np.float32)
+            weights += before
+            np.copyto(mixed[part], np.rint(weights, out=weights), casting="unsafe")
     return mixed
-
-
-def _mix(captured: Frame, refocused: Frame, weights: NDArray[np.float32], mixed: Frame) -> None:
-    """Fill a block of ``mixed``."""
-    before = captured.astype(np.float32)
-    weights *= np.subtract(refocused, before, dtype=np.float32)
-    weights += before
-    np.copyto(mixed, np.rint(weights, out=weights), casting="unsafe")
 
 
 def _between(

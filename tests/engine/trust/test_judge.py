@@ -174,8 +174,12 @@ def test_blocks_are_mixed_as_a_whole_frame_would_be(shape: tuple[int, int], tile
 
     published = blend(captured, refocused, judgement(share, tile))
 
+    assert published is not refocused
     np.testing.assert_allclose(published, whole, atol=0.51)
     np.testing.assert_array_equal(published[weights == 1], refocused[weights == 1])
+    own = refocused.copy()
+    assert blend(captured, own, judgement(share, tile), in_place=True) is own
+    np.testing.assert_array_equal(own, published)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
