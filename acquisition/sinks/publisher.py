@@ -324,9 +324,12 @@ class Publisher:
         # reader has them. Nobody writes to it: an engine's result is new, a captured frame sacred.
         self._send_parts(topic, header, *(image.data.cast("B") for image in pixels))
 
-    def _send_parts(self, topic: bytes, header: messages.Header, *tracked: "Buffer") -> None:
+    def _send_parts(self, topic: bytes, header: messages.Header, *contents: "Buffer") -> None:
         parts: list[Buffer | zmq.Frame] = [topic, header.encode()]
-        for content in tracked:
+        for content in contents:
+            if isinstance(content, bytes):  # a note: following it costs more than to copy it
+                parts.append(content)
+                continue
             part = zmq.Frame(content, track=True, copy=False, copy_threshold=0)
             parts.append(part)
             self._backlog.add(part.tracker, len(part.buffer))
