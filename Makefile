@@ -5,7 +5,7 @@ EXTRAS ?= test
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak bench check docs napari gpu-report clean
+.PHONY: demo test soak bench busy check docs napari gpu-report clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.plain
@@ -20,6 +20,10 @@ soak: $(VENV)/.test
 
 bench: $(VENV)/.plain
 	$(BIN)/refocus-bench --json bench.json
+
+# Whether a run keeps an engine busy that is as fast as one on a GPU; needs none.
+busy: $(VENV)/.plain
+	$(BIN)/refocus-bench --only busy
 
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check

@@ -2,6 +2,7 @@
 
 Five ways of hooking are compared in one run, on the simulated microscope, with the same frames and
 the same engine: calibrated work of the processor that releases the GIL. So are the transports.
+Last, whether a run keeps an engine busy that overlaps frames as one on a GPU does.
 """
 
 import json
@@ -10,8 +11,9 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -20,7 +22,12 @@ from refocus.configs import RefocusError
 from refocus.configs.command import command_app, make_console, run_command
 from refocus.configs.terminal import progress_bar
 
-PARTS = ("hooks", "transports")
+if TYPE_CHECKING:
+    from refocus.bench.busy import BusyRow
+    from refocus.bench.rows import HookRow
+    from refocus.bench.transports import TransportRow
+
+PARTS = ("hooks", "transports", "busy")
 
 app = command_app("refocus-bench")
 err = make_console(stderr=True)
@@ -54,7 +61,8 @@ def bench(
         ),
     ] = None,
     only: Annotated[
-        str | None, typer.Option(metavar="PART", help="[b]hooks[/b] or [b]transports[/b] alone.")
+        str | None,
+        typer.Option(metavar="PART", help="[b]hooks[/b], [b]transports[/b] or [b]busy[/b] alone."),
     ] = None,
 ) -> None:
     """Measure what refocusing costs an acquisition, beside other ways of doing it.
@@ -63,7 +71,7 @@ def bench(
     takes the place of the engine.
     """
     if only is not None and only not in PARTS:
-        raise RefocusError(f"--only {only}: not known; choose {' or '.join(PARTS)}")
+        raise RefocusError(f"--only {only}: not known; choose {', '.join(PARTS)}")
     for path in (json_file, plot, markdown):
         if path is not None and not path.absolute().parent.is_dir():
             raise RefocusError(f"{path}: there is no such folder; make it first")
@@ -71,30 +79,16 @@ def bench(
     logging.getLogger("refocus").setLevel(logging.CRITICAL)
     from refocus.bench import figures as bench_figures
     from refocus.bench import markdown as bench_markdown
-    from refocus.bench import rows as bench_rows
-    from refocus.bench import transports as bench_transports
+    from refocus.bench.rows import as_json
 
     if markdown is not None:
         bench_markdown.check_page(markdown)
     begun = time.monotonic()
-    hooks: list[bench_rows.HookRow] = []
-    transports: list[bench_transports.TransportRow] = []
-    # drawing takes the processor from what is measured
-    with progress_bar(err, "", per_second=1) as bar:
-        task = bar.add_task("", total=1.0, figures="")
-
-        def progress(text: str, done: float) -> None:
-            bar.update(task, description=text, completed=done)
-
-        if only in (None, "hooks"):
-            plan = bench_rows.QUICK if quick else bench_rows.Plan()
-            hooks = bench_rows.measure_hooks(plan, progress)
-        if only in (None, "transports"):
-            sending = bench_transports.QUICK if quick else bench_transports.Sending()
-            transports = bench_transports.measure_transports(sending, progress)
+    hooks, transports, busy = _measure(PARTS if only is None else (only,), quick)
     rows = {
-        "hooks": [bench_rows.as_json(row) for row in hooks],
-        "transports": [bench_rows.as_json(row) for row in transports],
+        "hooks": [as_json(row) for row in hooks],
+        "transports": [as_json(row) for row in transports],
+        "busy": [as_json(row) for row in busy],
     }
     if json_file is not None:
         json_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -105,17 +99,45 @@ def bench(
     seconds = time.monotonic() - begun
     if markdown is not None:
         command = shlex.join(["refocus-bench", *sys.argv[1:]])
-        bench_markdown.write_markdown(markdown, hooks, transports, command=command, seconds=seconds)
+        bench_markdown.write_markdown(
+            markdown, hooks, transports, busy, command=command, seconds=seconds
+        )
     out = Console(highlight=False)
     out = out if out.is_terminal else Console(highlight=False, width=140)
-    if hooks:
-        out.print(bench_figures.hook_table(hooks))
-    if transports:
-        out.print(bench_figures.transport_table(transports))
-    out.print(bench_figures.figure_table(bench_figures.figures(hooks, transports)))
+    for table in bench_figures.tables(hooks, transports, busy):
+        out.print(table)
     out.print(f"took {seconds:.0f} s")
     for path in filter(None, (json_file, plot, markdown)):
         out.print(f"[dim]wrote[/dim]  {path}", soft_wrap=True)
+
+
+def _measure(
+    parts: Sequence[str], quick: bool
+) -> "tuple[list[HookRow], list[TransportRow], list[BusyRow]]":
+    from refocus.bench import busy as bench_busy
+    from refocus.bench import rows as bench_rows
+    from refocus.bench import transports as bench_transports
+
+    hooks: list[HookRow] = []
+    transports: list[TransportRow] = []
+    busy: list[BusyRow] = []
+    # drawing takes the processor from what is measured
+    with progress_bar(err, "", per_second=1) as bar:
+        task = bar.add_task("", total=1.0, figures="")
+
+        def progress(text: str, done: float) -> None:
+            bar.update(task, description=text, completed=done)
+
+        if "hooks" in parts:
+            plan = bench_rows.QUICK if quick else bench_rows.Plan()
+            hooks = bench_rows.measure_hooks(plan, progress)
+        if "transports" in parts:
+            sending = bench_transports.QUICK if quick else bench_transports.Sending()
+            transports = bench_transports.measure_transports(sending, progress)
+        if "busy" in parts:
+            keeping = bench_busy.QUICK if quick else bench_busy.Keeping()
+            busy = bench_busy.measure_busy(keeping, progress)
+    return hooks, transports, busy
 
 
 def main() -> None:

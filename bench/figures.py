@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from refocus.bench.busy import BARE_SIDE, BusyRow
 from refocus.bench.rows import HookRow
 from refocus.bench.transports import TransportRow
 
@@ -23,9 +24,11 @@ class Figure:
     met: bool
 
 
-def figures(hooks: Sequence[HookRow], transports: Sequence[TransportRow]) -> list[Figure]:
+def figures(
+    hooks: Sequence[HookRow], transports: Sequence[TransportRow], busy: Sequence[BusyRow]
+) -> list[Figure]:
     """Compare rows with the figures to reach; those that the rows do not tell are left out."""
-    return [*_hook_figures(hooks), *_transport_figures(transports)]
+    return [*_hook_figures(hooks), *_transport_figures(transports), *_busy_figures(busy)]
 
 
 def _hook_figures(rows: Sequence[HookRow]) -> Iterator[Figure]:
@@ -77,6 +80,20 @@ def _transport_figures(rows: Sequence[TransportRow]) -> Iterator[Figure]:
             yield Figure(what, "≥ 3", f"{times:.1f}", times >= 3)
 
 
+def _busy_figures(rows: Sequence[BusyRow]) -> Iterator[Figure]:
+    for row in rows:
+        if row.frame == BARE_SIDE:
+            share = row.worker_ms / row.engine_ms
+            what = (
+                f"worker's time for a frame without pixels, over an engine of {row.engine_ms:g} ms"
+            )
+            yield Figure(what, "≤ 0.10", f"{share:.2f}", share <= 0.1)
+        else:
+            what = f"time that an engine of {row.engine_ms:g} ms is busy, {row.frame}², "
+            what += "trusted" if row.trusted == 1 else f"{row.trusted:.0%} of the tiles trusted"
+            yield Figure(what, "≥ 0.95", f"{row.busy:.2f}", row.busy >= 0.95)
+
+
 def _at_least(what: str, rows: Sequence[HookRow], wanted: float) -> Figure:
     least = min(row.ratio for row in rows)
     return Figure(what, f"≥ {wanted:g}", f"{least:.3f}", least >= wanted)
@@ -95,7 +112,20 @@ def _best_other(row: HookRow, rows: Sequence[HookRow]) -> float:
     )
 
 
-def hook_table(rows: Sequence[HookRow]) -> Table:
+def tables(
+    hooks: Sequence[HookRow], transports: Sequence[TransportRow], busy: Sequence[BusyRow]
+) -> Iterator[Table]:
+    """Lay out what was measured, and what it comes to."""
+    if hooks:
+        yield _hook_table(hooks)
+    if transports:
+        yield _transport_table(transports)
+    if busy:
+        yield _busy_table(busy)
+    yield _figure_table(figures(hooks, transports, busy))
+
+
+def _hook_table(rows: Sequence[HookRow]) -> Table:
     """Lay out the ways of hooking, case by case."""
     table = Table(title="Ways of hooking", title_justify="left", caption_justify="left")
     table.caption = (
@@ -131,7 +161,7 @@ def hook_table(rows: Sequence[HookRow]) -> Table:
     return table
 
 
-def transport_table(rows: Sequence[TransportRow]) -> Table:
+def _transport_table(rows: Sequence[TransportRow]) -> Table:
     """Lay out the transports."""
     table = Table(title="Transports to another process", title_justify="left")
     table.add_column("transport", no_wrap=True)
@@ -151,7 +181,30 @@ def transport_table(rows: Sequence[TransportRow]) -> Table:
     return table
 
 
-def figure_table(found: Sequence[Figure]) -> Table:
+def _busy_table(rows: Sequence[BusyRow]) -> Table:
+    """Lay out the runs of an engine that overlaps frames."""
+    table = Table(title="An engine of 5 ms that overlaps frames", title_justify="left")
+    for name in ("frame", "trusted", "busy", "alone", "worker ms", "under way", "received"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*busy_cells(row))
+    return table
+
+
+def busy_cells(row: BusyRow) -> tuple[str, ...]:
+    """Give what both tables say of such a run."""
+    return (
+        f"{row.frame}²",
+        f"{row.trusted:.2f}",
+        f"{row.busy:.3f}",
+        f"{row.alone:.3f}",
+        f"{row.worker_ms:.2f}",
+        str(row.under_way),
+        f"{row.received} of {row.published}",
+    )
+
+
+def _figure_table(found: Sequence[Figure]) -> Table:
     """Lay out the figures."""
     table = Table(title=f"Figures to reach, on {machine()}", title_justify="left")
     table.add_column("figure")

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure every engine of a GPU machine: conformance, parity, then speed over frame sizes.
+"""Measure every engine of a GPU machine: conformance, parity, speed alone and in a live run.
 
     make gpu-report
     python -m refocus.bench.gpu_report --model resnet34.onnx --frame 2048x2048 --markdown report.md
@@ -15,19 +15,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
+from refocus.bench.gpu_rates import Rates, Work, card_rates, work_of
+from refocus.bench.live_rows import measure_live
 from refocus.configs import RefocusError
 from refocus.engine import Engine, EngineError
 from refocus.engine.model_file import default_model, read_model
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.parity import compare, passed
-from refocus.engine.prepare import padded_shape, warm_up_frame
+from refocus.engine.prepare import warm_up_frame
 from refocus.engine.protocol import EngineInfo, Frame, refocus_all
 from refocus.engine.tensorrt.engine import TensorRtEngine
 
@@ -47,7 +49,20 @@ COLUMNS = {
     "copy_out": "copy out, ms",
     "overlap": "frame ÷ longest stage",
     "percent_of_matrix_rate": "% of matrix rate",
+    "percent_of_bandwidth": "% of memory bandwidth",
     "memory_gib": "GPU memory, GiB",
+}
+LIVE_COLUMNS = {
+    "engine": "live, judged",
+    "frame": "frame",
+    "camera": "camera",
+    "alone_fps": "engine alone, frames/s",
+    "published_fps": "published, frames/s",
+    "over_alone": "of what can be",
+    "latency_p50_ms": "capture to publish, ms",
+    "latency_p99_ms": "p99, ms",
+    "published": "published",
+    "dropped": "dropped",
 }
 
 
@@ -109,6 +124,7 @@ GPU_ENGINES: dict[str, Opener] = {
 }
 CPU_ENGINES: dict[str, Opener] = {
     "OpenVINO": lambda model, judged: OpenVinoEngine(model, judged=judged),
+    "OpenVINO f32": lambda model, judged: OpenVinoEngine(model, precision="f32", judged=judged),
     "PyTorch CPU": lambda model, judged: _torch(model, "cpu", judged),
 }
 
@@ -117,20 +133,6 @@ def _torch(model: Path, device: str, judged: bool) -> Engine:
     from refocus.engine.torch.engine import TorchEngine
 
     return TorchEngine(model, device, judged=judged)
-
-
-def operations(model: onnx.ModelProto, shape: tuple[int, int]) -> int:
-    """Count the multiplications and additions of the convolutions on a frame of this shape."""
-    import openvino as ov
-
-    graph = ov.Core().read_model(model.SerializeToString())
-    graph.reshape([1, 1, *padded_shape(shape)])
-    total = 0
-    for node in graph.get_ops():
-        if node.get_type_name() == "Convolution":
-            kernel = list(node.input_value(1).get_shape())
-            total += 2 * int(np.prod(kernel)) * int(np.prod(list(node.output(0).get_shape())[2:]))
-    return total
 
 
 def seconds_per_frame(engine: Engine, frame: Frame, seconds: float) -> float:
@@ -149,9 +151,9 @@ def seconds_per_frame(engine: Engine, frame: Frame, seconds: float) -> float:
 
 
 def measure(  # noqa: PLR0917
-    name: str, engine: Engine, shape: tuple[int, int], flops: int, rate: float, seconds: float
+    name: str, engine: Engine, shape: tuple[int, int], work: Work, rates: Rates, seconds: float
 ) -> dict[str, Any]:
-    """Measure one engine on one frame size; ``rate`` is the card's, in operations per second."""
+    """Measure one engine on one frame size; ``rates`` are the card's."""
     frame = warm_up_frame(shape, np.dtype(np.uint16))
     before = _memory_used()
     engine.warm_up(shape, frame.dtype)
@@ -167,30 +169,27 @@ def measure(  # noqa: PLR0917
     row |= stages
     if stages:
         row["overlap"] = row["ms_per_frame"] / max(stages.values())
-    if rate:
-        row["percent_of_matrix_rate"] = 1e5 * flops / rate / stages.get("compute", 1e3 * each)
+    row |= work.shares(rates, stages.get("compute", 1e3 * each))
+    if rates.matrix:
         row["memory_gib"] = (_memory_used() - before) / 2**30
     return row
 
 
-def _measure_judged(
-    opener: Opener, model: Path, rows: list[dict[str, Any]], seconds: float
-) -> None:
+def _measure_judged(engine: Engine, rows: list[dict[str, Any]], seconds: float) -> None:
     """Add to an engine's rows what a frame takes with its judgement."""
-    with _opened(opener, model, judged=True) as engine:
-        for row in rows:
-            height, width = (int(side) for side in row["frame"].split("x"))
-            frame = warm_up_frame((height, width), np.dtype(np.uint16))
-            engine.warm_up((height, width), frame.dtype)
-            if engine.submit(frame)().judgement.verdict != "unrated":
-                row["judged_ms"] = 1e3 * seconds_per_frame(engine, frame, seconds / 2)
+    for row in rows:
+        height, width = (int(side) for side in row["frame"].split("x"))
+        frame = warm_up_frame((height, width), np.dtype(np.uint16))
+        engine.warm_up((height, width), frame.dtype)
+        if engine.submit(frame)().judgement.verdict != "unrated":
+            row["judged_ms"] = 1e3 * seconds_per_frame(engine, frame, seconds / 2)
 
 
 def report_model(
     model: Path,
     shapes: list[tuple[int, int]],
     engines: dict[str, Opener],
-    rate: float,
+    rates: Rates,
     seconds: float,
 ) -> dict[str, Any]:
     """Run every engine over one model: parity first, and speed only of those that agree."""
@@ -198,6 +197,7 @@ def report_model(
     rows: list[dict[str, Any]] = []
     parity: dict[str, Any] = {}
     skipped: dict[str, str] = {}
+    live: list[dict[str, Any]] = []
     reference = OpenVinoEngine(model, precision="f32", judged=False)
     for name, opener in engines.items():
         _say(f"{card.name}: {name}")
@@ -210,10 +210,19 @@ def report_model(
                     skipped[name] = f"does not agree: {worst.problem} on '{worst.frame}'"
                     continue
                 for shape in shapes:
-                    flops = operations(proto, shape)
-                    rows.append(measure(name, engine, shape, flops, rate, seconds))
-            if card.trust is not None:
-                _measure_judged(opener, model, [r for r in rows if r["engine"] == name], seconds)
+                    work = work_of(proto, shape)
+                    rows.append(measure(name, engine, shape, work, rates, seconds))
+            with _opened(opener, model, judged=True) as engine:
+                if card.trust is not None:
+                    _measure_judged(engine, [r for r in rows if r["engine"] == name], seconds)
+                for shape in shapes:
+                    live += measure_live(
+                        name,
+                        engine,
+                        shape,
+                        seconds,
+                        partial(seconds_per_frame, seconds=seconds / 2),
+                    )
         except (RefocusError, ImportError, RuntimeError) as error:
             skipped[name] = str(error).splitlines()[0]
     reference.close()
@@ -224,6 +233,7 @@ def report_model(
         "architecture": card.architecture,
         "parity": parity,
         "rows": rows,
+        "live": live,
         "skipped": skipped,
     }
 
@@ -232,24 +242,31 @@ def markdown(report: dict[str, Any]) -> str:
     """Lay a report out."""
     lines = [f"## {report['device']}, {report['date']}", ""]
     if report["matrix_tflops"]:
-        lines += [f"Measured FP16 matrix rate: {report['matrix_tflops']:.0f} TFLOP/s.", ""]
+        lines += [
+            f"Measured: {report['matrix_tflops']:.0f} TFLOP/s of FP16 matrices, "
+            f"{report['memory_gb_per_s']:.0f} GB/s of memory.",
+            "",
+        ]
     if report["conformance"]:
         lines += [f"Conformance: {report['conformance']}", ""]
     for model in report["models"]:
         lines += [f"### {model['model']} ({model['architecture']})", ""]
-        columns = [c for c in COLUMNS if any(c in row for row in model["rows"])]
-        if columns:
-            lines += ["| " + " | ".join(COLUMNS[c] for c in columns) + " |"]
-            lines += ["|" + "---|" * len(columns)]
-        for row in model["rows"]:
-            lines.append("| " + " | ".join(_cell(row.get(c, "")) for c in columns) + " |")
-        lines.append("")
+        lines += [*_table(COLUMNS, model["rows"]), "", *_table(LIVE_COLUMNS, model["live"]), ""]
         for name, figures in model["parity"].items():
             text = f"largest {figures['largest']:.3%}, mean {figures['mean']:.4%} of the range"
             lines.append(f"- parity of {name} with OpenVINO: {text}")
         lines += [f"- {name} did not run: {why}" for name, why in model["skipped"].items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _table(names: dict[str, str], rows: list[dict[str, Any]]) -> Iterator[str]:
+    columns = [c for c in names if any(c in row for row in rows)]
+    if columns:
+        yield "| " + " | ".join(names[c] for c in columns) + " |"
+        yield "|" + "---|" * len(columns)
+    for row in rows:
+        yield "| " + " | ".join(_cell(row.get(c, "")) for c in columns) + " |"
 
 
 def _cell(value: Any) -> str:
@@ -276,26 +293,6 @@ def _memory_used() -> int:
 
     free, total = torch.cuda.mem_get_info()
     return int(total - free)
-
-
-def matrix_rate() -> float:
-    """Measure the card's FP16 matrix product, in operations per second; 0.0 without PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        return 0.0
-    if not torch.cuda.is_available():
-        return 0.0
-    side, runs = 8192, 20
-    a = torch.randn(side, side, device="cuda", dtype=torch.float16)
-    for _ in range(3):
-        a @ a
-    torch.cuda.synchronize()
-    begun = time.perf_counter()
-    for _ in range(runs):
-        a @ a
-    torch.cuda.synchronize()
-    return 2.0 * side**3 * runs / (time.perf_counter() - begun)
 
 
 def _conformance() -> str:
@@ -341,16 +338,17 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     try:
-        rate = 0.0 if given.cpu else matrix_rate()
+        rates = Rates() if given.cpu else card_rates()
         engines = CPU_ENGINES if given.cpu else GPU_ENGINES
         shapes = given.frame or [_shape(text) for text in FRAMES]
         models = given.model or [default_model()]
         report = {
             "device": "CPU" if given.cpu or gpu is None else f"{gpu.name}, CUDA {gpu.driver}",
             "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "matrix_tflops": rate / 1e12,
+            "matrix_tflops": rates.matrix / 1e12,
+            "memory_gb_per_s": rates.memory / 1e9,
             "conformance": "" if given.cpu or given.no_conformance else _conformance(),
-            "models": [report_model(m, shapes, engines, rate, given.seconds) for m in models],
+            "models": [report_model(m, shapes, engines, rates, given.seconds) for m in models],
         }
         given.json.write_text(json.dumps(report, indent=2), encoding="utf-8")
         given.markdown.write_text(markdown(report), encoding="utf-8")

@@ -4,7 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from pathlib import Path
 
-from refocus.bench.figures import figures, machine
+from refocus.bench.busy import BusyRow
+from refocus.bench.figures import busy_cells, figures, machine
 from refocus.bench.rows import HookRow
 from refocus.bench.transports import TransportRow
 from refocus.configs import RefocusError
@@ -17,6 +18,7 @@ def write_markdown(
     path: Path,
     hooks: Sequence[HookRow],
     transports: Sequence[TransportRow],
+    busy: Sequence[BusyRow] = (),
     *,
     command: str,
     seconds: float,
@@ -27,7 +29,7 @@ def write_markdown(
     ----------
     path
         The page.
-    hooks, transports
+    hooks, transports, busy
         What was measured.
     command
         What measured it.
@@ -39,7 +41,7 @@ def write_markdown(
     RefocusError
         See :func:`check_page`.
     """
-    text = "\n".join(_page(hooks, transports, command, seconds))
+    text = "\n".join(_page(hooks, transports, busy, command=command, seconds=seconds))
     if path.exists():
         check_page(path)
         before, begin, rest = path.read_text(encoding="utf-8").partition(BEGIN + "\n")
@@ -66,12 +68,17 @@ def check_page(path: Path) -> None:
 
 
 def _page(
-    hooks: Sequence[HookRow], transports: Sequence[TransportRow], command: str, seconds: float
+    hooks: Sequence[HookRow],
+    transports: Sequence[TransportRow],
+    busy: Sequence[BusyRow],
+    *,
+    command: str,
+    seconds: float,
 ) -> Iterator[str]:
     yield from ("```sh", f"{command}    # took {seconds:.0f} s", "```", "")
     yield f"On {machine()}."
     yield ""
-    found = figures(hooks, transports)
+    found = figures(hooks, transports, busy)
     yield from _table(
         ("figure", "wanted", "found", ""),
         ((f.what, f.wanted, f.found, "met" if f.met else "missed") for f in found),
@@ -100,6 +107,11 @@ def _page(
                 for row in transports
             ),
         )
+    if busy:
+        yield "An engine of 5 ms that overlaps frames, its results read by another process:"
+        yield ""
+        heads = ("frame", "trusted", "busy", "alone", "worker, ms", "under way", "received")
+        yield from _table(heads, map(busy_cells, busy))
 
 
 def _hook_table(rows: Sequence[HookRow]) -> Iterator[str]:

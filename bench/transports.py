@@ -6,8 +6,6 @@ that nothing is lost for want of room. A frame is as fresh from the engine, in t
 cache; the reader has it complete, and to itself.
 """
 
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -33,8 +31,8 @@ from refocus.bench.reader import (
     NUMBER,
     OURS,
     OURS_SHARED,
-    REPLY,
     SHAPE,
+    Replies,
 )
 from refocus.bench.rows import FPS, Progress
 from refocus.configs import RefocusError
@@ -43,7 +41,6 @@ from refocus.stream.shared_memory import SharedFrames
 
 WINDOW = 8
 WARM = 16  # frames before those measured: memory that was never touched is many times slower
-PATIENCE_S = 30.0
 ENGINE_LOAD = 0.25
 
 TRANSPORTS = {
@@ -159,8 +156,8 @@ def _measure(name: str, side: int, frames: int, speed: float) -> _Measured:
         endpoint = f"ipc://{folder}/b" if over == "ipc" else "tcp://127.0.0.1:*"
         sending = _ours if ours else _bare
         send_to = stack.enter_context(sending(kind, endpoint, pixels.nbytes))
-        replies = stack.enter_context(_Replies(kind, send_to.endpoint))
-        replies.wait_for(send_to)
+        replies = stack.enter_context(Replies(kind, send_to.endpoint))
+        replies.wait_for(send_to.endpoint, send_to.reader_came)
         period_s = 1 / FPS[side]
         engine = CalibratedEngine(ENGINE_LOAD * period_s if ours else 0.0, speed)
         with send_to.run(engine) as send:
@@ -197,59 +194,8 @@ class _Sender(Protocol):
     def run(self, engine: CalibratedEngine) -> Any: ...
 
 
-class _Replies:
-    """The reader's process, and what it says."""
-
-    def __init__(self, kind: str, endpoint: str) -> None:
-        self.received: dict[int, int] = {}
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.PULL)
-        port = self._socket.bind_to_random_port("tcp://127.0.0.1")
-        module = "refocus.bench.reader"
-        command = [sys.executable, "-m", module, kind, endpoint, f"tcp://127.0.0.1:{port}"]
-        self._process = subprocess.Popen(command)
-
-    def __enter__(self) -> "_Replies":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.kill()
-        self._process.wait()
-        self._socket.close()
-        self._context.term()
-
-    def wait_for(self, sender: _Sender) -> None:
-        """Wait until the reader has joined.
-
-        Raises
-        ------
-        RefocusError
-            It did not, for half a minute, or its process ended.
-        """
-        until = time.monotonic() + PATIENCE_S
-        while not sender.reader_came(0.05):
-            if self._process.poll() is not None or time.monotonic() > until:
-                raise RefocusError(
-                    f"endpoint {sender.endpoint}: the benchmark's own reader does not come; "
-                    "the lines above say why"
-                )
-
-    def take(self, wait_s: float) -> bool:
-        """Take one, if it comes within that time."""
-        if not self._socket.poll(int(wait_s * 1000)):
-            return False
-        number, ns = REPLY.unpack(self._socket.recv())
-        self.received[number] = ns
-        return True
-
-    def take_all(self, count: int) -> None:
-        """Take what comes until there are so many, or silence."""
-        while len(self.received) < count and self.take(2.0):
-            pass
-
-
 def _pace(
-    send: Send, replies: _Replies, pixels: Frame, numbers: range, period_s: float
+    send: Send, replies: Replies, pixels: Frame, numbers: range, period_s: float
 ) -> dict[int, int]:
     sent: dict[int, int] = {}
     due = time.perf_counter()
@@ -264,7 +210,7 @@ def _pace(
     return sent
 
 
-def _flood(send: Send, replies: _Replies, pixels: Frame, numbers: range) -> None:
+def _flood(send: Send, replies: Replies, pixels: Frame, numbers: range) -> None:
     for ahead, number in enumerate(numbers):
         while ahead - len(replies.received) >= WINDOW:
             if not replies.take(2.0):

@@ -95,7 +95,8 @@ class RefocusingOptions(_Options):
     """Which frames are refocused, and how."""
 
     engine: Annotated[str, Field(min_length=1), Option("ENGINE")] = "auto"
-    """``auto``, ``openvino``, or the path of an ONNX model."""
+    """``auto``, ``tensorrt``, ``tensorrt-rtx``, ``torch``, ``openvino``, ``fake``, or the path of a
+    model (.onnx) or a plan."""
     policy: Annotated[Literal["newest", "every"] | None, Option("WHICH", "every")] = None
     """When the queue is full: ``newest`` gives the oldest frame up, ``every`` comes back to it
     later. Else ``every`` with --save, which it needs, and ``newest`` without."""

@@ -152,7 +152,8 @@ class Engine(ABC):
         Returns
         -------
         Ticket
-            Gives the result: new pixels of the same shape and dtype, and their judgement.
+            Gives the result: new pixels of the same shape and dtype, the caller's own from then
+            on, and their judgement.
 
         Raises
         ------

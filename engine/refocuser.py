@@ -68,7 +68,10 @@ class Refocuser:
     @property
     def overlap(self) -> int:
         """How many frames may be under way at once, whatever their channels."""
-        return min(engine.overlap for engine in (self._engine, *self._channels.values()))
+        least = self._engine.overlap
+        return (
+            min(least, *(e.overlap for e in self._channels.values())) if self._channels else least
+        )
 
     def warm_up(
         self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
@@ -161,12 +164,15 @@ class Refocuser:
                 f"the engine returned {given[0]} {given[1] or type(done.pixels).__name__} "
                 f"for {captured.shape} {captured.dtype}: use another model"
             )
-        if done.judgement.verdict == "unrated":
-            self._warn_unrated(done.engine)
         published = done.pixels
-        if self._on_distrust == "captured":
-            published = blend(captured, published, done.judgement)
-        return replace(done, pixels=within_range(published, captured, bit_depth))
+        if done.judgement.verdict == "unrated":  # taken as it is
+            self._warn_unrated(done.engine)
+        elif self._on_distrust == "captured":
+            # an engine's result is new; a captured frame that it gave back is read-only
+            own = published.flags.owndata and published.flags.writeable
+            published = blend(captured, published, done.judgement, in_place=own)
+        published = within_range(published, captured, bit_depth)
+        return done if published is done.pixels else replace(done, pixels=published)
 
     def _warn_unrated(self, info: EngineInfo) -> None:
         key = f"{info.name} {info.card.name if info.card else ''}"

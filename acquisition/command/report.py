@@ -55,10 +55,14 @@ class Album:
     ----------
     limit_bytes
         Pixels kept, captured and refocused together.
+    frames
+        How many are coming, so that none is kept in vain: fresh memory for every one of the
+        first frames would hold the run up. 0 where nobody knows.
     """
 
-    def __init__(self, limit_bytes: int = 128 * 2**20) -> None:
+    def __init__(self, limit_bytes: int = 128 * 2**20, frames: int = 0) -> None:
         self._limit = limit_bytes
+        self._frames = frames
         self._every = 1
         self._seen = 0
         self._bytes = 0
@@ -76,6 +80,8 @@ class Album:
     def put(self, result: FrameResult) -> None:
         """Keep a frame, if it is its turn."""
         seen, self._seen = self._seen, self._seen + 1
+        while not seen and self._frames * _size(result) > self._limit * self._every:
+            self._every *= 2
         if seen % self._every:
             return
         self._pages.append((seen, result))

@@ -121,8 +121,7 @@ class _Begun:
 def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
     from refocus.engine import open_engine
 
-    album = Album()
-    sinks: list[Sink] = [album]
+    sinks: list[Sink] = []
     if config.metrics:
         from refocus.acquisition.sinks.prometheus import Metrics
 
@@ -131,6 +130,8 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
     stack.callback(engine.close)
     source = stack.enter_context(open_source(config))
     check_presets(source.core, source.sequence, saved=config.save is not None)
+    album = Album(frames=source.frames or 0)
+    sinks.insert(0, album)
     if config.save:
         from refocus.acquisition.sinks.recorder import Recorder
 

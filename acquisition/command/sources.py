@@ -74,6 +74,9 @@ def open_source(config: LiveConfig) -> Iterator[Source]:
         if config.exposure:
             microscope.core.setExposure(config.exposure)
         sequence = _sequence(config, microscope)
+        microscope.look_ahead(sequence)
+        if config.fps:
+            microscope.warm_up()
         yield Source(
             core=microscope.core,
             sequence=sequence,

@@ -24,7 +24,7 @@ class Terminal:
     def __init__(self, bar: Progress, console: Console) -> None:
         self._bar = bar
         self._console = console
-        self._task = bar.add_task("opening the engine", total=None, figures="")
+        self._task = bar.add_task("getting ready", total=None, figures="")
         self._recent: deque[tuple[float, int]] = deque(maxlen=20)
 
     def waiting(self, subscribers: int, endpoint: str) -> None:

@@ -11,6 +11,8 @@ import time
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import useq
@@ -73,9 +75,22 @@ class SceneCamera(SimpleCameraDevice):
         self._captures = itertools.count()
         self._moments.clear()
 
+    @contextmanager
+    def unpaced(self) -> Iterator[None]:
+        """Expose as fast as frames are read, for a while."""
+        period_s, self._period_s = self._period_s, 0.0
+        try:
+            yield
+        finally:
+            self._period_s = period_s
+
     def moment(self, capture: int) -> Moment:
         """Give the moment of a frame of this run; KeyError if there was none, or long ago."""
         return self._moments[capture]
+
+    def look_ahead(self, x_um: float, z_um: float) -> None:
+        """Compute what will be seen from a place of the stages."""
+        self._scene.expect(replace(self._now(0), x_um=x_um, z_um=z_um), [z_um], 0.0)
 
     def sensor_shape(self) -> tuple[int, int]:
         """Height and width of the sensor, pixels."""

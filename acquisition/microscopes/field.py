@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.acquisition.microscopes.scene import Moment, Truth
+from refocus.acquisition.microscopes.scene import FIELDS_HELD, Moment, Truth
 from refocus.configs import Optics
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
@@ -166,7 +166,7 @@ class SpecimenField:
     def _recall_light(self, number: int) -> Light:
         if number not in self._lights:
             self._lights[number] = self._light_of(number)
-            if len(self._lights) > 4:
+            if len(self._lights) > FIELDS_HELD:
                 self._lights.popitem(last=False)
         self._lights.move_to_end(number)
         return self._lights[number]

@@ -17,6 +17,9 @@ Pixels = NDArray[np.generic]
 Roi = tuple[int, int, int, int]
 """Region of the sensor that is read out: ``(x, y, width, height)``, pixels."""
 
+FIELDS_HELD = 4
+"""How many fields of view a scene has ready at once."""
+
 
 @dataclass(frozen=True)
 class Moment:

@@ -9,7 +9,7 @@ import useq
 from pymmcore_plus.mda import RunState
 
 from refocus.acquisition.microscopes.devices import SceneCamera, build_core
-from refocus.acquisition.microscopes.scene import Scene, Truth
+from refocus.acquisition.microscopes.scene import FIELDS_HELD, Scene, Truth
 from refocus.acquisition.microscopes.stages import FocusStage, SpecimenStage
 from refocus.configs import RefocusError
 
@@ -75,18 +75,31 @@ class VirtualMicroscope:
         """Describe a run of so many frames, as fast as the camera gives them."""
         return useq.MDASequence(time_plan=useq.TIntervalLoops(interval=timedelta(0), loops=frames))
 
+    def look_ahead(self, sequence: useq.MDASequence) -> None:
+        """Compute what a sequence will see at its first positions, so that no frame waits for it.
+
+        Drawing a field of view takes seconds at 2048², in which a camera with a rate stands still.
+        """
+        x_um, _ = self.core.getXYPosition()
+        z_um = self.core.getZPosition()
+        for position in sequence.stage_positions[:FIELDS_HELD]:
+            x_um = x_um if position.x is None else position.x
+            z_um = z_um if position.z is None else position.z
+            self._camera.look_ahead(x_um, z_um)
+
     def warm_up(self, frames: int = 16) -> None:
         """Capture so many frames and throw them away.
 
         The first pass through the core's ring is several times slower than the rest, because
         the system has yet to find memory for it. Worth it before a fast run of large frames.
         """
-        self.core.startSequenceAcquisition(frames, 0, False)
-        while self.core.isSequenceRunning() or self.core.getRemainingImageCount():
-            if self.core.getRemainingImageCount():
-                self.core.popNextImage()
-            else:
-                time.sleep(0.001)
+        with self._camera.unpaced():
+            self.core.startSequenceAcquisition(frames, 0, False)
+            while self.core.isSequenceRunning() or self.core.getRemainingImageCount():
+                if self.core.getRemainingImageCount():
+                    self.core.popNextImage()
+                else:
+                    time.sleep(0.001)
         self._camera.begin_run()
 
     def close(self) -> None:

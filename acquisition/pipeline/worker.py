@@ -103,7 +103,7 @@ class Worker:
         self.busy_since_ns = 0
         line: deque[UnderWay] = deque()  # in order of capture
         while not run.over.is_set():
-            if len(line) >= self._refocuser.overlap:
+            if line and len(line) >= self._refocuser.overlap:
                 self._finish(run, line.popleft())
                 continue
             taken = run.queue.take(

@@ -178,7 +178,8 @@ def tiles_of(judgement: Judgement | None) -> Tiles | None:
     if not np.isfinite(distance).all() or not np.isfinite(judgement.share).all():
         return None
     rows, columns = distance.shape
-    return Tiles(
+    # not validated: a thousand numbers that were made valid here, and the acquisition waits
+    return Tiles.model_construct(
         side_px=round(judgement.tile_px, 2),
         rows=rows,
         columns=columns,

@@ -87,7 +87,7 @@ class Outgoing:
         self.shared = shared_memory
         self._ring = SharedFrames(frame_bytes) if shared_memory else None
         self._making: threading.Thread | None = None
-        self._mapped = b""
+        self._file, self._mapped = "", b""
         self._backlog = Backlog()
         self._let_go_at = 0.0
         self._linger_seconds = linger_seconds
@@ -133,12 +133,15 @@ class Outgoing:
         """Whether any reader takes frames."""
         return self.readers.count(messages.FRAME) > 0 or self._wanted_shared()
 
-    def send(self, topic: bytes, header: messages.Header, *tracked: "Buffer") -> None:
+    def send(self, topic: bytes, header: messages.Header, *contents: "Buffer") -> None:
         """Send a message, without waiting."""
         if self._socket.closed:
             return
         parts: list[Buffer | zmq.Frame] = [topic, header.encode()]
-        for content in tracked:
+        for content in contents:
+            if isinstance(content, bytes):  # a note: following it costs more than to copy it
+                parts.append(content)
+                continue
             part = zmq.Frame(content, track=True, copy=False, copy_threshold=0)
             parts.append(part)
             self._backlog.add(part.tracker, len(part.buffer))
@@ -165,8 +168,10 @@ class Outgoing:
         elif on_wire and self._has_room(size):
             self.send(messages.FRAME, header, *(image.data.cast("B") for image in images))
         if shared and place is not None:
-            self._mapped = MAPPED + Path(place.file).name.encode()
-            self.readers.expect(self._mapped)
+            if place.file != self._file:
+                self._file = place.file
+                self._mapped = MAPPED + Path(place.file).name.encode()
+                self.readers.expect(self._mapped)
             self.send(SHARED, header, place.encode())
 
     def on_their_way(self) -> int:

@@ -13,6 +13,7 @@ verdict          when                                                by default 
 """
 
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ from refocus.engine.protocol import Frame
 
 TILE = 64
 """Side of a tile, pixels of the frame as a network sees it."""
+
+BLOCK = 256
+"""Side of what is mixed at a time, pixels: it stays in the processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +86,7 @@ DISTRUSTED = Judgement("unfamiliar", None, None, None, None, None, np.zeros((1, 
 """Of a frame that could not be judged, though its model can be."""
 
 
-def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
+def blend(captured: Frame, refocused: Frame, judgement: Judgement, in_place: bool = False) -> Frame:
     """Take the correction where it is trusted, and the captured pixels elsewhere.
 
     Where a trusted tile meets one that is not, the correction fades within the trusted one.
@@ -93,11 +97,13 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
         ``(H, W)``, of one dtype.
     judgement
         Of this frame.
+    in_place
+        Mix within ``refocused``, which is the caller's own.
 
     Returns
     -------
     Frame
-        One of the two where all tiles agree, else a new array.
+        One of the two where all tiles agree, or where it was mixed; else a new array.
     """
     share = judgement.share
     if not share.any():
@@ -108,18 +114,33 @@ def blend(captured: Frame, refocused: Frame, judgement: Judgement) -> Frame:
     padded = np.pad(share, 1, mode="edge")
     pairs = np.minimum(padded[:-1], padded[1:])
     corners = np.minimum(pairs[:, :-1], pairs[:, 1:])
-    rows, columns = (
+    (down, rows), (along, columns) = (
         _between(number, corners.shape[axis], judgement.tile_px)
         for axis, number in enumerate(captured.shape)
     )
-    before = captured.astype(np.float32)
-    mixed = before + (rows @ corners @ columns.T) * (refocused.astype(np.float32) - before)
-    return np.asarray(np.rint(mixed), dtype=captured.dtype)
+    mixed = refocused if in_place else refocused.copy()
+    for top, left in product(*(range(0, number, BLOCK) for number in captured.shape)):
+        part = slice(top, top + BLOCK), slice(left, left + BLOCK)
+        near, beside = (
+            slice(places[0], places[-1] + 2) for places in (down[part[0]], along[part[1]])
+        )
+        trusted = corners[near, beside]
+        if not trusted.any():
+            mixed[part] = captured[part]
+        elif (trusted < 1).any():
+            weights = rows[part[0], near] @ trusted @ columns[part[1], beside].T
+            before = captured[part].astype(np.float32)
+            weights *= np.subtract(mixed[part], before, dtype=np.float32)
+            weights += before
+            np.copyto(mixed[part], np.rint(weights, out=weights), casting="unsafe")
+    return mixed
 
 
-def _between(pixels: int, corners: int, tile_px: float) -> NDArray[np.float32]:
-    """Give ``(pixels, corners)`` weights of linear interpolation between corners."""
+def _between(
+    pixels: int, corners: int, tile_px: float
+) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Give the corner before each pixel, and ``(pixels, corners)`` weights between corners."""
     place = np.minimum((np.arange(pixels) + 0.5) / tile_px, corners - 1)
     distance = np.abs(place[:, None] - np.arange(corners))
     weights: NDArray[np.float32] = np.maximum(1 - distance, 0).astype(np.float32)
-    return weights
+    return place.astype(np.intp), weights

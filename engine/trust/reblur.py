@@ -13,7 +13,7 @@ from array_api_compat import array_namespace, device, is_numpy_array
 from numpy.typing import NDArray
 
 from refocus.configs import Optics
-from refocus.optics.psf import psf
+from refocus.optics.psf import default_size, psf
 
 DISTANCES_UM = tuple(float(d) for d in np.geomspace(1.0, 44.0, 20).round(2))
 """Distances that are tried; a frame is blurred for those nearest to what it claims."""
@@ -35,6 +35,8 @@ class Reblur:
 
     def __init__(self, optics: Optics) -> None:
         self._optics = optics.model_copy(update={"pixel_size_um": 2 * optics.pixel_size_um})
+        widest = default_size(self._optics, DISTANCES_UM[-1]) // 2
+        self._margin = min(LARGEST_HALF, widest)
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
         self._spectra: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -70,7 +72,7 @@ class Reblur:
             explain most.
         """
         fft = _fft(refocused)
-        margin = min(LARGEST_HALF, min(captured.shape) - 1)
+        margin = min(self._margin, min(captured.shape) - 1)
         padded = _mirrored(_mirrored(refocused, margin, 0), margin, 1)
         shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in padded.shape)
         spectrum = fft.rfftn(padded, s=shape, axes=(0, 1))
@@ -79,7 +81,8 @@ class Reblur:
         for distance in self._claimed(distance_um, weight):
             for side in self._sides:
                 transfer = self._transfer(side * distance, shape, refocused)
-                left = captured - fft.irfftn(spectrum * transfer, s=shape, axes=(0, 1))[window]
+                rows = fft.ifft(spectrum * transfer, axis=0)[window[0]]
+                left = captured - fft.irfft(rows, n=shape[1], axis=1)[:, window[1]]
                 size = float((left * left).sum())
                 if size < least:
                     best, least = left, size

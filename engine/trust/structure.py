@@ -68,16 +68,15 @@ def _exceeds(
 def _unevenness(blocks: Array, tiles: tuple[int, int], step: int) -> NDArray[np.float32]:
     """Give ``(h, w)``, the variance within each tile of ``step`` blocks that no slope explains."""
     xp = array_namespace(blocks)
-    down, along = (
-        xp.asarray(np.arange(n, dtype=np.float32) % step, device=device(blocks))
-        for n in blocks.shape
-    )
-    whole = blocks * 0
-    down, along = whole + down[:, None], whole + along
-    parts = (blocks, blocks**2, *(p for u in (down, along) for p in (u, u * u, u * blocks)))
-    mean, square, *slopes = over_maps(parts, tiles)
+    places = [np.arange(n, dtype=np.float32) % step for n in blocks.shape]
+    down, along = (xp.asarray(place, device=device(blocks)) for place in places)
+    parts = (blocks, blocks**2, blocks * down[:, None], blocks * along)
+    mean, square, *products = over_maps(parts, tiles)
     variance = square - mean**2
-    for place, place2, product in (slopes[:3], slopes[3:]):
-        width = np.maximum(place2 - place**2, FLOOR)
-        variance = variance - (product - place * mean) ** 2 / width
+    for place, product, whole in zip(
+        (places[0][:, None], places[1][None]), products, ((tiles[0], 1), (1, tiles[1])), strict=True
+    ):
+        middle, middle2 = over_maps((place, place**2), whole)
+        width = np.maximum(middle2 - middle**2, FLOOR)
+        variance = variance - (product - middle * mean) ** 2 / width
     return np.asarray(np.maximum(variance, 0), np.float32)

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from refocus.bench import busy as bench_busy
 from refocus.bench import cli as bench
 from refocus.bench import rows as bench_rows
 from refocus.bench import transports as bench_transports
+from refocus.bench.busy import BARE_SIDE, BusyRow, Keeping, measure_busy
 from refocus.bench.calibrated_engine import (
     CalibratedEngine,
     PeakMemory,
@@ -32,6 +34,7 @@ TINY = Plan(
     sides=(64,), loads=(1.0,), frames=5, runs=2, least_runs=1, brief_seconds=0.0, seconds=0.0
 )
 FEW = Sending(sides=(64,), frames=4, runs=1)
+BRIEF = Keeping(cases=((64, 0.75), (BARE_SIDE, 1.0)), engine_ms=2.0, frames=20)
 
 
 @pytest.fixture(autouse=True)
@@ -179,6 +182,21 @@ def test_transports_carry_every_frame_to_another_process():
         assert row.ratio == 1.0 or name.startswith("publisher")
 
 
+def test_an_engine_that_overlaps_has_several_frames_under_way_and_every_result_is_read():
+    rows = measure_busy(BRIEF)
+    assert [(row.frame, row.trusted) for row in rows] == list(BRIEF.cases)
+    for row in rows:
+        assert row.under_way == 3
+        assert row.published == row.received == bench_busy.WARM + BRIEF.frames
+        assert 0 < row.busy <= 1
+        assert 0 < row.alone <= 1
+        assert row.worker_ms > 0
+
+
+def busy_row(frame, busy, worker_ms):
+    return BusyRow(frame, 1.0, 5.0, busy, 1.0, worker_ms, 3, 9, 9)
+
+
 def hook_row(name, ratio, *, paced=True, callback_p99_us=30.0, busy=1.0, lost=0):
     times = {"latency_p50_ms": 1.0, "latency_p99_ms": 2.0, "peak_mb": 200.0, "refocused": 9}
     case = {"frame": 64, "sequencing": "hardware", "paced": paced, "load": 2.0}
@@ -209,7 +227,8 @@ def test_figures_are_met_or_missed():
         transport_row("publisher-tcp", 1.2, 2.0),
         transport_row("publisher-shared-memory", 1.4, 6.5),
     ]
-    assert all(figure.met for figure in figures(hooks, transports))
+    kept = [busy_row(2048, 0.96, 2.0), busy_row(BARE_SIDE, 0.9, 0.4)]
+    assert all(figure.met for figure in figures(hooks, transports, kept))
     worse = [
         hook_row("refocus", 0.98, callback_p99_us=101.0, busy=0.9, lost=1),
         hook_row("refocus", 0.84, paced=False, busy=0.9),
@@ -221,10 +240,11 @@ def test_figures_are_met_or_missed():
         transport_row("publisher-tcp", 1.6, 2.0),
         transport_row("publisher-shared-memory", 1.0, 5.0),
     ]
-    found = figures(worse, slow)
-    assert len(found) == len(figures(hooks, transports)) == 10
+    idle = [busy_row(2048, 0.94, 2.0), busy_row(BARE_SIDE, 1.0, 0.6)]
+    found = figures(worse, slow, idle)
+    assert len(found) == len(figures(hooks, transports, kept)) == 12
     assert not any(figure.met for figure in found)
-    assert figures([], []) == []
+    assert figures([], [], []) == []
 
 
 def test_markdown_replaces_what_is_between_its_marks_and_no_more(tmp_path):
@@ -232,7 +252,8 @@ def test_markdown_replaces_what_is_between_its_marks_and_no_more(tmp_path):
     page.write_text(f"# Speed\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n")
     hooks = [hook_row("none", 1.0), hook_row("refocus", 0.98)]
     for row in (transport_row("tcp", 1.0, 2.0), transport_row("ipc", 1.0, 3.0)):
-        write_markdown(page, hooks, [row], command="refocus-bench", seconds=61.4)
+        busy = [busy_row(2048, 0.96, 2.0)]
+        write_markdown(page, hooks, [row], busy, command="refocus-bench", seconds=61.4)
     text = page.read_text()
     assert text.startswith(f"# Speed\n\n{BEGIN}\n```sh\nrefocus-bench    # took 61 s\n```\n")
     assert text.endswith(f"{END}\n\nThe rest.\n")
@@ -241,6 +262,7 @@ def test_markdown_replaces_what_is_between_its_marks_and_no_more(tmp_path):
     assert "| `ipc` | 64² | 1.00 / 2.00 | 1.00 | 3.00 | 0 |" in text
     assert "| 64² | 2 | **`refocus`** | 98 | 0.980 | 0 | 1.0 / 2.0 | 30 | 200 | 1.00 | 5 |" in text
     assert "≥ 0.99 | 0.980 | missed |" in text
+    assert "| 2048² | 1.00 | 0.960 | 1.000 | 2.00 | 3 | 9 of 9 |" in text
     lines = text.splitlines()
     tables = [line.count("|") for line in lines if line.startswith("|")]
     assert all(count > 4 for count in tables)
@@ -276,6 +298,7 @@ def test_the_command_measures_every_way_writes_the_rows_and_draws_them(
     monkeypatch.setattr(bench_rows, "measure_hooks", measured)
     monkeypatch.setattr(bench_rows, "QUICK", TINY)
     monkeypatch.setattr(bench_transports, "QUICK", FEW)
+    monkeypatch.setattr(bench_busy, "QUICK", BRIEF)
     names = ("tcp", "publisher-tcp")
     some = {name: bench_transports.TRANSPORTS[name] for name in names}
     monkeypatch.setattr(bench_transports, "TRANSPORTS", some)
@@ -284,7 +307,7 @@ def test_the_command_measures_every_way_writes_the_rows_and_draws_them(
     assert command(monkeypatch, "--quick", *args) == 0
     assert page.read_text().count("thread-per-frame") == 4
     content = json.loads(rows.read_text())
-    assert content.keys() == {"hooks", "transports"}
+    assert content.keys() == {"hooks", "transports", "busy"}
     assert all(list(row) == HOOK_KEYS for row in content["hooks"])
     assert {row["name"] for row in content["hooks"]} == set(WAYS)
     with Image.open(plot) as picture:
@@ -298,7 +321,7 @@ def test_the_command_measures_every_way_writes_the_rows_and_draws_them(
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--only", "nothing"], "--only nothing: not known; choose hooks or transports"),
+        (["--only", "nothing"], "--only nothing: not known; choose hooks, transports, busy"),
         (["--json", "no/such/folder/x.json"], "no/such/folder/x.json: there is no such folder"),
         (["--markdown", "README.md"], "README.md: exists, and has no lines <!-- refocus-bench -->"),
         (["--slow"], "No such option: --slow"),

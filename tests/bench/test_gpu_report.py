@@ -9,6 +9,8 @@ import numpy as np
 import onnx
 import pytest
 
+from refocus.bench.gpu_rates import Rates, work_of
+from refocus.bench.live_rows import FEWEST
 from refocus.engine.nvidia import find_gpu
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_report.py"
@@ -45,6 +47,14 @@ def test_report_of_the_cpu(script: ModuleType, model_file: Path, tmp_path: Path)
     assert model["skipped"] == {}
     assert [row["engine"] for row in model["rows"]] == list(script.CPU_ENGINES)
     assert all(row["fps"] > 0 for row in model["rows"])
+    live = model["live"]
+    assert [row["camera"] for row in live] == len(script.CPU_ENGINES) * ["100 frames/s", "unpaced"]
+    assert [row["engine"] for row in live[::2]] == list(script.CPU_ENGINES)
+    for row in live:
+        assert row["published"] + row["dropped"] >= FEWEST
+        assert row["published_fps"] > 0
+        assert 0 < row["latency_p50_ms"] <= row["latency_p99_ms"]
+        assert row["dropped"] == 0 or row["camera"] != "unpaced"
     text = files["markdown"].read_text()
     assert "| OpenVINO | 96x128 |" in text
     assert "parity of PyTorch CPU with OpenVINO" in text
@@ -54,12 +64,12 @@ def test_engines_that_did_not_run_are_named(script: ModuleType, model_file: Path
     if find_gpu() is not None:
         pytest.skip("this machine has an NVIDIA GPU")
     engines = {"TensorRT FP16": script.GPU_ENGINES["TensorRT FP16"]}
-    report = script.report_model(model_file, [(64, 64)], engines, 0.0, 0.01)
+    report = script.report_model(model_file, [(64, 64)], engines, Rates(), 0.01)
     assert report["rows"] == []
     assert "needs an NVIDIA GPU" in report["skipped"]["TensorRT FP16"]
 
 
-def test_operations_are_counted(script: ModuleType) -> None:
+def test_operations_and_traffic_are_counted() -> None:
     shape = [1, 1, "height", "width"]
     kernel = onnx.numpy_helper.from_array(np.ones((2, 1, 3, 3), np.float32), "kernel")
     graph = onnx.helper.make_graph(
@@ -71,4 +81,10 @@ def test_operations_are_counted(script: ModuleType) -> None:
     )
     model = onnx.helper.make_model(graph, ir_version=10)
     model.opset_import[0].version = 20
-    assert script.operations(model, (60, 33)) == 2 * (3 * 3) * 2 * (64 * 64)
+    work = work_of(model, (60, 33))
+    assert work.operations == 2 * (3 * 3) * 2 * (64 * 64)
+    assert work.traffic == 2 * (1 + 2) * (64 * 64)
+    shares = work.shares(Rates(matrix=1e9, memory=1e6), 10.0)
+    assert shares["percent_of_matrix_rate"] == pytest.approx(100 * work.operations / 1e7)
+    assert shares["percent_of_bandwidth"] == pytest.approx(100 * work.traffic / 1e4)
+    assert work.shares(Rates(), 10.0) == {}

@@ -116,19 +116,26 @@ def test_the_do_nothing_row_of_real_pairs_is_the_published_one(shared_data: Path
     assert quality.ssim_before == pytest.approx(0.870, abs=0.005)
 
 
+@pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("frames", "limit"), [(5, 100), (100, 16), (1000, 7), (3, 1)])
-def test_an_album_stays_small_and_spreads_over_the_run(frames: int, limit: int) -> None:
+def test_an_album_stays_small_and_spreads_over_the_run(
+    frames: int, limit: int, known: bool
+) -> None:
     each = 2 * 64 * 64 * 2
-    album = Album(limit_bytes=limit * each)
+    album = Album(limit_bytes=limit * each, frames=frames if known else 0)
     album.start(RunInfo("run"))
+    most = 0
     for frame in range(frames):
         album.put(result(frame))
-        assert len(album.results) <= max(limit, 1)
+        most = max(most, len(album.results))
+    assert most <= max(limit, 1)
     kept = [r.captured.frame for r in album.results]
     assert kept[0] == 0
     assert len(set(np.diff(kept).tolist())) <= 1  # evenly
     if frames > limit > 1:
         assert len(kept) >= limit // 2
+    if known:
+        assert most == len(kept)  # none was kept in vain
     album.start(RunInfo("another"))
     assert not album.results
 

@@ -11,11 +11,14 @@ import pytest
 import useq
 from PIL import Image
 
+from refocus.acquisition.microscopes import simulated
+from refocus.acquisition.microscopes.scene import FIELDS_HELD
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.configs import Optics, RefocusError
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.focus import tenengrad
+from refocus.optics.specimens import nuclei
 
 BOTH = pytest.mark.parametrize("hardware", [True, False], ids=["hardware", "software"])
 
@@ -208,6 +211,25 @@ def test_every_position_has_its_own_field(microscope):
     here, there, back = (microscope.truth(frame).in_focus for frame in range(3))
     np.testing.assert_array_equal(here, back)
     assert not np.array_equal(here, there)
+
+
+def test_fields_that_a_sequence_is_going_to_see_are_drawn_beforehand(monkeypatch):
+    drawn = []
+
+    def draw(shape, rng, **settings):
+        drawn.append(shape)
+        return nuclei(shape, rng, **settings)
+
+    monkeypatch.setattr(simulated, "nuclei", draw)
+    width = 32 * Optics().pixel_size_um
+    sequence = useq.MDASequence(stage_positions=[(i * width, 0, 2.0 * i) for i in range(6)])
+    with SimulatedMicroscope(frame_shape=(32, 32), fps=1000) as microscope:
+        microscope.look_ahead(sequence)
+        assert len(drawn) == FIELDS_HELD
+        microscope.warm_up(3)
+        acquire(microscope, sequence.replace(stage_positions=sequence.stage_positions[:4]))
+        assert len(drawn) == FIELDS_HELD
+        assert microscope.truth(3).z_um == pytest.approx(6.0)
 
 
 def test_channels_positions_and_planes_together(microscope):

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from refocus.configs import ModelCard, Optics
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
@@ -150,6 +151,35 @@ def test_distrusted_tiles_are_as_captured_and_the_rest_fades_in(factor: float) -
     row = published[int(1.5 * tile), int(2 * tile) :].astype(int)
     assert (np.diff(row) >= 0).all(), "the correction fades in, and does not ripple"
     assert np.abs(np.diff(row)).max() < 1000 / tile * 2
+
+
+@pytest.mark.parametrize(("shape", "tile"), [((300, 600), TILE), ((517, 777), 41.3)])
+def test_blocks_are_mixed_as_a_whole_frame_would_be(shape: tuple[int, int], tile: float) -> None:
+    rng = np.random.default_rng(0)
+    captured, refocused = rng.integers(0, 60_000, (2, *shape)).astype(np.uint16)
+    tiles = tuple(int(np.ceil(side / tile)) for side in shape)
+    share = rng.choice([0.0, 0.5, 1.0], tiles).astype(np.float32)
+    share[:, : tiles[1] // 2] = 1  # blocks that are taken whole
+
+    padded = np.pad(share, 1, mode="edge")
+    corners = np.lib.stride_tricks.sliding_window_view(padded, (2, 2)).min((2, 3))
+    places = [
+        np.minimum((np.arange(side) + 0.5) / tile, most)
+        for side, most in zip(shape, tiles, strict=True)
+    ]
+    weights = ndimage.map_coordinates(
+        corners.astype(float), np.meshgrid(*places, indexing="ij"), order=1
+    )
+    whole = captured + weights * (refocused.astype(float) - captured)
+
+    published = blend(captured, refocused, judgement(share, tile))
+
+    assert published is not refocused
+    np.testing.assert_allclose(published, whole, atol=0.51)
+    np.testing.assert_array_equal(published[weights == 1], refocused[weights == 1])
+    own = refocused.copy()
+    assert blend(captured, own, judgement(share, tile), in_place=True) is own
+    np.testing.assert_array_equal(own, published)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
