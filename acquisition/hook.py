@@ -37,7 +37,7 @@ from refocus.acquisition.unheard import Unheard
 from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
-from refocus.engine.protocol import Engine, EngineError, Frame
+from refocus.engine.protocol import UNKNOWN, Engine, EngineError, Frame, LightPath
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -257,7 +257,7 @@ def attach(
         if opened is not engine:
             stack.callback(opened.close)
         models = stack.enter_context(open_models(selection.channels, opened))
-        shape, dtype, pixel_size_um = _frames_of(core)
+        shape, dtype, light_path = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
                 selection,
@@ -283,7 +283,7 @@ def attach(
             patience_seconds=patience_seconds,
         )
         try:
-            pipeline.warm_up(shape, dtype, pixel_size_um)
+            pipeline.warm_up(shape, dtype, light_path)
         except BaseException:
             pipeline.close()
             raise
@@ -321,13 +321,14 @@ def _open(engine: str | Path | Engine) -> Engine:
     return opened
 
 
-def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, float]:
-    """Say what frames the core's camera gives now: ``(), uint8, 0.0`` where it has none."""
+def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, LightPath]:
+    """Say what frames the core's camera gives now: ``(), uint8`` where it has none."""
     import numpy as np
     from pymmcore_plus.metadata.functions import image_info
 
     try:
         info = image_info(core)
-        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), info["pixel_size_um"]
+        light_path = LightPath(info["pixel_size_um"])
+        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), light_path
     except (RuntimeError, LookupError, TypeError, ValueError):
-        return (), np.dtype(np.uint8), 0.0
+        return (), np.dtype(np.uint8), UNKNOWN

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from refocus.engine.protocol import (
+    UNKNOWN,
     Engine,
     EngineError,
     EngineInfo,
@@ -71,7 +72,7 @@ class Refocuser:
         return min(engine.overlap for engine in (self._engine, *self._channels.values()))
 
     def warm_up(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], light_path: LightPath = UNKNOWN
     ) -> None:
         """Make every engine ready for such frames, once; frames they cannot take are passed over.
 
@@ -86,14 +87,19 @@ class Refocuser:
             rows, columns = self._shown((shape[0], shape[1]))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
-            matched = self._match(engine, pixel_size_um)
+            matched = self._match(engine, light_path.pixel_size_um)
             key = (id(matched), (shape[0], shape[1]), dtype)
             if key not in self._warm:
                 matched.warm_up((shape[0], shape[1]), dtype)
                 self._warm.add(key)
 
     def submit(
-        self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0, bit_depth: int = 16
+        self,
+        pixels: Frame,
+        channel: str = "",
+        light_path: LightPath = UNKNOWN,
+        bit_depth: int = 16,
+        position: str = "",
     ) -> Ticket:
         """Send a frame on its way without waiting; not more of them than :attr:`overlap`.
 
@@ -103,10 +109,12 @@ class Refocuser:
             ``(H, W)``, ``uint8`` or ``uint16``; never written to.
         channel
             Name of its channel.
-        pixel_size_um
-            Size of a pixel at the specimen, µm; 0.0 where unknown.
+        light_path
+            What is known of it.
         bit_depth
             Significant bits of a pixel: what is published stays within them.
+        position
+            Which place it shows: frames that name the same one, and channel, show the same field.
 
         Returns
         -------
@@ -124,8 +132,7 @@ class Refocuser:
                 f"frame of shape {pixels.shape} and dtype {pixels.dtype}: unsupported; "
                 "set the camera to one channel of 8 or 16 bits"
             )
-        engine = self._match(self._channels.get(channel, self._engine), pixel_size_um)
-        light_path = LightPath(pixel_size_um)
+        engine = self._match(self._channels.get(channel, self._engine), light_path.pixel_size_um)
         if self._region is None:
             whole = engine.submit(pixels, light_path)
             return lambda: self._trusted(pixels, whole(), bit_depth)
@@ -148,10 +155,15 @@ class Refocuser:
         return ticket
 
     def refocus(
-        self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0, bit_depth: int = 16
+        self,
+        pixels: Frame,
+        channel: str = "",
+        light_path: LightPath = UNKNOWN,
+        bit_depth: int = 16,
+        position: str = "",
     ) -> Refocused:
         """Refocus one frame and wait for it; see :meth:`submit`."""
-        return self.submit(pixels, channel, pixel_size_um, bit_depth)()
+        return self.submit(pixels, channel, light_path, bit_depth, position)()
 
     def _trusted(self, captured: Frame, done: Refocused, bit_depth: int) -> Refocused:
         """Take what is trusted of a result, within the camera's range."""

@@ -93,6 +93,10 @@ class TiffNotes:
         bits = int(_number(stated))
         return bits if 0 < bits <= 16 else None
 
+    def image(self, page: int) -> int:
+        """Give the number of the image, such as a position, that a page is of."""
+        return self._where(page)[0]
+
     def _where(self, page: int) -> tuple[int, int]:
         return self._of_page.get(page, (0, 0))
 

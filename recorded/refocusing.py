@@ -4,14 +4,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from refocus.configs import RefocusError
-from refocus.engine.protocol import Engine, EngineError
+from refocus.engine.protocol import UNKNOWN, Engine, EngineError, LightPath
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.recorded.planes import Plane
 
@@ -40,17 +40,20 @@ class About:
         Which one it is, for the record: an index, or the number of a page.
     bit_depth
         Significant bits of a pixel; None where it is not stated.
-    pixel_size_um
-        Size of a pixel at the specimen, µm; 0.0 where unknown.
+    light_path
+        What it says of that.
     channel
         Name of its channel; empty where it has none.
+    position
+        Which place it shows.
     """
 
     name: str
     place: Any = 0
     bit_depth: int | None = None
-    pixel_size_um: float = 0.0
+    light_path: LightPath = UNKNOWN
     channel: str = ""
+    position: str = ""
 
 
 class Refocusing:
@@ -87,12 +90,14 @@ class Refocusing:
 
     def refocus(self, plane: Plane, about: About) -> Plane | None:
         """Give the plane that is to be written; None where the engine failed on it."""
-        size_um = self._pixel_size_um or about.pixel_size_um
+        light_path = about.light_path
+        if self._pixel_size_um:
+            light_path = replace(light_path, pixel_size_um=self._pixel_size_um)
         bits = about.bit_depth or 8 * plane.dtype.itemsize
         started = time.perf_counter()
         try:
-            self._refocuser.warm_up(plane.shape, plane.dtype, size_um)
-            result = self._refocuser.refocus(plane, about.channel, size_um, bits)
+            self._refocuser.warm_up(plane.shape, plane.dtype, light_path)
+            result = self._refocuser.refocus(plane, about.channel, light_path, bits, about.position)
         except EngineError as error:
             self.leave_out(about, error)
             return None

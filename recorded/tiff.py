@@ -11,6 +11,7 @@ import numpy as np
 import tifffile
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import LightPath
 from refocus.optics.images import check_size
 from refocus.optics.tiff_metadata import TiffNotes
 from refocus.recorded.planes import Plane, check_pixels, shrink
@@ -70,8 +71,9 @@ def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> Non
                     f"{source.name}, page {number}",
                     number,
                     notes.bit_depth(number),
-                    notes.pixel_size_um(number),
+                    LightPath(notes.pixel_size_um(number)),
                     notes.channel_name(number),
+                    f"{source.name} {notes.image(number)}",
                 )
                 latest = _refocused(page, work, about, source)
                 text = page.description.replace(f'"{source.name}"', f'"{name}"')

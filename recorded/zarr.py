@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import LightPath
 from refocus.optics.ome_zarr import (
     ZARR_METADATA,
     ZarrImage,
@@ -71,7 +72,7 @@ def _check_chunk(array: Any, where: Path) -> None:
 
 def _refocus_array(image: ZarrImage, captured: Any, refocused: Any, work: Refocusing) -> None:
     """Refocus an array plane by plane, in blocks that fill whole chunks."""
-    size_um = pixel_size_um(image)
+    light_path = LightPath(pixel_size_um(image))
     for block in _blocks(refocused):
         shape = [len(axis) for axis in block] + list(captured.shape[-2:])
         planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
@@ -79,7 +80,11 @@ def _refocus_array(image: ZarrImage, captured: Any, refocused: Any, work: Refocu
             index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
             group = image.group.name
             about = About(
-                f"{group}, plane {index}", index, None, size_um, channel_name(image, index)
+                f"{group}, plane {index}",
+                index,
+                light_path=light_path,
+                channel=channel_name(image, index),
+                position=str(image.group),
             )
             try:
                 pixels = captured[index].read().result()

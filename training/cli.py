@@ -161,12 +161,13 @@ def evaluate(  # noqa: PLR0917
         raise RefocusError("--frames and --reference belong together; give both or neither")
     if vgg not in ("random", "imagenet"):
         raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
+    from refocus.configs.light_path import LightPath
     from refocus.configs.presets import load_train_config
     from refocus.training.judging import evaluate as judge
     from refocus.training.judging.candidate import open_candidate
     from refocus.training.judging.samples import folder_samples, simulated_samples
 
-    judged = open_candidate(model, pixel_size_um)
+    judged = open_candidate(model, LightPath(pixel_size_um))
     if frames is not None and reference is not None:
         run = load_train_config(split) if split else None
         samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)

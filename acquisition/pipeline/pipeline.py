@@ -33,7 +33,7 @@ from refocus.acquisition.pipeline.ticker import Ticker, emit
 from refocus.acquisition.pipeline.worker import Worker, one_line
 from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS
-from refocus.engine.protocol import Engine
+from refocus.engine.protocol import UNKNOWN, Engine, LightPath
 from refocus.engine.refocuser import OnDistrust, Refocuser, Region
 
 __all__ = ["Pipeline", "Run", "RunInfo", "Sink", "Ticking"]
@@ -205,10 +205,10 @@ class Pipeline:
         return in_time and not self._thread.is_alive()
 
     def warm_up(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], light_path: LightPath = UNKNOWN
     ) -> None:
         """Make the engines ready for such frames, once; see :meth:`Refocuser.warm_up`."""
-        self._refocuser.warm_up(shape, dtype, pixel_size_um)
+        self._refocuser.warm_up(shape, dtype, light_path)
 
     # -- the worker thread
 

@@ -24,7 +24,7 @@ from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import Noting, Refused, Sink
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
-from refocus.engine.protocol import Refocused, Ticket
+from refocus.engine.protocol import LightPath, Refocused, Ticket
 from refocus.engine.refocuser import Refocuser
 
 logger = logging.getLogger("refocus.acquisition")
@@ -119,7 +119,9 @@ class Worker:
             if {"height", "width", "dtype"} <= camera.keys():
                 shape = camera.get("shape", (camera["height"], camera["width"]))
                 self._refocuser.warm_up(
-                    tuple(shape), np.dtype(camera["dtype"]), camera.get("pixel_size_um", 0.0)
+                    tuple(shape),
+                    np.dtype(camera["dtype"]),
+                    LightPath(camera.get("pixel_size_um", 0.0)),
                 )
             if self._raw is not None:
                 self._raw.start(run.info)
@@ -200,7 +202,11 @@ class Worker:
         if task is Task.REFOCUS:
             try:
                 ticket = self._refocuser.submit(
-                    frame.pixels, frame.channel, frame.pixel_size_um, frame.bit_depth
+                    frame.pixels,
+                    frame.channel,
+                    LightPath(frame.pixel_size_um),
+                    frame.bit_depth,
+                    frame.position,
                 )
             except BaseException as error:
                 ticket = _raising(error)
