@@ -35,6 +35,7 @@ from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.acquisition.unheard import Unheard
 from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
 from refocus.engine.protocol import UNKNOWN, Engine, EngineError, Frame, LightPath
@@ -186,6 +187,7 @@ def attach(
     every_nth: int = DEFAULTS.every_nth,
     region: "Region | None" = DEFAULTS.region,
     on_distrust: str = DEFAULTS.on_distrust,
+    optics: Mapping[str, Any] | KnownOptics = DEFAULTS.optics,
     publish: str | None = DEFAULTS.publish,
     publish_raw: bool = DEFAULTS.publish_raw,
     insecure: bool = DEFAULTS.insecure,
@@ -217,6 +219,9 @@ def attach(
         Likewise; ``channels`` is a mapping, ``region`` four numbers.
     selection
         Instead of those five.
+    optics
+        What is known of the light path, as the section ``optics`` of a run's settings says it:
+        ``{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}``.
     sinks
         Further sinks, called after the publisher.
     raw
@@ -281,6 +286,7 @@ def attach(
             region=selection.region,
             on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
+            optics=options.optics,
         )
         try:
             pipeline.warm_up(shape, dtype, light_path)

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from refocus.configs.light_path import KnownOptics
 from refocus.engine.protocol import (
     UNKNOWN,
     Engine,
@@ -32,6 +33,11 @@ CONTEXT = 32
 """Pixels around a region that the engine is shown and that are not replaced."""
 
 
+AGREES = 0.01
+"""As a fraction, how far apart two statements of the optics are that say the same."""
+
+NOTHING_TOLD = KnownOptics()
+
 OnDistrust = Literal["captured", "refocused"]
 """What is published where a result is not trusted."""
 
@@ -49,6 +55,8 @@ class Refocuser:
         Refocus only this part; the rest stays as captured.
     on_distrust
         What is published where a result is not trusted.
+    optics
+        What is told of the light path; it wins over what comes with a frame.
     """
 
     def __init__(
@@ -57,11 +65,15 @@ class Refocuser:
         channels: Mapping[str, Engine] | None = None,
         region: Region | None = None,
         on_distrust: OnDistrust = "captured",
+        optics: KnownOptics = NOTHING_TOLD,
     ) -> None:
         self._engine = engine
         self._channels = dict(channels or {})
         self._region = region
         self._on_distrust = on_distrust
+        self._optics = optics
+        self._known: dict[tuple[str, LightPath], LightPath] = {}
+        self._said: set[str] = set()
         self._unrated: set[str] = set()
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, float], Engine] = {}
@@ -78,16 +90,19 @@ class Refocuser:
 
         Raises
         ------
-        EngineError
-            An engine failed, or its model is for pixels of quite another size.
+        RefocusError
+            An engine failed, or its model is for pixels of quite another size; or an aperture is
+            told, and nobody says how large a pixel is.
         """
         if len(shape) != 2 or dtype not in DTYPES:
             return
+        self._optics.check_pixel_size(light_path.pixel_size_um)
+        known = self._know("", light_path)
         if self._region is not None:
             rows, columns = self._shown((shape[0], shape[1]))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
-            matched = self._match(engine, light_path.pixel_size_um)
+            matched = self._match(engine, known.pixel_size_um)
             key = (id(matched), (shape[0], shape[1]), dtype)
             if key not in self._warm:
                 matched.warm_up((shape[0], shape[1]), dtype)
@@ -110,7 +125,7 @@ class Refocuser:
         channel
             Name of its channel.
         light_path
-            What is known of it.
+            What the camera or the file states of it.
         bit_depth
             Significant bits of a pixel: what is published stays within them.
         position
@@ -132,14 +147,15 @@ class Refocuser:
                 f"frame of shape {pixels.shape} and dtype {pixels.dtype}: unsupported; "
                 "set the camera to one channel of 8 or 16 bits"
             )
-        engine = self._match(self._channels.get(channel, self._engine), light_path.pixel_size_um)
+        known = self._know(channel, light_path)
+        engine = self._match(self._channels.get(channel, self._engine), known.pixel_size_um)
         if self._region is None:
-            whole = engine.submit(pixels, light_path)
+            whole = engine.submit(pixels, known)
             return lambda: self._trusted(pixels, whole(), bit_depth)
         x, y, width, height = self._region
         rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
         shown = np.ascontiguousarray(pixels[rows, columns])
-        part = engine.submit(shown, light_path)
+        part = engine.submit(shown, known)
         top, left = y - rows.start, x - columns.start
 
         def ticket() -> Refocused:
@@ -164,6 +180,22 @@ class Refocuser:
     ) -> Refocused:
         """Refocus one frame and wait for it; see :meth:`submit`."""
         return self.submit(pixels, channel, light_path, bit_depth, position)()
+
+    def _know(self, channel: str, stated: LightPath) -> LightPath:
+        """Lay what is told over what is stated, and say once where they differ."""
+        key = channel, stated
+        if key not in self._known:
+            known = self._known[key] = self._optics.of(channel, stated)
+            for what, said in vars(stated).items():
+                taken = getattr(known, what)
+                if abs(taken - said) <= AGREES * said or not said:
+                    continue
+                why = f"{taken:g} as told" if taken else "not known"
+                text = f"{what}: {why}, though the camera or the file says {said:g}"
+                if text not in self._said:
+                    self._said.add(text)
+                    log.warning(text)
+        return self._known[key]
 
     def _trusted(self, captured: Frame, done: Refocused, bit_depth: int) -> Refocused:
         """Take what is trusted of a result, within the camera's range."""

@@ -11,7 +11,6 @@ import numpy as np
 import tifffile
 
 from refocus.configs import RefocusError
-from refocus.configs.light_path import LightPath
 from refocus.optics.images import check_size
 from refocus.optics.tiff_metadata import TiffNotes
 from refocus.recorded.planes import Plane, check_pixels, shrink
@@ -71,7 +70,7 @@ def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> Non
                     f"{source.name}, page {number}",
                     number,
                     notes.bit_depth(number),
-                    LightPath(notes.pixel_size_um(number)),
+                    notes.light_path(number),
                     notes.channel_name(number),
                     f"{source.name} {notes.image(number)}",
                 )

@@ -5,14 +5,23 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from refocus.configs import RefocusError
-from refocus.configs.command import JsonOption, command_app, examples, make_console, run_command
+from refocus.configs.command import (
+    JsonOption,
+    check_options,
+    command_app,
+    examples,
+    make_console,
+    options_of,
+    run_command,
+)
+from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -110,7 +119,9 @@ def show(
 
 
 @app.command(epilog=EVALUATE_EXAMPLES)
+@options_of(RefocusOptions, "optics")
 def evaluate(  # noqa: PLR0917
+    given: dict[str, Any],
     model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint or an .onnx model.")],
     frames: Annotated[
         Path | None,
@@ -138,9 +149,6 @@ def evaluate(  # noqa: PLR0917
         float | None,
         typer.Option(metavar="UM", help="Distance from focus, for Richardson-Lucy, if known."),
     ] = None,
-    pixel_size_um: Annotated[
-        float, typer.Option(metavar="UM", min=0.0, help="Of the frames; by default the model's.")
-    ] = 0.0,
     vgg: Annotated[
         str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
     ] = "random",
@@ -154,6 +162,8 @@ def evaluate(  # noqa: PLR0917
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model against doing nothing and against Richardson-Lucy, or judge its verdicts."""
+    optics = check_options(RefocusOptions, given).optics
+    optics.check_pixel_size(0.0)
     if trust:
         _evaluate_trust(model, frames, per_set, output, as_json=as_json)
         return
@@ -161,13 +171,12 @@ def evaluate(  # noqa: PLR0917
         raise RefocusError("--frames and --reference belong together; give both or neither")
     if vgg not in ("random", "imagenet"):
         raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
-    from refocus.configs.light_path import LightPath
     from refocus.configs.presets import load_train_config
     from refocus.training.judging import evaluate as judge
     from refocus.training.judging.candidate import open_candidate
     from refocus.training.judging.samples import folder_samples, simulated_samples
 
-    judged = open_candidate(model, LightPath(pixel_size_um))
+    judged = open_candidate(model, optics.of())
     if frames is not None and reference is not None:
         run = load_train_config(split) if split else None
         samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)

@@ -73,6 +73,8 @@ class Worker:
         Receive every result, in this order.
     raw
         Gives deferred frames back; None where there are to be none.
+    pixel_size_um
+        Of every frame, whatever the camera's configuration says; None for what it says.
 
     Attributes
     ----------
@@ -81,12 +83,17 @@ class Worker:
     """
 
     def __init__(
-        self, refocuser: Refocuser, sinks: Sequence[Sink], raw: RawFrames | None = None
+        self,
+        refocuser: Refocuser,
+        sinks: Sequence[Sink],
+        raw: RawFrames | None = None,
+        pixel_size_um: float | None = None,
     ) -> None:
         self.busy_since_ns = 0
         self._refocuser = refocuser
         self._sinks = tuple(sinks)
         self._raw = raw
+        self._pixel_size_um = pixel_size_um
 
     def serve(self, run: Run) -> None:
         """Deal with a run from its first frame to its last, or until it is given up."""
@@ -146,6 +153,8 @@ class Worker:
                 arrival.note()
                 return
             frame = arrival.describe()
+            if self._pixel_size_um:
+                frame = replace(frame, pixel_size_um=self._pixel_size_um)
             if run.place is not None:
                 frame = replace(frame, place=run.place(frame))
             if taken.deferred and run.deferred is not None:
