@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from refocus.configs import RefocusError
+from refocus.configs import Optics, RefocusError
 from refocus.configs.command import (
     JsonOption,
     check_options,
@@ -21,6 +21,7 @@ from refocus.configs.command import (
     options_of,
     run_command,
 )
+from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
 
@@ -305,29 +306,25 @@ def calibrate(  # noqa: PLR0917
 
 
 @app.command(epilog=MEASURE_EXAMPLES)
-def measure(  # noqa: PLR0917
+@options_of(RefocusOptions, "optics")
+def measure(
+    given: dict[str, Any],
     frames: Annotated[Path, typer.Option(metavar="DIR", help="Frames out of focus.")],
     reference: Annotated[
         Path, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
     ],
     near_um: Annotated[float, typer.Option(metavar="UM", help="About how far out of focus.")],
-    na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.5,
-    pixel_size_um: Annotated[
-        float, typer.Option(metavar="UM", help="Of the camera, at the specimen.")
-    ] = 0.656,
-    emission_um: Annotated[
-        float, typer.Option(metavar="UM", help="Wavelength of the light.")
-    ] = 0.461,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the distance and the spherical aberration that pairs were taken with."""
-    from refocus.configs import Optics
+    """Measure distance and spherical aberration of pairs; optics not told are those of BBBC006."""
     from refocus.optics.images import list_images
     from refocus.training.pairs.measure import measure_optics
     from refocus.training.pairs.measured import read_pair
 
-    optics = Optics(na=na, pixel_size_um=pixel_size_um, emission_um=emission_um)
-    table = Table(title=f"NA {na:g}, {pixel_size_um:g} µm per pixel", title_justify="left")
+    usual = LightPath(**{name: getattr(Optics(), name) for name in vars(UNKNOWN)})
+    optics = Optics(**vars(check_options(RefocusOptions, given).optics.of(stated=usual)))
+    title = f"NA {optics.na:g}, {optics.pixel_size_um:g} µm per pixel"
+    table = Table(title=title, title_justify="left")
     for title in ("frame", "distance, µm", "spherical, waves", "residual", "without aberration"):
         table.add_column(title, justify="left" if title == "frame" else "right")
     files = list_images(frames)
