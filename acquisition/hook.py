@@ -37,9 +37,10 @@ from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.acquisition.unheard import Unheard
 from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
-from refocus.engine.protocol import Engine, EngineError, Frame
+from refocus.engine.protocol import UNKNOWN, Engine, EngineError, Frame, LightPath
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -201,6 +202,7 @@ def attach(
     every_nth: int = DEFAULTS.every_nth,
     region: "Region | None" = DEFAULTS.region,
     on_distrust: str = DEFAULTS.on_distrust,
+    optics: Mapping[str, Any] | KnownOptics = DEFAULTS.optics,
     publish: str | None = DEFAULTS.publish,
     publish_raw: bool = DEFAULTS.publish_raw,
     insecure: bool = DEFAULTS.insecure,
@@ -232,6 +234,9 @@ def attach(
         Likewise; ``channels`` is a mapping, ``region`` four numbers.
     selection
         Instead of those five.
+    optics
+        What is known of the light path, as the section ``optics`` of a run's settings says it:
+        ``{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}``.
     sinks
         Further sinks, called after the publisher.
     raw
@@ -273,7 +278,7 @@ def attach(
         if opened is not engine:
             stack.callback(opened.close)
         models = stack.enter_context(open_models(selection.channels, opened))
-        shape, dtype, pixel_size_um = _frames_of(core)
+        shape, dtype, light_path = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
                 selection,
@@ -298,9 +303,10 @@ def attach(
             region=selection.region,
             on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
+            optics=options.optics,
         )
         try:
-            pipeline.warm_up(shape, dtype, pixel_size_um)
+            pipeline.warm_up(shape, dtype, light_path)
         except BaseException:
             pipeline.close()
             raise
@@ -341,13 +347,14 @@ def _open(engine: str | Path | Engine) -> Engine:
     return opened
 
 
-def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, float]:
-    """Say what frames the core's camera gives now: ``(), uint8, 0.0`` where it has none."""
+def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, LightPath]:
+    """Say what frames the core's camera gives now: ``(), uint8`` where it has none."""
     import numpy as np
     from pymmcore_plus.metadata.functions import image_info
 
     try:
         info = image_info(core)
-        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), info["pixel_size_um"]
+        light_path = LightPath(info["pixel_size_um"])
+        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), light_path
     except (RuntimeError, LookupError, TypeError, ValueError):
-        return (), np.dtype(np.uint8), 0.0
+        return (), np.dtype(np.uint8), UNKNOWN

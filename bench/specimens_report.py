@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.configs import Optics
+from refocus.configs.light_path import LightPath
 from refocus.engine import open_engine
 from refocus.engine.refocuser import Refocuser
 from refocus.optics.camera import CameraModel
@@ -78,7 +79,7 @@ def cell(refocuser: Refocuser, fields: list[NDArray[Any]], defocus_um: float) ->
         electrons = np.clip(field, 0, None) * 1500 + 20
         sharp = CAMERA.digitise(electrons)
         frame = CAMERA.expose(defocus(electrons, OPTICS, defocus_um), rng)
-        refocused = refocuser.refocus(frame, pixel_size_um=OPTICS.pixel_size_um).pixels
+        refocused = refocuser.refocus(frame, light_path=LightPath(OPTICS.pixel_size_um)).pixels
         given = [frame, richardson_lucy(frame, OPTICS, defocus_um), refocused]
         truth, *given = gtn(sharp, *given)
         scores.append([[f(truth, x) for x in given] for f in (psnr, ssim)])

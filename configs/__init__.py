@@ -16,6 +16,7 @@ __all__ = [
     "command",
     "hosts",
     "lazy",
+    "light_path",
     "live_config",
     "loading",
     "options",

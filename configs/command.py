@@ -11,7 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import wraps
+from functools import reduce, wraps
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -20,7 +20,15 @@ from pydantic import BaseModel
 from rich.console import Console
 
 from refocus.configs.errors import RefocusError
-from refocus.configs.options import group_of, option_name, option_of
+from refocus.configs.loading import Model, check
+from refocus.configs.options import (
+    group_of,
+    named_option,
+    option_name,
+    option_of,
+    option_places,
+    section_of,
+)
 
 OVER_BOUND, BAD_INPUT, INTERRUPTED, PIPE_CLOSED, TERMINATED = 1, 2, 130, 141, 143
 
@@ -65,28 +73,30 @@ def options_of(
     model
         Says names, types, defaults and help; see :mod:`refocus.configs.options`.
     fields
-        Those to take; by default all, in groups.
+        Those to take, whole sections among them; by default all, in groups.
 
     Returns
     -------
     decorator
         Of a function whose first parameter takes what was given on the command line, by field.
     """
-    chosen = fields or tuple(model.model_fields)
+    chosen = option_places(model, *fields)
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def run(context: typer.Context, **values: Any) -> None:
-            given = {}
-            for field in chosen:
+            given: dict[str, Any] = {}
+            for *section, field in chosen:
                 value, source = values.pop(field), context.get_parameter_source(field)
                 if source is not None and source.name == "COMMANDLINE":
-                    given[field] = value
+                    reduce(lambda inner, key: inner.setdefault(key, {}), section, given)[field] = (
+                        value
+                    )
             command(given, **values)
 
         _, *own = inspect.signature(command).parameters.values()
         context = inspect.Parameter("context", ANY_ORDER, annotation=typer.Context)
-        options = [_parameter(model, f, None if fields else group_of(model, f)) for f in chosen]
+        options = [_parameter(model, p, None if fields else group_of(model, p[0])) for p in chosen]
         own = [parameter.replace(kind=ANY_ORDER) for parameter in own]
         run.__signature__ = inspect.Signature([context, *options, *own])  # type: ignore[attr-defined]
         return run
@@ -94,7 +104,23 @@ def options_of(
     return decorate
 
 
-def _parameter(model: type[BaseModel], field: str, group: str | None) -> inspect.Parameter:
+def check_options(model: type[Model], given: Mapping[str, Any]) -> Model:
+    """Make a model of what :func:`options_of` gives, or complain of an option by its name.
+
+    Raises
+    ------
+    RefocusError
+        A value is wrong, or they do not fit together.
+    """
+    return check(model, given, lambda place: ("", named_option(model, place) if place else ()))
+
+
+def _parameter(
+    model: type[BaseModel], place: tuple[str, ...], group: str | None
+) -> inspect.Parameter:
+    *sections, field = place
+    for section in sections:
+        model = section_of(model, section) or model
     info, said = model.model_fields[field], option_of(model, field)
     kind: Any = info.annotation
     if NoneType in get_args(kind):

@@ -21,8 +21,9 @@ from pydantic import (
     model_validator,
 )
 
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.loading import Place, Settings, check, read_settings
-from refocus.configs.options import Option, option_name, write_preset
+from refocus.configs.options import Option, named_option, option_name, section_of, write_preset
 
 
 def _endpoint(publish: str | None) -> str | None:
@@ -70,8 +71,6 @@ class SourceOptions(_Options):
     """Acquire with this Micro-Manager hardware."""
     reference: Annotated[Path | None, Option("DIR", "infocus/")] = None
     """In-focus partners of the replay, under the same file names."""
-    pixel_size_um: Annotated[float | None, Field(gt=0.0, le=100.0), Option("UM", 0.325)] = None
-    """Size of a replayed pixel at the specimen, µm; else as the first file says, or the model."""
     specimen: Annotated[Path | None, Option("DIR", "sharp/")] = None
     """In-focus images for the demo; else nuclei."""
     sequence: Annotated[Path | None, Option("FILE", "timelapse.yaml")] = None
@@ -123,6 +122,15 @@ class RefocusingOptions(_Options):
     """What is published where a result is not trusted: ``captured`` or ``refocused``."""
 
 
+class OpticsOptions(_Options):
+    """What is known of the light path."""
+
+    optics: Annotated[
+        KnownOptics, BeforeValidator(lambda given: {} if given is None else given)
+    ] = KnownOptics()
+    """Of all channels, but for those that say otherwise."""
+
+
 class FollowingOptions(_Options):
     """Whether the stage follows focus."""
 
@@ -164,7 +172,7 @@ class OutcomeOptions(_Options):
     """End with a status other than 0 if anything was warned of."""
 
 
-class RefocusOptions(PublishingOptions, RefocusingOptions):
+class RefocusOptions(PublishingOptions, OpticsOptions, RefocusingOptions):
     """Those that :func:`refocus.acquisition.attach` takes as well, under the same names."""
 
 
@@ -172,7 +180,12 @@ DEFAULTS = RefocusOptions()
 
 
 class LiveConfig(
-    OutcomeOptions, PublishingOptions, FollowingOptions, RefocusingOptions, SourceOptions
+    OutcomeOptions,
+    PublishingOptions,
+    FollowingOptions,
+    OpticsOptions,
+    RefocusingOptions,
+    SourceOptions,
 ):
     """One run: where frames come from, what refocuses them, where the results go.
 
@@ -192,7 +205,7 @@ class LiveConfig(
         simulated = ("size", "defocus", "drift", "specimen")
         allowed_with: tuple[tuple[Iterable[str], tuple[str, ...]], ...] = (
             (simulated, ("demo",)),
-            (("reference", "pixel_size_um"), ("replay",)),
+            (("reference",), ("replay",)),
             (("fps",), ("demo", "replay")),
             (("sequence", "act"), ("demo", "mm_config")),
         )
@@ -240,10 +253,21 @@ def load_live_config(path: Path | None, options: Mapping[str, Any]) -> LiveConfi
         if not place:
             return (str(path) if path and not options else ""), place
         if place[0] in options or found is None:
-            return "", (_option(str(place[0])),)
-        return found.where(place[:1]), place[:1]
+            return "", named_option(LiveConfig, place)
+        depth = 1 if section_of(LiveConfig, str(place[0])) is None else len(place)
+        return found.where(place[:depth]), place[:depth]
 
-    return check(LiveConfig, {**settings, **options}, speak)
+    return check(LiveConfig, {**settings, **_laid_over(settings, options)}, speak)
+
+
+def _laid_over(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the options, with what the file says of the same section and they do not."""
+    return {
+        key: {**settings[key], **value}
+        if section_of(LiveConfig, key) and isinstance(settings.get(key), dict)
+        else value
+        for key, value in options.items()
+    }
 
 
 def _option(key: str) -> str:

@@ -211,7 +211,7 @@ def _walk(
         key, line = str(key_node.value), key_node.start_mark.line + 1
         here = (*place, key)
         if model is not None and key not in model.model_fields:
-            _refuse(f"{path}, line {line}", key, list(model.model_fields))
+            _refuse(f"{path}, line {line}", key, model)
         if here in lines:
             raise RefocusError(
                 f"{path}, line {line}: key '{key}' was already given on line {lines[here]}; "
@@ -222,9 +222,14 @@ def _walk(
         _walk(path, value, below, here, lines)
 
 
-def _refuse(where: str, key: str, allowed: list[str]) -> None:
+def _refuse(where: str, key: str, model: type[BaseModel]) -> None:
+    allowed = list(model.model_fields)
     near = difflib.get_close_matches(key, allowed, n=1)
     hint = f"did you mean '{near[0]}'? " if near else ""
+    for section, field in model.model_fields.items():
+        below = _model_in(field.annotation)
+        if below is not None and key in below.model_fields:
+            hint = f"it belongs below '{section}:'; "
     raise RefocusError(f"{where}: unknown key '{key}'; {hint}allowed: {', '.join(allowed)}")
 
 

@@ -19,9 +19,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.configs import ModelCard, RefocusError
+from refocus.configs.light_path import UNKNOWN, LightPath
 
 if TYPE_CHECKING:
     from refocus.engine.trust.judgement import Judgement
+
+__all__ = [
+    "UNKNOWN",
+    "DeviceError",
+    "Engine",
+    "EngineError",
+    "EngineInfo",
+    "Frame",
+    "LightPath",
+    "NotFiniteError",
+    "Refocused",
+    "Ticket",
+    "log",
+    "refocus_all",
+]
 
 log = logging.getLogger("refocus.engine")
 
@@ -82,23 +98,6 @@ class EngineInfo:
         """Give the same with the model's whole card, as a run's description has it."""
         card = self.card.model_dump(mode="json") if self.card else None
         return {**self.describe(), "card": card}
-
-
-@dataclass(frozen=True)
-class LightPath:
-    """What is known of the way that the light of a frame took.
-
-    Attributes
-    ----------
-    pixel_size_um
-        Size of a pixel at the specimen, µm; 0.0 where unknown.
-    """
-
-    pixel_size_um: float = 0.0
-
-
-UNKNOWN = LightPath()
-"""Nothing is known of it."""
 
 
 @dataclass(frozen=True, eq=False)

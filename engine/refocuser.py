@@ -9,7 +9,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from refocus.configs.light_path import KnownOptics
 from refocus.engine.protocol import (
+    UNKNOWN,
     Engine,
     EngineError,
     EngineInfo,
@@ -31,6 +33,11 @@ CONTEXT = 32
 """Pixels around a region that the engine is shown and that are not replaced."""
 
 
+AGREES = 0.01
+"""As a fraction, how far apart two statements of the optics are that say the same."""
+
+NOTHING_TOLD = KnownOptics()
+
 OnDistrust = Literal["captured", "refocused"]
 """What is published where a result is not trusted."""
 
@@ -48,6 +55,8 @@ class Refocuser:
         Refocus only this part; the rest stays as captured.
     on_distrust
         What is published where a result is not trusted.
+    optics
+        What is told of the light path; it wins over what comes with a frame.
     """
 
     def __init__(
@@ -56,11 +65,15 @@ class Refocuser:
         channels: Mapping[str, Engine] | None = None,
         region: Region | None = None,
         on_distrust: OnDistrust = "captured",
+        optics: KnownOptics = NOTHING_TOLD,
     ) -> None:
         self._engine = engine
         self._channels = dict(channels or {})
         self._region = region
         self._on_distrust = on_distrust
+        self._optics = optics
+        self._known: dict[tuple[str, LightPath], LightPath] = {}
+        self._said: set[str] = set()
         self._unrated: set[str] = set()
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, float], Engine] = {}
@@ -74,29 +87,37 @@ class Refocuser:
         )
 
     def warm_up(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], light_path: LightPath = UNKNOWN
     ) -> None:
         """Make every engine ready for such frames, once; frames they cannot take are passed over.
 
         Raises
         ------
-        EngineError
-            An engine failed, or its model is for pixels of quite another size.
+        RefocusError
+            An engine failed, or its model is for pixels of quite another size; or an aperture is
+            told, and nobody says how large a pixel is.
         """
         if len(shape) != 2 or dtype not in DTYPES:
             return
+        self._optics.check_pixel_size(light_path.pixel_size_um)
+        known = self._know("", light_path)
         if self._region is not None:
             rows, columns = self._shown((shape[0], shape[1]))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
-            matched = self._match(engine, pixel_size_um)
+            matched = self._match(engine, known.pixel_size_um)
             key = (id(matched), (shape[0], shape[1]), dtype)
             if key not in self._warm:
                 matched.warm_up((shape[0], shape[1]), dtype)
                 self._warm.add(key)
 
     def submit(
-        self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0, bit_depth: int = 16
+        self,
+        pixels: Frame,
+        channel: str = "",
+        light_path: LightPath = UNKNOWN,
+        bit_depth: int = 16,
+        position: str = "",
     ) -> Ticket:
         """Send a frame on its way without waiting; not more of them than :attr:`overlap`.
 
@@ -106,10 +127,12 @@ class Refocuser:
             ``(H, W)``, ``uint8`` or ``uint16``; never written to.
         channel
             Name of its channel.
-        pixel_size_um
-            Size of a pixel at the specimen, µm; 0.0 where unknown.
+        light_path
+            What the camera or the file states of it.
         bit_depth
             Significant bits of a pixel: what is published stays within them.
+        position
+            Which place it shows: frames that name the same one, and channel, show the same field.
 
         Returns
         -------
@@ -127,15 +150,15 @@ class Refocuser:
                 f"frame of shape {pixels.shape} and dtype {pixels.dtype}: unsupported; "
                 "set the camera to one channel of 8 or 16 bits"
             )
-        engine = self._match(self._channels.get(channel, self._engine), pixel_size_um)
-        light_path = LightPath(pixel_size_um)
+        known = self._know(channel, light_path)
+        engine = self._match(self._channels.get(channel, self._engine), known.pixel_size_um)
         if self._region is None:
-            whole = engine.submit(pixels, light_path)
+            whole = engine.submit(pixels, known)
             return lambda: self._trusted(pixels, whole(), bit_depth)
         x, y, width, height = self._region
         rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
         shown = np.ascontiguousarray(pixels[rows, columns])
-        part = engine.submit(shown, light_path)
+        part = engine.submit(shown, known)
         top, left = y - rows.start, x - columns.start
 
         def ticket() -> Refocused:
@@ -151,10 +174,31 @@ class Refocuser:
         return ticket
 
     def refocus(
-        self, pixels: Frame, channel: str = "", pixel_size_um: float = 0.0, bit_depth: int = 16
+        self,
+        pixels: Frame,
+        channel: str = "",
+        light_path: LightPath = UNKNOWN,
+        bit_depth: int = 16,
+        position: str = "",
     ) -> Refocused:
         """Refocus one frame and wait for it; see :meth:`submit`."""
-        return self.submit(pixels, channel, pixel_size_um, bit_depth)()
+        return self.submit(pixels, channel, light_path, bit_depth, position)()
+
+    def _know(self, channel: str, stated: LightPath) -> LightPath:
+        """Lay what is told over what is stated, and say once where they differ."""
+        key = channel, stated
+        if key not in self._known:
+            known = self._known[key] = self._optics.of(channel, stated)
+            for what, said in vars(stated).items():
+                taken = getattr(known, what)
+                if abs(taken - said) <= AGREES * said or not said:
+                    continue
+                why = f"{taken:g} as told" if taken else "not known"
+                text = f"{what}: {why}, though the camera or the file says {said:g}"
+                if text not in self._said:
+                    self._said.add(text)
+                    log.warning(text)
+        return self._known[key]
 
     def _trusted(self, captured: Frame, done: Refocused, bit_depth: int) -> Refocused:
         """Take what is trusted of a result, within the camera's range."""

@@ -17,6 +17,7 @@ __all__ = [
     "images",
     "metrics",
     "normalise",
+    "ome_xml",
     "ome_zarr",
     "paths",
     "phase",

@@ -99,9 +99,14 @@ def channel_name(image: ZarrImage, index: tuple[int, ...]) -> str:
     index
         Of the plane, along the axes other than y and x.
     """
-    outer = [image.axes[axis] for axis in image.order[:-2]]
-    place = index[outer.index("c")] if "c" in outer else 0
+    place = channel_of(image, index)
     return image.channels[place] if place < len(image.channels) else ""
+
+
+def channel_of(image: ZarrImage, index: tuple[int, ...]) -> int:
+    """Give the number of a plane's channel; 0 where there is but one."""
+    outer = [image.axes[axis] for axis in image.order[:-2]]
+    return index[outer.index("c")] if "c" in outer else 0
 
 
 def axis_um(image: ZarrImage, axis: int, unstated: float = 0.0) -> float:

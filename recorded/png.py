@@ -22,7 +22,7 @@ def process_png(source: Path, target: Path, name: str, work: Refocusing) -> None
     captured = read_image(source)
     chunks = list(_chunks(source.read_bytes()))
     depths = [data[0] for kind, data in chunks if kind == b"sBIT" and data]
-    about = About(source.name, source.name, depths[0] if depths else None)
+    about = About(source.name, source.name, depths[0] if depths else None, position=source.name)
     plane = work.refocus(captured, about)
     if plane is None:
         return

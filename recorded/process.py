@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine
 from refocus.engine.refocuser import OnDistrust
@@ -42,7 +43,7 @@ def process(
     *,
     on_plane: Callable[[Processed], None],
     on_distrust: OnDistrust = DEFAULTS.on_distrust,
-    pixel_size_um: float = 0.0,
+    optics: KnownOptics = DEFAULTS.optics,
 ) -> Processed:
     """Refocus every plane of a data set into a new one.
 
@@ -58,14 +59,15 @@ def process(
         Called after each plane.
     on_distrust
         What is written where a result is not trusted.
-    pixel_size_um
-        Of the planes, µm; 0.0 for what the file says, or else the model's own.
+    optics
+        What is told of the light path; it wins over what a file says, plane by plane. Where
+        neither says how large a pixel is, it is as large as the model's.
 
     Raises
     ------
     RefocusError
-        The source cannot be read or holds pixels of the wrong kind, or the target cannot be
-        written.
+        The source cannot be read or holds pixels of the wrong kind, the target cannot be
+        written, or an aperture is told and nothing says how large a pixel is.
     """
     if not source.exists():
         raise RefocusError(f"{source}: no such file or folder")
@@ -73,7 +75,7 @@ def process(
         raise RefocusError(f"{target}: exists already; name another, or remove it first")
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
-    work = Refocusing(engine, source, on_distrust, on_plane, pixel_size_um)
+    work = Refocusing(engine, source, on_distrust, on_plane, optics)
     write, suffixes = _kind(source)
     ending = target.suffix.lower()
     if ending not in suffixes if suffixes else ending in IMAGES:

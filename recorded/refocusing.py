@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import RefocusError
-from refocus.engine.protocol import Engine, EngineError
+from refocus.configs.light_path import KnownOptics
+from refocus.configs.live_config import DEFAULTS
+from refocus.engine.protocol import UNKNOWN, Engine, EngineError, LightPath
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.recorded.planes import Plane
 
@@ -40,17 +42,20 @@ class About:
         Which one it is, for the record: an index, or the number of a page.
     bit_depth
         Significant bits of a pixel; None where it is not stated.
-    pixel_size_um
-        Size of a pixel at the specimen, µm; 0.0 where unknown.
+    light_path
+        What it says of that.
     channel
         Name of its channel; empty where it has none.
+    position
+        Which place it shows.
     """
 
     name: str
     place: Any = 0
     bit_depth: int | None = None
-    pixel_size_um: float = 0.0
+    light_path: LightPath = UNKNOWN
     channel: str = ""
+    position: str = ""
 
 
 class Refocusing:
@@ -66,8 +71,8 @@ class Refocusing:
         What is written where a result is not trusted.
     on_plane
         Called after each.
-    pixel_size_um
-        Of all planes, whatever their files say, µm; 0.0 for what they say.
+    optics
+        What is told of the light path, whatever the files say.
     """
 
     def __init__(
@@ -76,23 +81,28 @@ class Refocusing:
         source: Path,
         on_distrust: OnDistrust,
         on_plane: Callable[[Processed], None],
-        pixel_size_um: float = 0.0,
+        optics: KnownOptics = DEFAULTS.optics,
     ) -> None:
         self.done = Processed()
         self.unreadable: RefocusError | None = None
         self._engine, self._source, self._on_distrust = engine, source, on_distrust
-        self._refocuser = Refocuser(engine, on_distrust=on_distrust)
-        self._on_plane, self._pixel_size_um = on_plane, pixel_size_um
+        self._refocuser = Refocuser(engine, on_distrust=on_distrust, optics=optics)
+        self._on_plane, self._optics = on_plane, optics
         self._records: list[dict[str, Any]] = []
 
     def refocus(self, plane: Plane, about: About) -> Plane | None:
         """Give the plane that is to be written; None where the engine failed on it."""
-        size_um = self._pixel_size_um or about.pixel_size_um
         bits = about.bit_depth or 8 * plane.dtype.itemsize
+        try:
+            self._optics.check_pixel_size(about.light_path.pixel_size_um)
+        except RefocusError as error:
+            raise RefocusError(f"{about.name}: {error}") from error
         started = time.perf_counter()
         try:
-            self._refocuser.warm_up(plane.shape, plane.dtype, size_um)
-            result = self._refocuser.refocus(plane, about.channel, size_um, bits)
+            self._refocuser.warm_up(plane.shape, plane.dtype, about.light_path)
+            result = self._refocuser.refocus(
+                plane, about.channel, about.light_path, bits, about.position
+            )
         except EngineError as error:
             self.leave_out(about, error)
             return None

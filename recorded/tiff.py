@@ -70,8 +70,9 @@ def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> Non
                     f"{source.name}, page {number}",
                     number,
                     notes.bit_depth(number),
-                    notes.pixel_size_um(number),
+                    notes.light_path(number),
                     notes.channel_name(number),
+                    f"{source.name} {notes.image(number)}",
                 )
                 latest = _refocused(page, work, about, source)
                 text = page.description.replace(f'"{source.name}"', f'"{name}"')

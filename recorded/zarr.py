@@ -2,7 +2,8 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -11,10 +12,13 @@ from typing import Any
 import numpy as np
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import UNKNOWN, LightPath
+from refocus.optics.ome_xml import zarr_light_paths
 from refocus.optics.ome_zarr import (
     ZARR_METADATA,
     ZarrImage,
     channel_name,
+    channel_of,
     find_images,
     open_array,
     pixel_size_um,
@@ -49,15 +53,27 @@ def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> Non
         return [name for name in names if inside and name not in ZARR_METADATA]
 
     shutil.copytree(source, target, ignore=not_pixels)
+    stated = zarr_light_paths(source)
     for image in images:
         levels = [target / level.relative_to(source) for level in image.levels]
         for level in levels:
             level.mkdir(parents=True, exist_ok=True)
         arrays = [open_array(image, level, write=True) for level in levels]
-        _refocus_array(image, open_array(image, image.levels[0]), arrays[0], work)
+        of_channels = _of_channels(image, stated)
+        _refocus_array(image, open_array(image, image.levels[0]), arrays[0], work, of_channels)
         for smaller in arrays[1:]:
             _bin(arrays[0], smaller)
         _note(target, target / image.group.relative_to(source), work.provenance())
+
+
+def _of_channels(
+    image: ZarrImage, stated: Sequence[tuple[LightPath, ...]]
+) -> tuple[LightPath, ...]:
+    """Give the light path of each channel; images of a converted file are numbered as in it."""
+    name, size_um = image.group.name, pixel_size_um(image)
+    number = int(name) if name.isdecimal() else 0
+    of_file = stated[number] if number < len(stated) else (UNKNOWN,)
+    return tuple(replace(path, pixel_size_um=size_um) for path in of_file)
 
 
 def _check_chunk(array: Any, where: Path) -> None:
@@ -69,9 +85,14 @@ def _check_chunk(array: Any, where: Path) -> None:
         )
 
 
-def _refocus_array(image: ZarrImage, captured: Any, refocused: Any, work: Refocusing) -> None:
+def _refocus_array(
+    image: ZarrImage,
+    captured: Any,
+    refocused: Any,
+    work: Refocusing,
+    light_paths: tuple[LightPath, ...],
+) -> None:
     """Refocus an array plane by plane, in blocks that fill whole chunks."""
-    size_um = pixel_size_um(image)
     for block in _blocks(refocused):
         shape = [len(axis) for axis in block] + list(captured.shape[-2:])
         planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
@@ -79,7 +100,11 @@ def _refocus_array(image: ZarrImage, captured: Any, refocused: Any, work: Refocu
             index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
             group = image.group.name
             about = About(
-                f"{group}, plane {index}", index, None, size_um, channel_name(image, index)
+                f"{group}, plane {index}",
+                index,
+                light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
+                channel=channel_name(image, index),
+                position=str(image.group),
             )
             try:
                 pixels = captured[index].read().result()

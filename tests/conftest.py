@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.engine.fake import FakeEngine
+from refocus.engine.protocol import UNKNOWN, Frame, LightPath, Ticket
 
 WORKERS = "PYTEST_XDIST_WORKER" in os.environ
 """Whether other processes run other tests of this run at the same time (``pytest -n 2``)."""
@@ -55,6 +56,18 @@ class Gated(FakeEngine):
         if self.calls > self._free:
             self.gate.wait(30)
         return super().refocus(frame)
+
+
+class Listening(FakeEngine):
+    """An engine that notes what it is told of the light path of each frame."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[LightPath] = []
+
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
+        self.heard.append(light_path)
+        return super().submit(frame)
 
 
 def loops(count, **plans):

@@ -5,14 +5,24 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from refocus.configs import RefocusError
-from refocus.configs.command import JsonOption, command_app, examples, make_console, run_command
+from refocus.configs import Optics, RefocusError
+from refocus.configs.command import (
+    JsonOption,
+    check_options,
+    command_app,
+    examples,
+    make_console,
+    options_of,
+    run_command,
+)
+from refocus.configs.light_path import UNKNOWN, LightPath
+from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -110,7 +120,9 @@ def show(
 
 
 @app.command(epilog=EVALUATE_EXAMPLES)
+@options_of(RefocusOptions, "optics")
 def evaluate(  # noqa: PLR0917
+    given: dict[str, Any],
     model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint or an .onnx model.")],
     frames: Annotated[
         Path | None,
@@ -138,9 +150,6 @@ def evaluate(  # noqa: PLR0917
         float | None,
         typer.Option(metavar="UM", help="Distance from focus, for Richardson-Lucy, if known."),
     ] = None,
-    pixel_size_um: Annotated[
-        float, typer.Option(metavar="UM", min=0.0, help="Of the frames; by default the model's.")
-    ] = 0.0,
     vgg: Annotated[
         str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
     ] = "random",
@@ -154,6 +163,8 @@ def evaluate(  # noqa: PLR0917
     as_json: JsonOption = False,
 ) -> None:
     """Judge a model against doing nothing and against Richardson-Lucy, or judge its verdicts."""
+    optics = check_options(RefocusOptions, given).optics
+    optics.check_pixel_size(0.0)
     if trust:
         _evaluate_trust(model, frames, per_set, output, as_json=as_json)
         return
@@ -166,7 +177,7 @@ def evaluate(  # noqa: PLR0917
     from refocus.training.judging.candidate import open_candidate
     from refocus.training.judging.samples import folder_samples, simulated_samples
 
-    judged = open_candidate(model, pixel_size_um)
+    judged = open_candidate(model, optics.of())
     if frames is not None and reference is not None:
         run = load_train_config(split) if split else None
         samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)
@@ -295,29 +306,25 @@ def calibrate(  # noqa: PLR0917
 
 
 @app.command(epilog=MEASURE_EXAMPLES)
-def measure(  # noqa: PLR0917
+@options_of(RefocusOptions, "optics")
+def measure(
+    given: dict[str, Any],
     frames: Annotated[Path, typer.Option(metavar="DIR", help="Frames out of focus.")],
     reference: Annotated[
         Path, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
     ],
     near_um: Annotated[float, typer.Option(metavar="UM", help="About how far out of focus.")],
-    na: Annotated[float, typer.Option(help="Numerical aperture.")] = 0.5,
-    pixel_size_um: Annotated[
-        float, typer.Option(metavar="UM", help="Of the camera, at the specimen.")
-    ] = 0.656,
-    emission_um: Annotated[
-        float, typer.Option(metavar="UM", help="Wavelength of the light.")
-    ] = 0.461,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the distance and the spherical aberration that pairs were taken with."""
-    from refocus.configs import Optics
+    """Measure distance and spherical aberration of pairs; optics not told are those of BBBC006."""
     from refocus.optics.images import list_images
     from refocus.training.pairs.measure import measure_optics
     from refocus.training.pairs.measured import read_pair
 
-    optics = Optics(na=na, pixel_size_um=pixel_size_um, emission_um=emission_um)
-    table = Table(title=f"NA {na:g}, {pixel_size_um:g} µm per pixel", title_justify="left")
+    usual = LightPath(**{name: getattr(Optics(), name) for name in vars(UNKNOWN)})
+    optics = Optics(**vars(check_options(RefocusOptions, given).optics.of(stated=usual)))
+    title = f"NA {optics.na:g}, {optics.pixel_size_um:g} µm per pixel"
+    table = Table(title=title, title_justify="left")
     for title in ("frame", "distance, µm", "spherical, waves", "residual", "without aberration"):
         table.add_column(title, justify="left" if title == "frame" else "right")
     files = list_images(frames)

@@ -16,6 +16,7 @@ from refocus.configs.command import (
     TERMINATED,
     JsonOption,
     allow_open_files,
+    check_options,
     command_app,
     examples,
     make_console,
@@ -23,8 +24,6 @@ from refocus.configs.command import (
     run_command,
 )
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
-from refocus.configs.loading import check
-from refocus.configs.options import option_name
 from refocus.configs.terminal import Stopped, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
@@ -153,16 +152,13 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
-@options_of(RefocusOptions, "engine", "on_distrust")
+@options_of(RefocusOptions, "engine", "on_distrust", "optics")
 def process(
     given: dict[str, Any],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
-    pixel_size_um: Annotated[
-        float, typer.Option(metavar="UM", min=0.0, help="Of the planes; else the model's.")
-    ] = 0.0,
     as_json: JsonOption = False,
 ) -> None:
     """Refocus data that already exist: same format, axes, metadata and names."""
@@ -170,9 +166,7 @@ def process(
     from refocus.recorded.process import count_planes
     from refocus.recorded.process import process as process_data
 
-    options = check(
-        RefocusOptions, given, lambda place: ("", (option_name(RefocusOptions, str(place[0])),))
-    )
+    options = check_options(RefocusOptions, given)
     total = count_planes(source)
     opened = open_engine(options.engine)
     begun = time.monotonic()
@@ -193,7 +187,7 @@ def process(
                 opened,
                 on_plane=show,
                 on_distrust=options.on_distrust,
-                pixel_size_um=pixel_size_um,
+                optics=options.optics,
             )
     finally:
         opened.close()

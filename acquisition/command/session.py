@@ -137,13 +137,15 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
 
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
+    _check_channels(source)
     if config.act:
         source, keeper = keep_in_focus(source, config.act_limit_um)
         sinks.append(keeper)
     live = attach(
         source.core,
         engine=engine,
-        **{name: getattr(config, name) for name in SHARED if name != "queue"},
+        **{name: getattr(config, name) for name in SHARED if name not in ("queue", "optics")},
+        optics=source.optics,
         queue=_queue(config, source),
         sinks=sinks,
         raw=config.save / RAW if config.save else None,
@@ -211,6 +213,22 @@ def _run(
         told = sum(upstream.warnings.values()) + sum(live.problems.values())
         lacking = Incomplete(f"--strict: {told} warnings, told above; the frames are kept")
     return SessionResult(report, tuple(files), lacking, why_nothing(stats, config))
+
+
+def _check_channels(source: Source) -> None:
+    """Warn of optics told of a channel that is none, where a channel is left for which they may be.
+
+    Settings of a rig may name more channels than a sequence has.
+    """
+    told, taken = source.optics.channels.keys(), {c.config for c in source.sequence.channels}
+    strange, untold = sorted(told - taken), sorted(taken - told)
+    if strange and untold:
+        log.warning(
+            "optics: channels: no channel %s in this sequence, and nothing is told of %s; "
+            "name it as the sequence does, or tell of it",
+            " or ".join(strange),
+            " and ".join(untold),
+        )
 
 
 def _queue(config: LiveConfig, source: Source) -> int:

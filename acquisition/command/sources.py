@@ -17,7 +17,8 @@ from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.microscopes.virtual import VirtualMicroscope
 from refocus.acquisition.pipeline.plan import count_frames
 from refocus.configs import BBBC006, Optics, RefocusError
-from refocus.configs.live_config import LiveConfig
+from refocus.configs.light_path import UNKNOWN, KnownOptics, LightPath
+from refocus.configs.live_config import DEFAULTS, LiveConfig
 from refocus.configs.loading import read_yaml
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ class Source:
         The camera waits for the engine: only ever a simulated one without a rate of its own.
     witness
         Tells what is known of a captured frame.
+    optics
+        What is known of the light path.
     """
 
     core: CMMCorePlus
@@ -55,6 +58,7 @@ class Source:
     frames: int | None
     throttle: bool
     witness: Witness
+    optics: KnownOptics = DEFAULTS.optics
 
 
 @contextmanager
@@ -70,7 +74,8 @@ def open_source(config: LiveConfig) -> Iterator[Source]:
         with _micro_manager(config) as source:
             yield source
         return
-    with _virtual(config) as microscope:
+    stated = _stated(config)
+    with _virtual(config, stated) as microscope:
         if config.exposure:
             microscope.core.setExposure(config.exposure)
         sequence = _sequence(config, microscope)
@@ -83,6 +88,7 @@ def open_source(config: LiveConfig) -> Iterator[Source]:
             frames=count_frames(sequence),
             throttle=config.fps is None,
             witness=_witness(microscope),
+            optics=config.optics.filled(stated),
         )
 
 
@@ -164,16 +170,25 @@ def keep_in_focus(source: Source, limit_um: float, **belief: float) -> "tuple[So
     return replace(source, sequence=keeper.sequence), keeper
 
 
-def _virtual(config: LiveConfig) -> VirtualMicroscope:
+def _stated(config: LiveConfig) -> LightPath:
+    """Give what the first file of a replay says of its light path."""
+    if not config.replay:
+        return UNKNOWN
+    from refocus.optics.images import list_images
+    from refocus.optics.tiff_metadata import file_light_path
+
+    stated = file_light_path(list_images(config.replay)[0])
+    config.optics.check_pixel_size(stated.pixel_size_um)
+    return stated
+
+
+def _virtual(config: LiveConfig, stated: LightPath) -> VirtualMicroscope:
     # heavy, and not needed for a real microscope
     if config.replay:
         from refocus.acquisition.microscopes.replayed import ReplayMicroscope
-        from refocus.optics.images import list_images
-        from refocus.optics.tiff_metadata import file_pixel_size_um
 
         optics = Optics()
-        size_um = config.pixel_size_um or file_pixel_size_um(list_images(config.replay)[0])
-        if size_um:
+        if size_um := stated.pixel_size_um or config.optics.pixel_size_um:
             optics = optics.model_copy(update={"pixel_size_um": size_um})
         return ReplayMicroscope(config.replay, config.reference, fps=config.fps, optics=optics)
     from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
@@ -236,7 +251,9 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
             core.setExposure(config.exposure)
         check_camera(core)
         frames = count_frames(sequence)
-        yield Source(core, sequence, frames, throttle=False, witness=lambda frame: None)
+        yield Source(
+            core, sequence, frames, throttle=False, witness=lambda frame: None, optics=config.optics
+        )
     finally:
         super(CMMCorePlus, core).registerCallback(None)
         with suppress(RuntimeError):  # a run that broke off may have left it running

@@ -76,6 +76,11 @@ class CapturedFrame:
     source: str = ""
     place: int | None = None
 
+    @property
+    def position(self) -> str:
+        """Which place of the sequence it shows, ``"p1"`` or ``"p1 g4"``; empty if there is one."""
+        return " ".join(f"{axis}{self.index[axis]}" for axis in "pg" if axis in self.index)
+
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:

@@ -32,8 +32,9 @@ from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.pipeline.ticker import Ticker, emit
 from refocus.acquisition.pipeline.worker import Worker, one_line
 from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS
-from refocus.engine.protocol import Engine
+from refocus.engine.protocol import UNKNOWN, Engine, LightPath
 from refocus.engine.refocuser import OnDistrust, Refocuser, Region
 
 __all__ = ["Pipeline", "Run", "RunInfo", "Sink", "Ticking"]
@@ -73,6 +74,8 @@ class Pipeline:
     patience_seconds
         A frame that the engine and the sinks have not dealt with by then is given up, and its
         run with it. The acquisition goes on.
+    optics
+        What is told of the light path; its pixel size is that of every frame.
 
     Attributes
     ----------
@@ -94,10 +97,12 @@ class Pipeline:
         region: Region | None = DEFAULTS.region,
         on_distrust: OnDistrust = DEFAULTS.on_distrust,
         patience_seconds: float = PATIENCE_SECONDS,
+        optics: KnownOptics = DEFAULTS.optics,
     ) -> None:
         self.events = LiveEvents()
         policy = policy or ("newest" if raw is None else "every")
-        self._refocuser = Refocuser(engine, channels or {}, region, on_distrust)
+        self._refocuser = Refocuser(engine, channels or {}, region, on_distrust, optics)
+        self._pixel_size_um = optics.pixel_size_um
         self._make_queue: Callable[[int], FrameQueue] = lambda most: FrameQueue(
             make_policy(policy), min(capacity, most), throttle, self._ticker.wake
         )
@@ -110,7 +115,7 @@ class Pipeline:
         self.policy = policy
         self._deferring = policy == "every"
         self._raw = raw
-        self._worker = Worker(self._refocuser, sinks, raw, self._deferring)
+        self._worker = Worker(self._refocuser, sinks, raw, self._deferring, self._pixel_size_um)
         self._capacity = capacity
         self._patience_ns = int(patience_seconds * 1e9)
         self._runs: deque[Run] = deque()
@@ -143,6 +148,9 @@ class Pipeline:
         self.finish()
         deferred = DeferredFrames() if self._deferring else None
         queue = self._make_queue(most or self._capacity)
+        if self._pixel_size_um and info.camera:
+            told = {"pixel_size_um": self._pixel_size_um}
+            info = replace(info, camera={**info.camera, **told})
         run = Run(info, queue, deferred, view=most is not None)
         with self._changed:
             if self._closing:
@@ -206,10 +214,10 @@ class Pipeline:
         return in_time and not self._thread.is_alive()
 
     def warm_up(
-        self, shape: tuple[int, ...], dtype: np.dtype[Any], pixel_size_um: float = 0.0
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], light_path: LightPath = UNKNOWN
     ) -> None:
         """Make the engines ready for such frames, once; see :meth:`Refocuser.warm_up`."""
-        self._refocuser.warm_up(shape, dtype, pixel_size_um)
+        self._refocuser.warm_up(shape, dtype, light_path)
 
     # -- the worker thread
 

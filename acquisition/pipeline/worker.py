@@ -24,7 +24,7 @@ from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
-from refocus.engine.protocol import Refocused, Ticket
+from refocus.engine.protocol import LightPath, Refocused, Ticket
 from refocus.engine.refocuser import Refocuser
 
 logger = logging.getLogger("refocus.acquisition")
@@ -76,6 +76,8 @@ class Worker:
         saved.
     defer
         Whether there are to be deferred frames.
+    pixel_size_um
+        Of every frame, whatever the camera's configuration says; None for what it says.
 
     Attributes
     ----------
@@ -89,12 +91,14 @@ class Worker:
         sinks: Sequence[Sink],
         raw: RawFrames | None = None,
         defer: bool = False,
+        pixel_size_um: float | None = None,
     ) -> None:
         self.busy_since_ns = 0
         self._refocuser = refocuser
         self._sinks = tuple(sinks)
         self._raw = raw
         self._defer = defer
+        self._pixel_size_um = pixel_size_um
 
     def serve(self, run: Run) -> None:
         """Deal with a run from its first frame to its last, or until it is given up."""
@@ -127,7 +131,9 @@ class Worker:
             if {"height", "width", "dtype"} <= camera.keys():
                 shape = camera.get("shape", (camera["height"], camera["width"]))
                 self._refocuser.warm_up(
-                    tuple(shape), np.dtype(camera["dtype"]), camera.get("pixel_size_um", 0.0)
+                    tuple(shape),
+                    np.dtype(camera["dtype"]),
+                    LightPath(camera.get("pixel_size_um", 0.0)),
                 )
             if self._raw is not None and not run.view:
                 self._raw.start(run.info)
@@ -152,6 +158,8 @@ class Worker:
                 arrival.note()
                 return
             frame = arrival.describe()
+            if self._pixel_size_um:
+                frame = replace(frame, pixel_size_um=self._pixel_size_um)
             if run.place is not None:
                 frame = replace(frame, place=run.place(frame))
             if taken.deferred and run.deferred is not None:
@@ -208,7 +216,11 @@ class Worker:
         if task is Task.REFOCUS:
             try:
                 ticket = self._refocuser.submit(
-                    frame.pixels, frame.channel, frame.pixel_size_um, frame.bit_depth
+                    frame.pixels,
+                    frame.channel,
+                    LightPath(frame.pixel_size_um),
+                    frame.bit_depth,
+                    frame.position,
                 )
             except BaseException as error:
                 ticket = _raising(error)

@@ -9,6 +9,7 @@ import useq
 from refocus.acquisition import Selection, attach
 from refocus.acquisition.pipeline.pipeline import Pipeline
 from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, LiveConfig, RefocusOptions, load_live_config
 from refocus.configs.options import option_name
 from refocus.engine.fake import FakeEngine
@@ -25,6 +26,7 @@ TAKEN = {
     "every_nth": [2],
     "region": [(8, 8, 40, 32), [8, 8, 40, 32], tuple(np.array([8, 8, 40, 32])), "8,8,40,32"],
     "on_distrust": ["refocused"],
+    "optics": [{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}, KnownOptics(na=0.75)],
     "publish": [ANY],
     "publish_raw": [True],
     "insecure": [True],
@@ -45,7 +47,8 @@ def test_names_and_defaults_are_those_of_a_run() -> None:
     given = inspect.signature(Pipeline).parameters
     assert given["capacity"].default == DEFAULTS.queue
     assert all(
-        given[n].default == getattr(DEFAULTS, n) for n in ("policy", "region", "on_distrust")
+        given[n].default == getattr(DEFAULTS, n)
+        for n in ("policy", "region", "on_distrust", "optics")
     )
 
 
@@ -87,6 +90,7 @@ def test_they_are_those_of_a_selection(options, sequence, published, microscope)
         ("region", (0, 0, 16, 64)),
         ("region", (0, 0, 64)),
         ("on_distrust", "both"),
+        ("optics", 0.75),
         ("publish", "nowhere"),
         ("refocus_z", "perhaps"),
     ],

@@ -101,7 +101,9 @@ def test_a_frame_that_is_resampled_is_unrated_just_as_loudly(
 
     engine = open_engine(model_file)
     with caplog.at_level(logging.WARNING, "refocus"):
-        judgement = Refocuser(engine).refocus(captured().pixels, pixel_size_um=1.3).judgement
+        judgement = (
+            Refocuser(engine).refocus(captured().pixels, light_path=LightPath(1.3)).judgement
+        )
     engine.close()
 
     assert judgement.verdict == "unrated"

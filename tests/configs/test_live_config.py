@@ -8,6 +8,7 @@ import yaml
 
 from refocus.configs import RefocusError
 from refocus.configs import live_config as live_module
+from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import LiveConfig, load_live_config, preset
 
 
@@ -17,6 +18,20 @@ def test_options_are_laid_over_the_file(tmp_path: Path) -> None:
     config = load_live_config(file, {"fps": 20.0})
     assert config.fps == 20.0
     assert config.save == tmp_path / "out"  # relative to the file
+
+
+def test_optics_on_the_command_line_are_laid_over_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "run.yaml"
+    file.write_text(
+        "demo: true\noptics:\n  na: 1.2\n  immersion: water\n"
+        "  channels: {DAPI: {emission_um: 0.46}}\n"
+    )
+    known = load_live_config(file, {"optics": {"na": 1.1}}).optics
+    assert (known.na, known.immersion, known.of("DAPI").emission_um) == (1.1, "water", 0.46)
+    with pytest.raises(RefocusError, match=r"^--na: 20 is no aperture"):
+        load_live_config(file, {"optics": {"na": 20.0}})
+    file.write_text("demo: true\noptics:\n")
+    assert load_live_config(file, {}) == LiveConfig(demo=True)
 
 
 def test_a_source_on_the_command_line_replaces_the_files(tmp_path: Path) -> None:
@@ -37,6 +52,9 @@ def test_the_shipped_preset_is_the_one_made_from_the_model() -> None:
     assert next(iter(stated.items())) == ("demo", True)
     examples = dict(re.findall(r"^# (\w+): (.+?)  +#", text, re.MULTILINE))
     assert sorted([*stated, *examples]) == sorted(LiveConfig.model_fields)
+    known = dict(re.findall(r"^  # (\w+): (.+?)  +#", text, re.MULTILINE))
+    assert list(known) == list(KnownOptics.model_fields)
+    KnownOptics.model_validate({key: yaml.safe_load(example) for key, example in known.items()})
     for key, example in examples.items():
         (group,) = [g for g in LiveConfig.__bases__ if key in g.model_fields]
         group.model_validate({key: yaml.safe_load(example)})
@@ -70,6 +88,15 @@ def test_the_shipped_preset_is_the_one_made_from_the_model() -> None:
         ("demo: true\nchannels: DAPI\n", "line 2: channels: input should be a valid dict"),
         ("demo: true\nchannels: [DAPI]\n", "line 2: channels: write NAME=MODEL"),
         ("demo: true\npublish: nowhere\n", "line 2: publish: 'nowhere' is not an endpoint"),
+        ("demo: true\npixel_size_um: 0.3\n", "'pixel_size_um'; it belongs below 'optics:'; allow"),
+        ("demo: true\noptics:\n  nna: 0.7\n", "line 3: unknown key 'nna'; did you mean 'na'?"),
+        ("demo: true\noptics:\n  na: 20\n", "line 3: optics.na: 20 is no aperture"),
+        ("demo: true\noptics: {na: 1.3}\n", "line 2: optics: na 1.3 with immersion not told"),
+        (
+            "demo: true\noptics:\n  channels:\n    DAPI: {emission_um: 461}\n",
+            "line 4: optics.channels.DAPI.emission_um: 461 µm is no wavelength of light; did you",
+        ),
+        ("demo: true\noptics:\n  channels: [DAPI]\n", "line 3: optics.channels: input should be"),
         ("demo: true\nevery_nth: 0\n", "line 2: every_nth: input should be greater than or equal"),
     ],
 )

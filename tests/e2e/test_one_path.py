@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from refocus.configs import Optics
+from refocus.configs.light_path import LightPath
 from refocus.engine import open_engine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
@@ -40,7 +41,9 @@ def test_replay_process_and_evaluate_agree(
     assert live.returncode == 0, live.stderr
     recorded = refocus_live("process", folder, tmp_path / "out", "--json", *size)
     assert recorded.returncode == 0, recorded.stderr
-    candidate = Candidate(open_engine("openvino"), pixel_size_um)  # in this CPU's own precision
+    candidate = Candidate(
+        open_engine("openvino"), LightPath(pixel_size_um)
+    )  # in this CPU's own precision
     judged = candidate.judged(np.asarray(Image.open(folder / "frame.png")))
 
     (published,) = read_zarr(tmp_path / "run" / "refocused.ome.zarr")

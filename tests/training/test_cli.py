@@ -115,6 +115,12 @@ def test_a_wrong_key_or_value_is_refused_with_its_line(  # noqa: PLR0917
         (["evaluate", "model.pt"], "give a .safetensors checkpoint or a .onnx model"),
         (["evaluate", "x.onnx", "--frames", "a"], "--frames and --reference belong together"),
         (["evaluate", "x.onnx", "--vgg", "big"], "allowed are random and imagenet"),
+        (["evaluate", "x.onnx", "--na", "0.5"], "na 0.5 with pixel size 0: an aperture is told"),
+        (["evaluate", "x.onnx", "--emission-um", "520"], "--emission-um: 520 µm is no wavelength"),
+        (
+            ["measure", "--frames", "a", "--reference", "b", "--near-um", "8", "--na", "1.3"],
+            "na 1.3 with immersion not told: an aperture is below the index; did you mean",
+        ),
         (["fetch", "mnist"], "mnist: is not known; allowed: bbbc006"),
         (["fetch", "bbbc006", "--z", "1,two"], "give plane numbers"),
         (["fetch", "bbbc006", "--z", "34"], "BBBC006 has planes 0 to 33"),

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.trust import Verdict
-from refocus.engine.protocol import Engine, Frame
+from refocus.engine.protocol import UNKNOWN, Engine, Frame, LightPath
 from refocus.engine.refocuser import Refocuser
 from refocus.engine.trust.judgement import blend
 
@@ -36,22 +36,22 @@ class Candidate:
     ----------
     engine
         With a card.
-    pixel_size_um
-        Of the frames, µm; 0.0 for the model's own.
+    light_path
+        What is known of that of the frames; without a pixel size, it is the model's own.
     """
 
-    def __init__(self, engine: Engine, pixel_size_um: float = 0.0) -> None:
+    def __init__(self, engine: Engine, light_path: LightPath = UNKNOWN) -> None:
         assert engine.info.card is not None
         self.card: ModelCard = engine.info.card
         self._refocuser = Refocuser(engine, on_distrust="refocused")
-        self._pixel_size_um = pixel_size_um
+        self._light_path = light_path
         self._seconds = self._megapixels = 0.0
         self._seen: set[tuple[int, ...]] = set()
 
     def judged(self, frame: Frame) -> Result:
         """Refocus and judge ``(H, W)``, ``uint8`` or ``uint16``."""
         started = time.perf_counter()
-        done = self._refocuser.refocus(frame, pixel_size_um=self._pixel_size_um)
+        done = self._refocuser.refocus(frame, light_path=self._light_path)
         if frame.shape in self._seen:  # the first of a size warms up
             self._seconds += time.perf_counter() - started
             self._megapixels += frame.size / 1e6
@@ -69,7 +69,7 @@ class Candidate:
         return self._seconds / self._megapixels if self._megapixels else None
 
 
-def open_candidate(path: Path, pixel_size_um: float = 0.0) -> Candidate:
+def open_candidate(path: Path, light_path: LightPath = UNKNOWN) -> Candidate:
     """Open a ``.safetensors`` checkpoint or a ``.onnx`` model, to be computed in FP32.
 
     Raises
@@ -80,12 +80,12 @@ def open_candidate(path: Path, pixel_size_um: float = 0.0) -> Candidate:
     if path.suffix == ".onnx":
         from refocus.engine.openvino import OpenVinoEngine
 
-        return Candidate(OpenVinoEngine(path, precision="f32"), pixel_size_um)
+        return Candidate(OpenVinoEngine(path, precision="f32"), light_path)
     if path.suffix == ".safetensors":
         import torch
 
         from refocus.training.network.checkpoint_engine import CheckpointEngine
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        return Candidate(CheckpointEngine(path, device), pixel_size_um)
+        return Candidate(CheckpointEngine(path, device), light_path)
     raise RefocusError(f"{path}: give a .safetensors checkpoint or a .onnx model")

@@ -1,0 +1,65 @@
+"""What is known of the light path, on its way to the engine."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
+from refocus.engine.fake import FakeEngine
+from refocus.engine.protocol import LightPath
+from refocus.engine.refocuser import Refocuser
+
+from ..conftest import Listening
+
+FRAME = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+TOLD = KnownOptics.model_validate(
+    {"na": 0.75, "pixel_size_um": 0.3, "channels": {"DAPI": {"emission_um": 0.46}}}
+)
+
+
+@pytest.mark.parametrize("region", [None, (8, 8, 32, 32)])
+def test_an_engine_hears_what_is_told_and_what_is_stated(region: Any) -> None:
+    engine = Listening()
+    refocuser = Refocuser(engine, region=region, optics=TOLD)
+    refocuser.refocus(FRAME)
+    refocuser.refocus(FRAME, "DAPI", LightPath(0.3, immersion_index=1.33), position="p1")
+    assert engine.heard == [LightPath(0.3, 0.75), LightPath(0.3, 0.75, 1.33, 0.46)]
+
+
+@pytest.mark.parametrize(
+    ("stated", "says"),
+    [
+        (LightPath(0.302, 0.75), []),  # as good as the same
+        (
+            LightPath(0.65, 0.5, 1.0),
+            [
+                "pixel_size_um: 0.3 as told, though the camera or the file says 0.65",
+                "na: 0.75 as told, though the camera or the file says 0.5",
+            ],
+        ),
+        (
+            LightPath(0.3, 0.75, 0.7),
+            ["immersion_index: not known, though the camera or the file says 0.7"],
+        ),
+    ],
+)
+def test_a_contradiction_is_told_once(
+    stated: LightPath, says: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    refocuser = Refocuser(FakeEngine(), optics=TOLD)
+    with caplog.at_level(logging.WARNING):
+        refocuser.warm_up(FRAME.shape, FRAME.dtype, stated)
+        for channel in ("", "DAPI", "FITC", "DAPI"):
+            refocuser.refocus(FRAME, channel, stated)
+    assert caplog.messages == says
+
+
+def test_an_aperture_without_a_pixel_size_is_refused_beforehand() -> None:
+    refocuser = Refocuser(FakeEngine(), optics=KnownOptics(na=0.5))
+    with pytest.raises(RefocusError, match=r"na 0.5 with pixel size 0"):
+        refocuser.warm_up(FRAME.shape, FRAME.dtype)
+    refocuser.warm_up(FRAME.shape, FRAME.dtype, LightPath(0.3))
+    assert refocuser.refocus(FRAME).pixels.shape == FRAME.shape  # a run that has begun goes on
