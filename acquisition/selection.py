@@ -151,13 +151,12 @@ def open_models(channels: Mapping[str, str] | None, engine: Engine) -> Iterator[
 
 def _open(channel: str, model: str, stack: ExitStack) -> Engine:
     from refocus.engine import open_engine
-    from refocus.engine.model_file import default_model
+    from refocus.engine.model_file import shipped_models
     from refocus.engine.open import NAMES
 
-    shipped = default_model().parent / f"{model}.onnx"
-    path = shipped if shipped.is_file() else Path(model)
+    path = shipped_models().get(model, Path(model))
     if model not in NAMES and not path.is_file():
-        names = sorted(p.stem for p in shipped.parent.glob("*.onnx"))
+        names = sorted(shipped_models())
         raise RefocusError(
             f"channel {channel}: no model {model!r}; give the path of an ONNX file, none, auto, or "
             f"one of {', '.join(names)}"

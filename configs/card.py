@@ -25,6 +25,14 @@ class ModelCard(BaseModel):
     licence: str
     recipe: str = ""
     """The command that reproduces it."""
+    inputs: int = Field(default=1, ge=1)
+    """Channels that the network is shown: the frame, or the frame and what filters make of it."""
+    estimator_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """Of the estimator of light paths that the model carries."""
+    sampling: tuple[float, float] | None = None
+    """Pixel size × NA / wavelength that it was trained for; None for the optics stated."""
+    aperture: tuple[float, float] | None = None
+    """NA / refractive index that it was trained for; None for the optics stated."""
     trust: Thresholds | None = None
     """Where its verdicts begin; None for a model that was not calibrated."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")

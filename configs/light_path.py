@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -24,6 +24,28 @@ EMISSION_UM, PIXEL_UM = (0.2, 2.0), (0.01, 50.0)
 Value = TypeVar("Value")
 
 
+class Blur(NamedTuple):
+    """A light path as far as it shows in a frame.
+
+    Attributes
+    ----------
+    sampling
+        Pixel size × numerical aperture / wavelength: half the cut-off, cycles per pixel.
+    aperture
+        Numerical aperture / refractive index: sine of the half angle of the cone of light.
+    radius
+        Of the geometric cone of light where it meets the plane in focus, pixels; negative on the
+        other side of focus.
+    spherical
+        Primary spherical aberration, waves at the pupil's edge.
+    """
+
+    sampling: float
+    aperture: float
+    radius: float
+    spherical: float = 0.0
+
+
 @dataclass(frozen=True)
 class LightPath:
     """What is known of the way that the light of a frame took; 0.0 for what is not.
@@ -38,13 +60,25 @@ class LightPath:
         Refractive index of the immersion medium.
     emission_um
         Emission wavelength, centre of the filter, µm.
+    believed
+        What earlier frames, or whoever knows, tell of the blur, likeliest first; empty where
+        nothing is.
     """
 
     pixel_size_um: float = 0.0
     na: float = 0.0
     immersion_index: float = 0.0
     emission_um: float = 0.0
+    believed: tuple[Blur, ...] = ()
 
+
+def stated(path: LightPath) -> dict[str, float]:
+    """Give what is stated or told of a light path, by its name."""
+    return {name: getattr(path, name) for name in STATED}
+
+
+STATED = ("pixel_size_um", "na", "immersion_index", "emission_um")
+"""What is stated or told of it."""
 
 UNKNOWN = LightPath()
 """Nothing is known of it."""
@@ -165,10 +199,13 @@ class KnownOptics(ChannelOptics):
             told.na or stated.na,
             told.immersion_index or stated.immersion_index,
             told.emission_um or stated.emission_um,
+            stated.believed,
         )
         if known.na >= known.immersion_index > 0.0:
-            odd = "na" if told.immersion_index else "immersion_index"
-            known = replace(known, **{odd: 0.0})
+            if told.immersion_index:
+                known = replace(known, na=0.0)
+            else:
+                known = replace(known, immersion_index=0.0)
         return known
 
     def filled(self, stated: LightPath) -> "KnownOptics":

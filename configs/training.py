@@ -26,6 +26,48 @@ class SpecimensConfig(_Strict):
     """The fold that is not a specimen; None to use all of them."""
 
 
+class InstrumentConfig(_Strict):
+    """A microscope in units of the pixel and the wavelength."""
+
+    sampling: float = Field(default=0.711, gt=0, lt=2)
+    """Pixel size × NA / wavelength."""
+    aperture: float = Field(default=0.5, gt=0, lt=1)
+    """NA / refractive index."""
+    spherical: float = Field(default=-0.5, ge=-2, le=2)
+    """Spherical aberration, waves."""
+    radius_px: float = Field(default=7.9, ge=0)
+    """Radius of the cone of light of its measured pairs, pixels."""
+
+
+class ObjectivesConfig(_Strict):
+    """Light paths of every objective, simulated in batches on the device that trains.
+
+    Takes the place of the distances, apertures and cameras of :class:`SimulationConfig`.
+    """
+
+    sampling: tuple[float, float] = (0.1, 1.2)
+    """Pixel size × NA / wavelength."""
+    aperture: tuple[float, float] = (0.07, 0.98)
+    """NA / refractive index."""
+    radius_px: float = Field(default=46.0, gt=1)
+    """Widest blur: radius of the cone of light, pixels."""
+    instrument: InstrumentConfig = InstrumentConfig()
+    """The microscope of the measured pairs."""
+    instrument_fraction: float = Field(default=0.25, ge=0, le=1)
+    """Fraction of the light paths that are its own."""
+    exact_fraction: float = Field(default=0.4, ge=0, le=1)
+    """Fraction of the pairs whose filters are told the true light path."""
+    near_fraction: float = Field(default=0.48, ge=0, le=1)
+    """Fraction whose filters are told one nearby; those of the others are told one that is wrong,
+    and half of them the true one as the next."""
+    worst: int = Field(default=6, ge=1, le=6)
+    """How far nearby reaches: 1 for 3 % in radius, 2 and 3 for 6, 4 and 5 for 12, 6 for 25."""
+    light_paths: int = Field(default=3000, ge=1)
+    """How many are drawn before training."""
+    cache: Path | None = None
+    """Folder that keeps them from run to run."""
+
+
 class SimulationConfig(_Strict):
     """Simulated pairs: which specimens, through which optics, at which distances."""
 
@@ -72,6 +114,8 @@ class SimulationConfig(_Strict):
     peak_electrons: tuple[float, float] = (150.0, 20000.0)
     psfs: int = Field(default=700, ge=1)
     """How many light paths are drawn before training."""
+    objectives: ObjectivesConfig | None = None
+    """Light paths of every objective instead of those of one instrument."""
 
 
 class MeasuredConfig(_Strict):
@@ -142,7 +186,9 @@ class TrainConfig(_Strict):
     licence: str = "BSD-3-Clause"
     training_data: str
     """One sentence for the model card."""
-    architecture: Literal["compact", "resnet34"] = "compact"
+    architecture: Literal["compact", "compact-told", "resnet34"] = "compact"
+    light_paths: Path | None = None
+    """The estimator of light paths that the model carries ('refocus-train light-paths')."""
     weights: Literal["imagenet", "random"] | Path = "random"
     """Where the network starts: ImageNet, at random, or a checkpoint."""
     seed: int = 0

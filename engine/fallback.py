@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from refocus.engine.protocol import (
     Ticket,
     log,
 )
+
+if TYPE_CHECKING:
+    from refocus.engine.light_path.sight import Sight
 
 
 class FallbackEngine(Engine):
@@ -53,6 +56,11 @@ class FallbackEngine(Engine):
     def overlap(self) -> int:
         """How many frames may be under way in the engine that runs now."""
         return self._engine.overlap
+
+    @property
+    def sight(self) -> "Sight | None":
+        """What shows frames to the network of the engine that runs now."""
+        return self._engine.sight
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Warm the engine up, and any that replaces it."""

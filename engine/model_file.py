@@ -14,6 +14,7 @@ from refocus.engine.protocol import EngineError, log
 
 CARD_KEY = "refocus"
 TRUST_KEY = "refocus-trust"
+ESTIMATOR_KEY = "refocus-light-paths"
 GRAPH_KEY = "refocus-graph-sha256"
 DEFAULT_MODEL = "refocus-compact.onnx"
 
@@ -21,6 +22,12 @@ DEFAULT_MODEL = "refocus-compact.onnx"
 def default_model() -> Path:
     """Find the model that ships in the package."""
     return Path(str(files("refocus.engine") / "models" / DEFAULT_MODEL))
+
+
+def shipped_models() -> dict[str, Path]:
+    """Find the models that ship in the package, by name."""
+    folder = default_model().parent
+    return {file.stem: file for file in sorted(folder.glob("*.onnx"))}
 
 
 def initialisers_sha256(model: onnx.ModelProto) -> str:
@@ -46,6 +53,11 @@ def embed_card(model: onnx.ModelProto, card: ModelCard) -> ModelCard:
 def embed_trust(model: onnx.ModelProto, statistics: TrustStatistics) -> None:
     """Write into a model's metadata what its verdicts are computed with."""
     _write(model, TRUST_KEY, statistics.model_dump_json())
+
+
+def embed_estimator(model: onnx.ModelProto, weights: str) -> None:
+    """Write into a model's metadata the estimator of light paths, as JSON."""
+    _write(model, ESTIMATOR_KEY, weights)
 
 
 def _write(model: onnx.ModelProto, key: str, value: str) -> None:

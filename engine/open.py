@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from refocus.engine.model_file import default_model
+from refocus.engine.model_file import default_model, shipped_models
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.protocol import Engine, EngineError
 
@@ -22,7 +22,8 @@ def open_engine(
         ``"auto"`` takes the fastest that this machine has: TensorRT, TensorRT-RTX, PyTorch with
         CUDA, and OpenVINO where there is no NVIDIA GPU or none of them runs; the log
         ``refocus.engine`` says why one was passed over. A name takes that one; the path of a
-        ``.onnx`` file is run by the fastest, the path of a ``.plan`` by TensorRT.
+        ``.onnx`` file is run by the fastest, as is a model that ships by its name
+        (``"any-objective"``), the path of a ``.plan`` by TensorRT.
     model
         ONNX file; default: the model that ships in the package.
     device
@@ -43,6 +44,8 @@ def open_engine(
         from refocus.engine.fake import FakeEngine
 
         return FakeEngine()
+    if name in shipped_models():
+        return _auto(shipped_models()[name], device)
     if name in NAMES:
         chosen = model or default_model()
         return _auto(chosen, device) if name == "auto" else _openers(chosen, device)[name]()
@@ -56,7 +59,8 @@ def open_engine(
     if suffix == ".onnx" or Path(name).exists():
         return _auto(Path(name), device)
     raise EngineError(
-        f"engine {name!r}: not known; allowed: {', '.join(NAMES)}, or the path of a .onnx model"
+        f"engine {name!r}: not known; allowed: {', '.join((*NAMES, *shipped_models()))}, "
+        "or the path of a .onnx model"
     )
 
 

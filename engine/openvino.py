@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from refocus.engine.light_path.sight import Sight, open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, difference
 from refocus.engine.prepare import Prepared, prepare, warm_up_frame
@@ -91,6 +92,7 @@ class OpenVinoEngine(Engine):
         except RuntimeError as error:
             raise EngineError(f"{model}: OpenVINO cannot read it ({_line(error)})") from error
         self._judge = open_judge(proto, self._card, str(model)) if judged else None
+        self._sight = open_sight(proto, self._card, str(model))
         there = {name for output in graph.outputs for name in output.get_names()}
         telling = there.issuperset(NetworkOutputs._fields)
         self._outputs = NetworkOutputs._fields if telling else ("refocused",)
@@ -118,9 +120,18 @@ class OpenVinoEngine(Engine):
         """Take a frame: it is computed when its ticket is called, by every thread allowed."""
         if self._closed:
             raise EngineError("the engine is closed; open it again")
-        return lambda: refocus_and_judge(frame, self._network, self._judge, self.info)
+        return lambda: refocus_and_judge(
+            frame, self._network, self._judge, self.info, self._sight, light_path
+        )
 
-    def outputs(self, frame: Frame) -> tuple[Prepared, NetworkOutputs]:
+    @property
+    def sight(self) -> Sight | None:
+        """What shows frames to the network; None where it sees the frame alone."""
+        return self._sight
+
+    def outputs(
+        self, frame: Frame, light_path: LightPath = UNKNOWN
+    ) -> tuple[Prepared, NetworkOutputs]:
         """Give the frame as the network is shown it, and all that it says, for calibration."""
         if len(self._outputs) < len(NetworkOutputs._fields):
             raise EngineError(
@@ -128,7 +139,9 @@ class OpenVinoEngine(Engine):
                 "'refocus-export onnx'"
             )
         prepared = prepare(frame)
-        return prepared, NetworkOutputs(*self._network(prepared.seen))
+        seen = prepared.seen
+        shown = seen if self._sight is None else self._sight.show(seen, light_path)
+        return prepared, NetworkOutputs(*self._network(shown))
 
     def close(self) -> None:
         """Release the compiled networks."""
@@ -139,9 +152,12 @@ class OpenVinoEngine(Engine):
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         # one frame at a time: it already uses every thread it is allowed
         with self._lock:
-            request = self._request(pixels.shape)
+            request = self._request(pixels.shape[-2:])
             try:
-                request.infer({0: np.ascontiguousarray(pixels)[None, None]}, share_inputs=True)
+                shown = np.ascontiguousarray(pixels).reshape(
+                    1, self._card.inputs, *pixels.shape[-2:]
+                )
+                request.infer({0: shown}, share_inputs=True)
             except RuntimeError as error:
                 raise DeviceError(f"OpenVINO failed on {self._device}: {_line(error)}") from error
             pixels, *told = (
@@ -155,7 +171,7 @@ class OpenVinoEngine(Engine):
         request = self._compiled.get(shape)
         if request is None:
             graph = self._graph.clone()
-            graph.reshape([1, 1, *shape])
+            graph.reshape([1, self._card.inputs, *shape])
             try:
                 compiled = self._core.compile_model(graph, self._device, self._options())
             except RuntimeError as error:

@@ -22,6 +22,7 @@ from refocus.configs import ModelCard, RefocusError
 from refocus.configs.light_path import UNKNOWN, LightPath
 
 if TYPE_CHECKING:
+    from refocus.engine.light_path.sight import Sight
     from refocus.engine.trust.judgement import Judgement
 
 __all__ = [
@@ -168,6 +169,11 @@ class Engine(ABC):
     def overlap(self) -> int:
         """How many frames may be under way at once: 1 where they cannot overlap."""
         return 1
+
+    @property
+    def sight(self) -> "Sight | None":
+        """What shows frames to the network; None where it sees the frame alone."""
+        return None
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:  # noqa: B027
         """Compile and allocate for frames of this shape, so that frame 0 is as fast as the rest."""

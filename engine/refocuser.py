@@ -5,11 +5,11 @@ Which engine refocuses a frame, at which pixel size, which part of it, and how m
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from refocus.configs.light_path import KnownOptics
+from refocus.configs.light_path import STATED, KnownOptics
 from refocus.engine.protocol import (
     UNKNOWN,
     Engine,
@@ -23,6 +23,9 @@ from refocus.engine.protocol import (
 )
 from refocus.engine.trust.judgement import blend
 from refocus.optics.camera import within_range
+
+if TYPE_CHECKING:
+    from refocus.engine.light_path.belief import Beliefs
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
@@ -76,7 +79,8 @@ class Refocuser:
         self._said: set[str] = set()
         self._unrated: set[str] = set()
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
-        self._matched: dict[tuple[int, float], Engine] = {}
+        self._matched: dict[tuple[int, LightPath], Engine] = {}
+        self._beliefs: Beliefs | None = None
 
     @property
     def overlap(self) -> int:
@@ -105,7 +109,7 @@ class Refocuser:
             rows, columns = self._shown((shape[0], shape[1]))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
-            matched = self._match(engine, known.pixel_size_um)
+            matched = self._match(engine, known)
             key = (id(matched), (shape[0], shape[1]), dtype)
             if key not in self._warm:
                 matched.warm_up((shape[0], shape[1]), dtype)
@@ -151,13 +155,15 @@ class Refocuser:
                 "set the camera to one channel of 8 or 16 bits"
             )
         known = self._know(channel, light_path)
-        engine = self._match(self._channels.get(channel, self._engine), known.pixel_size_um)
+        engine = self._match(self._channels.get(channel, self._engine), known)
         if self._region is None:
+            known = self._believe(engine, pixels, channel, known, position)
             whole = engine.submit(pixels, known)
             return lambda: self._trusted(pixels, whole(), bit_depth)
         x, y, width, height = self._region
         rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
         shown = np.ascontiguousarray(pixels[rows, columns])
+        known = self._believe(engine, shown, channel, known, position)
         part = engine.submit(shown, known)
         top, left = y - rows.start, x - columns.start
 
@@ -184,12 +190,31 @@ class Refocuser:
         """Refocus one frame and wait for it; see :meth:`submit`."""
         return self.submit(pixels, channel, light_path, bit_depth, position)()
 
+    def _believe(
+        self, engine: Engine, pixels: Frame, channel: str, known: LightPath, position: str
+    ) -> LightPath:
+        """Add what this frame and those before it tell of the blur."""
+        if engine.sight is None or known.believed:
+            return known
+        if self._beliefs is None:
+            from refocus.engine.light_path.belief import Beliefs  # SciPy: only where it is needed
+
+            self._beliefs = Beliefs()
+        believed = self._beliefs.known(channel, position)
+        if not believed:
+            frame = engine.sight.look(pixels, known)
+            if frame is None:
+                return known
+            believed = self._beliefs.after(channel, position, frame)
+        return replace(known, believed=believed)
+
     def _know(self, channel: str, stated: LightPath) -> LightPath:
         """Lay what is told over what is stated, and say once where they differ."""
         key = channel, stated
         if key not in self._known:
             known = self._known[key] = self._optics.of(channel, stated)
-            for what, said in vars(stated).items():
+            for what in STATED:
+                said = getattr(stated, what)
                 taken = getattr(known, what)
                 if abs(taken - said) <= AGREES * said or not said:
                     continue
@@ -245,13 +270,19 @@ class Refocuser:
             slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
         )
 
-    def _match(self, engine: Engine, pixel_size_um: float) -> Engine:
+    def _match(self, engine: Engine, known: LightPath) -> Engine:
         # kept, so that its warning is given once
-        if engine.info.card is None or not pixel_size_um:
+        card = engine.info.card
+        if card is None or not known.pixel_size_um:
             return engine
-        key = (id(engine), pixel_size_um)
+        key = (id(engine), known)
         if key not in self._matched:
-            from refocus.engine.resample import match_pixel_size  # SciPy: only where it is needed
+            # SciPy: only where it is needed
+            from refocus.engine.resample import match_pixel_size, match_sampling
 
-            self._matched[key] = match_pixel_size(engine, pixel_size_um)
+            self._matched[key] = (
+                match_pixel_size(engine, known.pixel_size_um)
+                if card.sampling is None
+                else match_sampling(engine, known)
+            )
         return self._matched[key]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from refocus.engine.light_path.sight import Sight, told
 from refocus.engine.prepare import SMALLEST, check_frame, prepare, warm_up_frame
 from refocus.engine.protocol import (
     UNKNOWN,
@@ -77,6 +78,41 @@ def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
     return ResamplingEngine(engine, factor)
 
 
+def match_sampling(engine: Engine, light_path: LightPath) -> Engine:
+    """Let a model of any objective work on what it was not trained for.
+
+    Parameters
+    ----------
+    engine
+        Open, of a model that states the sampling and the aperture it was trained for.
+    light_path
+        As far as it is known.
+
+    Returns
+    -------
+    Engine
+        The same one where nothing is known or all is within its range. Otherwise a warning in the
+        log ``refocus.engine``; and where the pixels are finer than trained for, one that resamples.
+    """
+    card = engine.info.card
+    sampling, aperture = told(light_path)
+    if card is None or card.sampling is None or card.aperture is None or not sampling:
+        return engine
+    finest, coarsest = card.sampling
+    if finest <= sampling <= coarsest and card.aperture[0] <= aperture <= card.aperture[1]:
+        return engine
+    log.warning(
+        "sampling %.2f (pixel size × NA / wavelength) and aperture %.2f (NA / index): the model %s "
+        "was trained for %g to %g and %g to %g, so its results may be unfamiliar",
+        sampling,
+        aperture,
+        card.name,
+        *card.sampling,
+        *card.aperture,
+    )
+    return ResamplingEngine(engine, sampling / (2 * finest)) if sampling < finest else engine
+
+
 class ResamplingEngine(Engine):
     """Refocuses at another sampling.
 
@@ -98,6 +134,11 @@ class ResamplingEngine(Engine):
         return self._engine.info
 
     @property
+    def sight(self) -> Sight | None:
+        """What shows frames to the network; None where it sees the frame alone."""
+        return self._engine.sight
+
+    @property
     def overlap(self) -> int:
         """How many frames may be under way at once."""
         return self._engine.overlap
@@ -110,7 +151,9 @@ class ResamplingEngine(Engine):
         """Send a frame on its way at the model's pixel size."""
         seen, gain = self._seen(frame)
         size_um = light_path.pixel_size_um / self._factor
-        inner = self._engine.submit(seen, replace(light_path, pixel_size_um=size_um))
+        # what is believed is in the frame's own pixels, and would be of others
+        other = replace(light_path, pixel_size_um=size_um, believed=())
+        inner = self._engine.submit(seen, other)
 
         def ticket() -> Refocused:
             done = inner()

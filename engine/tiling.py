@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from refocus.engine.prepare import STRIDE
 
 Outputs = Callable[[NDArray[np.float32]], tuple[NDArray[np.float32], ...]]
-"""``(H, W)`` network units in; ``(..., H/s, W/s)`` out, each ``s`` a divisor of the stride."""
+"""``(H, W)`` or ``(C, H, W)`` network units in; ``(..., H/s, W/s)`` out, each ``s`` a divisor of
+the stride."""
 
 HALO = 160
 """Pixels of context around a tile: further than the widest blur a model undoes."""
@@ -47,16 +48,17 @@ def tiled(network: Outputs, largest: int, side: int = 1024) -> Outputs:
     """
 
     def run(pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        if pixels.size <= largest:
+        shape = pixels.shape[-2], pixels.shape[-1]
+        if shape[0] * shape[1] <= largest:
             return network(pixels)
         wholes: tuple[NDArray[np.float32], ...] = ()
-        for tile in tiles((pixels.shape[0], pixels.shape[1]), side):
-            seen = np.ascontiguousarray(pixels[tile.read])
+        for tile in tiles(shape, side):
+            seen = np.ascontiguousarray(pixels[..., *tile.read])
             parts = network(seen)
-            scales = [seen.shape[0] // part.shape[-2] for part in parts]
+            scales = [seen.shape[-2] // part.shape[-2] for part in parts]
             if not wholes:
                 wholes = tuple(
-                    np.empty((*p.shape[:-2], *(n // s for n in pixels.shape)), np.float32)
+                    np.empty((*p.shape[:-2], *(n // s for n in shape)), np.float32)
                     for p, s in zip(parts, scales, strict=True)
                 )
             for whole, part, scale in zip(wholes, parts, scales, strict=True):

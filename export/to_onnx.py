@@ -15,9 +15,9 @@ from torch import nn
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.engine.half_precision import half_precision
-from refocus.engine.model_file import embed_card
+from refocus.engine.model_file import embed_card, embed_estimator
 from refocus.export.verify import require_parity
-from refocus.training.network.checkpoint import load_model
+from refocus.training.network.checkpoint import load_model, read_estimator_of
 
 OUTPUTS = ("refocused", "focus", "error", "features")
 
@@ -54,6 +54,9 @@ def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> 
         )
     if half:
         model = half_precision(model)
+    estimator = read_estimator_of(checkpoint)
+    if estimator is not None:
+        embed_estimator(model, estimator.model_dump_json())
     card = embed_card(model, card)
     onnx.checker.check_model(model, full_check=True)
     save_verified(model, output, checkpoint)
@@ -86,13 +89,13 @@ def opset(model: onnx.ModelProto) -> int:
 
 
 def convert(network: nn.Module) -> onnx.ModelProto:
-    """Trace a network into an ONNX graph; frames are ``(N, 1, H, W)``, multiples of its stride."""
+    """Trace a network into an ONNX graph; frames are ``(N, C, H, W)``, multiples of its stride."""
     stride = int(network.stride)  # type: ignore[arg-type]
     batch = torch.export.Dim("batch", min=1, max=256)
     height = torch.export.Dim("height", min=1, max=16384 // stride)
     width = torch.export.Dim("width", min=1, max=16384 // stride)
     shapes = {0: batch, 2: stride * height, 3: stride * width}
-    example = torch.zeros(2, 1, stride * 4, stride * 6)
+    example = torch.zeros(2, int(network.inputs), stride * 4, stride * 6)  # type: ignore[arg-type]
     with warnings.catch_warnings(), _quiet():
         warnings.simplefilter("ignore")  # the exporter warns of its own internals
         program = torch.onnx.export(
@@ -143,7 +146,7 @@ def largest_difference(network: nn.Module, model: onnx.ModelProto) -> float:
     stride = int(network.stride)  # type: ignore[arg-type]
     worst = 0.0
     for number, (n, height, width) in enumerate(((1, 4, 4), (2, 8, 5), (1, 3, 11))):
-        frames = _frames(number, n, height * stride, width * stride)
+        frames = _frames(number, n, int(network.inputs), height * stride, width * stride)  # type: ignore[arg-type]
         with torch.inference_mode():
             wanted = network(torch.from_numpy(frames)).pixels.numpy()
         given = compiled([frames])["refocused"]
@@ -152,8 +155,8 @@ def largest_difference(network: nn.Module, model: onnx.ModelProto) -> float:
     return worst
 
 
-def _frames(seed: int, n: int, height: int, width: int) -> NDArray[np.float32]:
+def _frames(seed: int, n: int, channels: int, height: int, width: int) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
-    frames = rng.normal(0.2, 0.1, (n, 1, height, width)).astype(np.float32)
+    frames = rng.normal(0.2, 0.1, (n, channels, height, width)).astype(np.float32)
     frames[:, :, height // 4 : height // 2, width // 4 : width // 2] += 0.8
     return frames

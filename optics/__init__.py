@@ -1,6 +1,7 @@
 """Light and pictures, in NumPy and SciPy alone: what several stages need.
 
 :mod:`~refocus.optics.psf` how a point looks out of focus;
+:mod:`~refocus.optics.transfer` the same by frequency, whatever the objective;
 :mod:`~refocus.optics.defocus` how a specimen does;
 :mod:`~refocus.optics.camera` what a camera makes of it;
 :mod:`~refocus.optics.specimens` synthetic fields in focus;
@@ -24,4 +25,5 @@ __all__ = [
     "psf",
     "specimens",
     "tiff_metadata",
+    "transfer",
 ]

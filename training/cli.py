@@ -21,9 +21,10 @@ from refocus.configs.command import (
     options_of,
     run_command,
 )
-from refocus.configs.light_path import UNKNOWN, LightPath
+from refocus.configs.light_path import STATED, LightPath
 from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
+from refocus.training.light_path_command import LIGHT_PATHS_EXAMPLES, light_paths
 
 if TYPE_CHECKING:
     from rich.progress import TaskID
@@ -58,8 +59,6 @@ refocus-train measure --frames out_of_focus/ --reference in_focus/ --near-um 8 -
 CALIBRATE_EXAMPLES = """
 [bold]Examples[/bold]
 
-refocus-train calibrate mine.onnx
-
 refocus-train calibrate mine.onnx --specimens sharp_images/ --measured mine.yaml
 """
 FETCH_EXAMPLES = """
@@ -67,6 +66,9 @@ FETCH_EXAMPLES = """
 
 refocus-train fetch bbbc006 --z 1,5,10,16,32 --output data/bbbc006
 """
+
+
+app.command(name="light-paths", epilog=LIGHT_PATHS_EXAMPLES)(light_paths)
 
 
 @app.command(epilog=FIT_EXAMPLES)
@@ -286,7 +288,7 @@ def calibrate(  # noqa: PLR0917
     with progress_bar(err, "{task.percentage:3.0f} %") as bar:
         task = bar.add_task("drawing frames", total=frames, figures="")
         drawn = []
-        for frame in calibration_frames(card.optics, card.defocus_um[1], frames, seed, pictures):
+        for frame in calibration_frames(card, frames, seed, pictures):
             drawn.append(frame)
             bar.update(task, advance=1)
         drawn += measured_frames(pairs, seed)
@@ -321,8 +323,9 @@ def measure(
     from refocus.training.pairs.measure import measure_optics
     from refocus.training.pairs.measured import read_pair
 
-    usual = LightPath(**{name: getattr(Optics(), name) for name in vars(UNKNOWN)})
-    optics = Optics(**vars(check_options(RefocusOptions, given).optics.of(stated=usual)))
+    usual = LightPath(**{name: getattr(Optics(), name) for name in STATED})
+    known = check_options(RefocusOptions, given).optics.of(stated=usual)
+    optics = Optics(**{name: getattr(known, name) for name in STATED})
     title = f"NA {optics.na:g}, {optics.pixel_size_um:g} µm per pixel"
     table = Table(title=title, title_justify="left")
     for title in ("frame", "distance, µm", "spherical, waves", "residual", "without aberration"):

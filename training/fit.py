@@ -14,14 +14,17 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Subset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.training import TrainConfig
+from refocus.engine.light_path.estimate import EstimatorWeights
+from refocus.training.light_path import read_estimator
 from refocus.training.network.checkpoint import SafeCheckpointIO, build, load_weights, save_model
 from refocus.training.network.losses import ImageLoss, error_loss, focus_loss
 from refocus.training.network.resnet import load_imagenet
-from refocus.training.network.unet import ResNet34UNet
+from refocus.training.network.unet import ResNet34UNet, widened
+from refocus.training.pairs.batches import TrainingBatches
 from refocus.training.pairs.bbbc006 import STEP_UM
 from refocus.training.pairs.data import TrainingPairs
 from refocus.training.pictures import Pictures
@@ -51,8 +54,11 @@ class Refocusing(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], _: int) -> Tensor:
         """Refocus a batch and compare."""
         frames = batch["frame"].contiguous(memory_format=torch.channels_last)
-        # told the truth in half of the examples, its own estimate in the others
-        told = torch.where(self._places(frames)[:, None] % 2 == 0, batch["focus"], torch.nan)
+        told = batch["focus"]
+        if frames.shape[1] > 1:  # filters tell it
+            told = torch.full_like(told, torch.nan)
+        else:  # told the truth in half of the examples, its own estimate in the others
+            told = torch.where(self._places(frames)[:, None] % 2 == 0, told, torch.nan)
         output = self.network(frames, told)
         image = self.loss(output.pixels, batch["target"], batch["span"])
         focus = focus_loss(output, batch["focus"])
@@ -118,14 +124,21 @@ class TrainingData(L.LightningDataModule):
     def __init__(self, config: TrainConfig) -> None:
         super().__init__()
         self.config = config
-        self.pairs = TrainingPairs(config)
+        simulated = config.simulation
+        self.in_batches = simulated is not None and simulated.objectives is not None
+        self.pairs: Dataset[dict[str, Tensor]]
+        self.pairs = TrainingBatches(config) if self.in_batches else TrainingPairs(config)
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Give this epoch's examples; they depend on the step alone, so a resumed run repeats."""
         c = self.config
         # not on the epoch: a resumed run begins by repeating the number of its last one
-        first = (self.trainer.global_step if self.trainer else 0) * c.batch
-        last = min(first + c.checkpoint_every * c.batch, len(self.pairs))
+        step = self.trainer.global_step if self.trainer else 0
+        if self.in_batches:
+            steps = range(step, min(step + c.checkpoint_every, c.steps))
+            return DataLoader(Subset(self.pairs, steps), batch_size=None, num_workers=c.workers)
+        first = step * c.batch
+        last = min(first + c.checkpoint_every * c.batch, c.steps * c.batch)
         # each process takes every n-th example, in order: together they take the same steps as one
         rank = self.trainer.global_rank if self.trainer else 0
         return DataLoader(
@@ -186,7 +199,8 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         raise KeyboardInterrupt
     model = output / "model.safetensors"
     if trainer.is_global_zero:
-        save_model(model, module.average.module, card_of(config))
+        estimator = None if config.light_paths is None else read_estimator(config.light_paths)
+        save_model(model, module.average.module, card_of(config, estimator), estimator)
     return model
 
 
@@ -258,9 +272,10 @@ def _in_words(error: BaseException, config: TrainConfig, output: Path) -> Except
     return error
 
 
-def card_of(config: TrainConfig) -> ModelCard:
+def card_of(config: TrainConfig, estimator: EstimatorWeights | None = None) -> ModelCard:
     """Describe the model a run makes."""
     simulated = config.simulation
+    objectives = simulated.objectives if simulated else None
     return ModelCard(
         name=config.name,
         version=config.version,
@@ -270,6 +285,10 @@ def card_of(config: TrainConfig) -> ModelCard:
         training_data=config.training_data,
         licence=config.licence,
         recipe=f"refocus-train fit --config {config.name}",
+        inputs=build(config.architecture).inputs,  # type: ignore[arg-type]
+        estimator_sha256="" if estimator is None else estimator.digest(),
+        sampling=objectives.sampling if objectives else None,
+        aperture=objectives.aperture if objectives else None,
     )
 
 
@@ -292,4 +311,4 @@ def _start(network: torch.nn.Module, config: TrainConfig) -> None:
         file = Path(config.weights)
         if not file.is_file():
             raise RefocusError(f"weights: {file}: no such checkpoint")
-        load_weights(network, load_file(file), str(file))
+        load_weights(network, widened(load_file(file), network), str(file))

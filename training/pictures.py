@@ -25,9 +25,13 @@ class Pictures(L.Callback):
 
     def __init__(self, pairs: Dataset[dict[str, Tensor]], writer: Any) -> None:
         end = len(pairs)  # type: ignore[arg-type]
-        examples = [pairs[end + i] for i in range(SHOWN)]
-        self._frames = torch.stack([e["frame"] for e in examples])
-        self._targets = torch.stack([e["target"] for e in examples])
+        first = pairs[end]
+        if first["frame"].ndim == 4:  # a batch
+            self._frames, self._targets = first["frame"][:SHOWN], first["target"][:SHOWN]
+        else:
+            examples = [first, *(pairs[end + i] for i in range(1, SHOWN))]
+            self._frames = torch.stack([e["frame"] for e in examples])
+            self._targets = torch.stack([e["target"] for e in examples])
         self._writer = writer
 
     def on_train_epoch_end(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -212,7 +212,7 @@ def process(
 
 
 @app.command(epilog=FINISH_EXAMPLES)
-@options_of(RefocusOptions, "engine")
+@options_of(RefocusOptions, "engine", "optics")
 def finish(
     given: dict[str, Any],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What --save of the run named.")],
@@ -223,9 +223,7 @@ def finish(
     from refocus.acquisition.command.finish import finish as finish_run
     from refocus.engine import open_engine
 
-    options = check(
-        RefocusOptions, given, lambda place: ("", (option_name(RefocusOptions, str(place[0])),))
-    )
+    options = check_options(RefocusOptions, given)
     saved = SavedRun(folder)
     opened = open_engine(options.engine)
     try:
@@ -236,7 +234,7 @@ def finish(
                 figures = f"{done.refocused} refocused"
                 bar.update(task, completed=done.raw, figures=figures)
 
-            done = finish_run(saved, opened, show)
+            done = finish_run(saved, opened, show, options.optics)
     finally:
         opened.close()
     if as_json:

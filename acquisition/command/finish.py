@@ -28,8 +28,9 @@ from refocus.acquisition.selection import Chooser, Selection, open_models
 from refocus.acquisition.sinks.frame_lines import FrameLines, lines_path, read_lines
 from refocus.acquisition.sinks.recorder import LISTED_GAPS, describe_frame
 from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics, LightPath
 from refocus.engine.protocol import Engine, EngineError
-from refocus.engine.refocuser import Refocuser
+from refocus.engine.refocuser import NOTHING_TOLD, Refocuser
 
 log = logging.getLogger("refocus.finish")
 
@@ -130,7 +131,10 @@ class SavedRun:
 
 
 def finish(
-    run: SavedRun, engine: Engine, on_frame: Callable[[Finished], None] = lambda done: None
+    run: SavedRun,
+    engine: Engine,
+    on_frame: Callable[[Finished], None] = lambda done: None,
+    optics: KnownOptics = NOTHING_TOLD,
 ) -> Finished:
     """Refocus what a run still owes, into its own refocused data.
 
@@ -142,6 +146,8 @@ def finish(
         Has the model of the run.
     on_frame
         Called after each frame of the raw data.
+    optics
+        As the run was told them.
 
     Raises
     ------
@@ -155,7 +161,7 @@ def finish(
             lines = FrameLines(run.refocused, append=True)
             stack.callback(lines.close)
             selection = run.selection
-            refocuser = Refocuser(engine, channels, selection.region, selection.on_distrust)
+            refocuser = Refocuser(engine, channels, selection.region, selection.on_distrust, optics)
             return _Finishing(run, refocuser, lines).work(on_frame)
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
@@ -217,11 +223,13 @@ class _Finishing:
             if pixels is None:
                 raise EngineError("its raw data cannot be read")
             captured = CapturedFrame(**{**vars(frame), "pixels": pixels})
-            size_um, bits = frame.pixel_size_um, frame.bit_depth
+            light_path, bits = LightPath(frame.pixel_size_um), frame.bit_depth
             refocused = task is Task.REFOCUS
             if refocused:
-                self._refocuser.warm_up(pixels.shape, pixels.dtype, size_um)
-                result = self._refocuser.refocus(pixels, frame.channel, size_um, bits)
+                self._refocuser.warm_up(pixels.shape, pixels.dtype, light_path)
+                result = self._refocuser.refocus(
+                    pixels, frame.channel, light_path, bits, frame.position
+                )
         except EngineError as error:
             log.warning("frame %s: left out: %s", dict(frame.index), error)
             self._done.failed += 1

@@ -71,7 +71,7 @@ def _channels(sequence: useq.MDASequence) -> Iterator[useq.Channel]:
 def _sizing(core: "CMMCorePlus", camera: str, channel: useq.Channel) -> dict[str, str]:
     """Read what a channel's preset sets of the camera that changes what a frame is."""
     settings = {}
-    with suppress(RuntimeError):  # no such preset: the acquisition says so itself
+    with suppress(RuntimeError, ValueError):  # no such preset: the acquisition says so itself
         for device, name, value in core.getConfigData(channel.group, channel.config):
             if device in (camera, Keyword.CoreDevice) and name.lower() in SIZING:
                 settings[name] = value

@@ -17,7 +17,7 @@ from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.microscopes.virtual import VirtualMicroscope
 from refocus.acquisition.pipeline.plan import count_frames
 from refocus.configs import BBBC006, Optics, RefocusError
-from refocus.configs.light_path import UNKNOWN, KnownOptics, LightPath
+from refocus.configs.light_path import STATED, UNKNOWN, KnownOptics, LightPath
 from refocus.configs.live_config import DEFAULTS, LiveConfig
 from refocus.configs.loading import read_yaml
 
@@ -196,11 +196,21 @@ def _virtual(config: LiveConfig, stated: LightPath) -> VirtualMicroscope:
     return SimulatedMicroscope(
         frame_shape=(config.size, config.size),
         specimen=config.specimen,
-        optics=BBBC006,
+        optics=_simulated(config.optics),
         z_um=config.defocus,
         drift_um_per_min=config.drift,
         fps=config.fps,
     )
+
+
+def _simulated(told: KnownOptics) -> Optics:
+    """Give the objective that the demo has: that of BBBC006, but for what is told of another."""
+    usual = LightPath(**{name: getattr(BBBC006, name) for name in STATED})
+    known = told.of(stated=usual)
+    own = {name: getattr(known, name) for name in STATED if getattr(known, name)}
+    if known.na != usual.na:  # and another objective has not its aberration
+        own["spherical_waves"] = 0.0
+    return BBBC006.model_copy(update=own)
 
 
 def _sequence(config: LiveConfig, microscope: VirtualMicroscope) -> useq.MDASequence:

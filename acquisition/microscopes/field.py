@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from refocus.acquisition.microscopes.scene import FIELDS_HELD, Moment, Truth
 from refocus.configs import Optics
 from refocus.optics.camera import CameraModel
-from refocus.optics.defocus import defocus
+from refocus.optics.defocus import convolve
+from refocus.optics.psf import psf
 
 Light = NDArray[np.float32]
 """``(H, W)``: light of a specimen in focus, 0 the background, about 1 the brightest."""
@@ -55,7 +56,7 @@ class SpecimenField:
     Parameters
     ----------
     light
-        Gives the in-focus light of field ``i``, ``(H, W)`` of the sensor's size.
+        Gives the light of the specimen in field ``i``, ``(H, W)`` of the sensor's size.
     shape
         Height and width of the sensor, pixels.
     optics, camera
@@ -143,7 +144,8 @@ class SpecimenField:
     def truth(self, moment: Moment) -> Truth:
         """Tell the distance from focus, and the frame in focus without noise."""
         x, y, width, height = moment.roi
-        light = self._light(self._number(moment))[y : y + height, x : x + width]
+        # what a microscope shows in focus is the specimen through its optics, not the specimen
+        light = self._imaged(self._light(self._number(moment)), 0.0)[y : y + height, x : x + width]
         electrons = light * (self._electrons_per_ms * moment.exposure_ms)
         return Truth(moment.capture, self.defocus_um(moment), self._camera.digitise(electrons))
 
@@ -158,6 +160,9 @@ class SpecimenField:
         # without spherical aberration both sides of focus look the same
         aberrated = self._optics.spherical_waves or self._optics.depth_um
         return near if aberrated else abs(near)
+
+    def _imaged(self, light: Light, defocus_um: float) -> Light:
+        return convolve(light, psf(self._optics, defocus_um))
 
     def _light(self, number: int) -> Light:
         with self._lock:
@@ -175,7 +180,7 @@ class SpecimenField:
         key = (number, step, exposure_ms)
         with self._lock:
             if key not in self._planes:
-                blurred = defocus(self._recall_light(number), self._optics, step)
+                blurred = self._imaged(self._recall_light(number), step)
                 blurred *= self._electrons_per_ms * exposure_ms
                 self._planes[key] = _ready(blurred, self._camera)
                 if len(self._planes) > self._room:

@@ -14,7 +14,7 @@ from refocus.engine.trust.evidence import NetworkOutputs
 _TYPES = {"FLOAT": torch.float32, "HALF": torch.float16}
 
 
-def bind(engine: Any, shape: tuple[int, int], told: bool = True) -> TensorNetwork:
+def bind(engine: Any, shape: tuple[int, int], told: bool = True, inputs: int = 1) -> TensorNetwork:
     """Make a network of a deserialised plan, for padded frames of one shape.
 
     It runs on PyTorch's current stream, so a CUDA graph can capture it. One call at a time. With
@@ -31,7 +31,7 @@ def bind(engine: Any, shape: tuple[int, int], told: bool = True) -> TensorNetwor
             f"the GPU has no room for the {engine.device_memory_size_v2 / 2**20:.0f} MiB "
             "that the engine needs"
         )
-    if not context.set_input_shape("frames", (1, 1, *shape)):
+    if not context.set_input_shape("frames", (1, inputs, *shape)):
         raise DeviceError(f"the engine does not serve frames of {shape[0]}×{shape[1]}")
     names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
     outputs = {
@@ -60,8 +60,9 @@ def bind(engine: Any, shape: tuple[int, int], told: bool = True) -> TensorNetwor
 
 
 def run_once(engine: Any, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-    """Run ``(H, W)`` pixels from host memory, and wait; gives all outputs, ``(H, W)`` first."""
-    run = bind(engine, (pixels.shape[0], pixels.shape[1]))
-    batch = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].cuda()
+    """Run ``(H, W)`` or ``(C, H, W)`` from host memory, and wait; gives all outputs."""
+    shown = pixels.reshape(-1, *pixels.shape[-2:])
+    run = bind(engine, (shown.shape[1], shown.shape[2]), inputs=shown.shape[0])
+    batch = torch.from_numpy(np.ascontiguousarray(shown))[None].cuda()
     refocused, *others = (part[0].cpu().numpy() for part in run(batch))
     return refocused[0], *others

@@ -161,8 +161,9 @@ def build_plan(
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, int(workspace_gib * 2**30))
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     shapes = builder.create_optimization_profile()
+    channels = model.graph.input[0].type.tensor_type.shape.dim[1].dim_value
     sizes = (profile.smallest, profile.usual, profile.largest)
-    shapes.set_shape("frames", *((n, 1, height, width) for n, height, width in sizes))
+    shapes.set_shape("frames", *((n, channels, height, width) for n, height, width in sizes))
     config.add_optimization_profile(shapes)
     _set_target(config, runtime, target)
     if progress is not None:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.engine.half_precision import half_precision
+from refocus.engine.light_path.filters import CHANNELS
+from refocus.engine.light_path.sight import open_sight
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.nvidia import Gpu, find_gpu
 from refocus.engine.parity import difference
@@ -30,6 +32,7 @@ from refocus.engine.trust.judge import open_judge, refocus_and_judge
 
 if TYPE_CHECKING:
     from refocus.configs import ModelCard
+    from refocus.engine.light_path.sight import Sight
     from refocus.engine.torch.device_frames import DeviceFrames
     from refocus.engine.trust.judge import Judge
 
@@ -92,7 +95,7 @@ class TensorRtEngine(Engine):
         proto, card = read_model(model)
         gpu = _require_gpu()
         judge = open_judge(proto, card, str(model)) if judged else None
-        self._prepare(load_runtime(runtime), gpu, judge)
+        self._prepare(load_runtime(runtime), gpu, judge, open_sight(proto, card, str(model)))
         self._half = half_precision(proto)
         self._card: ModelCard | None = card
         self._half_card = embed_card(self._half, card)
@@ -130,19 +133,23 @@ class TensorRtEngine(Engine):
         engine._loaded = {None: load_plan(plan, runtime)}
         return engine
 
-    def _prepare(self, runtime: Runtime, gpu: Gpu, judge: "Judge | None") -> None:
+    def _prepare(
+        self, runtime: Runtime, gpu: Gpu, judge: "Judge | None", sight: "Sight | None" = None
+    ) -> None:
         self._runtime, self._gpu = runtime, gpu
         self._loaded: dict[tuple[int, int] | None, Any] = {}
         self._build_lock = threading.Lock()
         self._closed = False
-        self._judge = judge
+        self._judge, self._sight = judge, sight
+        inputs = 1 if sight is None else CHANNELS
         bind, frames, device = _device_memory()
         self._frames: DeviceFrames = frames(
-            lambda shape: bind(self._plan(shape), shape, told=judge is not None),
+            lambda shape: bind(self._plan(shape), shape, judge is not None, inputs),
             tiled(self._infer, 0),
             judge,
             lambda: self.info,
             device,
+            sight,
         )
 
     @property
@@ -167,7 +174,12 @@ class TensorRtEngine(Engine):
         if self._closed:
             raise EngineError("the engine is closed; open it again")
         check_frame(frame)
-        return self._frames.submit(frame)
+        return self._frames.submit(frame, light_path)
+
+    @property
+    def sight(self) -> "Sight | None":
+        """What shows frames to the network; None where it sees the frame alone."""
+        return self._sight
 
     def stage_ms(self, frame: Frame) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone."""
@@ -223,7 +235,9 @@ class TensorRtEngine(Engine):
             wanted = reference.refocus(frame).astype(np.float64)
         finally:
             reference.close()
-        given = refocus_and_judge(frame, lambda seen: run_once(opened, seen), None, self.info)
+        given = refocus_and_judge(
+            frame, lambda seen: run_once(opened, seen), None, self.info, self._sight
+        )
         found = difference("new engine", wanted, given.pixels.astype(np.float64))
         if found.problem:
             raise DeviceError(
@@ -236,6 +250,6 @@ class TensorRtEngine(Engine):
         from refocus.engine.tensorrt.bind import run_once
 
         try:
-            return run_once(self._plan((pixels.shape[0], pixels.shape[1])), pixels)
+            return run_once(self._plan((pixels.shape[-2], pixels.shape[-1])), pixels)
         except (MemoryError, RuntimeError) as error:
             raise DeviceError(f"TensorRT failed on a tile ({error})") from error

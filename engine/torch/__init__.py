@@ -3,4 +3,10 @@
 Knows nothing of verdicts but that a judge may be asked.
 """
 
-__all__ = ["counts", "device_frames", "engine", "graph"]
+__all__ = [
+    "counts",
+    "device_frames",
+    "engine",
+    "filters",
+    "graph",
+]

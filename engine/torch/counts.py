@@ -17,7 +17,7 @@ from refocus.engine.protocol import Frame
 from refocus.optics.normalise import BRIGHT, DARK, ENOUGH
 
 TensorNetwork = Callable[[Tensor], tuple[Tensor, ...]]
-"""``(1, 1, H, W)`` network units in and, first of what comes, out: FP32, H and W multiples of the
+"""``(1, C, H, W)`` network units in and, first of what comes, out: FP32, H and W multiples of the
 stride."""
 
 
@@ -54,7 +54,9 @@ def as_frame(counts: Tensor) -> Frame:
     return pixels.view(np.uint16) if pixels.dtype == np.int16 else pixels
 
 
-def refocus_counts(raw: Tensor, network: TensorNetwork) -> Counted:
+def refocus_counts(
+    raw: Tensor, network: TensorNetwork, show: Callable[[Tensor], Tensor] | None = None
+) -> Counted:
     """Normalise, pad, run the network, and go back to counts.
 
     Parameters
@@ -63,6 +65,9 @@ def refocus_counts(raw: Tensor, network: TensorNetwork) -> Counted:
         ``(H, W)``, ``uint8``, or ``int16`` that carries ``uint16``.
     network
         Works on the device of ``raw``.
+    show
+        Turns ``(1, H, W)`` into the ``(1, C, H, W)`` that the network is shown; None for the frame
+        alone.
     """
     wide = raw.dtype == torch.int16
     whole = raw.to(torch.int32)
@@ -76,7 +81,7 @@ def refocus_counts(raw: Tensor, network: TensorNetwork) -> Counted:
     batch = seen[None, None]
     if (tall, broad) != (height, width):
         batch = F.pad(batch, (0, broad - width, 0, tall - height), mode="reflect")
-    first, *others = network(batch)
+    first, *others = network(batch if show is None else show(batch[0]))
     refocused = first[0, 0, :height, :width] + (pixels - seen)
     finite = torch.isfinite(refocused).all()
     counts = torch.round(refocused * scale + offset).nan_to_num_(0.0)

@@ -1,13 +1,23 @@
 """Frames of an engine on CUDA: overlapped in a ring, and tile by tile where they do not fit."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
-from refocus.engine.protocol import EngineInfo, Frame, Ticket, log
+from refocus.engine.light_path.sight import Sight
+from refocus.engine.protocol import (
+    UNKNOWN,
+    EngineInfo,
+    Frame,
+    LightPath,
+    Refocused,
+    Ticket,
+    log,
+)
 from refocus.engine.tiling import Outputs
 from refocus.engine.torch.ring import IN_FLIGHT, CudaRing, NetworkOfShape
-from refocus.engine.trust.judge import Judge, refocus_and_judge
+from refocus.engine.trust.judge import Judge, in_um, refocus_and_judge
 
 
 class DeviceFrames:
@@ -25,33 +35,39 @@ class DeviceFrames:
         Which engine this is.
     device
         A CUDA device.
+    sight
+        What shows frames to the network; None where it sees the frame alone.
     """
 
     overlap = IN_FLIGHT
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         network: NetworkOfShape,
         tiles: Outputs,
         judge: Judge | None,
         info: Callable[[], EngineInfo],
         device: torch.device,
+        sight: Sight | None = None,
     ) -> None:
-        self.ring = CudaRing(network, device)
+        self.ring = CudaRing(network, device, sight is not None)
+        self._sight = sight
         self._tiles, self._judge, self._info, self._device = tiles, judge, info, device
         self._too_large: set[tuple[int, ...]] = set()
 
-    def submit(self, frame: Frame) -> Ticket:
+    def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
         """Send a frame on its way; see :class:`~refocus.engine.protocol.Engine`."""
-        judge, info = self._judge, self._info()
+        judge, info, sight = self._judge, self._info(), self._sight
+        tables = None if sight is None else sight.tables(frame, light_path)
         if frame.shape not in self._too_large:
             try:
-                return self.ring.submit(frame, judge, info)
+                ticket = self.ring.submit(frame, judge, info, tables)
+                return lambda: _in_um(ticket(), sight, light_path)
             except MemoryError as error:
                 reason = str(error).split(". ", maxsplit=1)[0]
             # only here: the error's traceback kept what did not fit
             self._tile_from_now_on(frame, reason)
-        return lambda: refocus_and_judge(frame, self._tiles, judge, info)
+        return lambda: refocus_and_judge(frame, self._tiles, judge, info, sight, light_path)
 
     def close(self) -> None:
         """Wait for the frames under way, and free the device."""
@@ -70,3 +86,7 @@ class DeviceFrames:
         )
         self._too_large.add(frame.shape)
         torch.cuda.empty_cache()
+
+
+def _in_um(done: Refocused, sight: Sight | None, light_path: LightPath) -> Refocused:
+    return replace(done, judgement=in_um(done.judgement, sight, light_path))

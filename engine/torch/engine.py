@@ -2,6 +2,7 @@
 
 import os
 import threading
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refocus.engine.half_precision import half_precision, precision
+from refocus.engine.light_path.sight import Sight, open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.prepare import check_frame, warm_up_frame
 from refocus.engine.protocol import (
@@ -27,9 +29,10 @@ from refocus.engine.protocol import (
 )
 from refocus.engine.tiling import tiled
 from refocus.engine.torch.counts import as_frame, as_tensor, refocus_counts
+from refocus.engine.torch.filters import TensorFilters
 from refocus.engine.torch.graph import TorchGraph
 from refocus.engine.trust.evidence import NetworkOutputs
-from refocus.engine.trust.judge import open_judge, refocus_and_judge
+from refocus.engine.trust.judge import in_um, open_judge, refocus_and_judge
 from refocus.engine.trust.judgement import UNRATED
 
 if TYPE_CHECKING:
@@ -73,10 +76,13 @@ class TorchEngine(Engine):
         proto, card = read_model(model)
         self._device = _device(device)
         self._judge = open_judge(proto, card, str(model)) if judged else None
+        self._sight = open_sight(proto, card, str(model))
+        self._filters = TensorFilters(self._device)
         cuda = self._device.type == "cuda"
         if half if half is not None else cuda:
             proto = half_precision(proto)
         words = precision(proto).replace("fp32", "f32")
+        self._inputs = card.inputs
         self._info = EngineInfo("torch", _name(self._device), words, card)
         outputs = NetworkOutputs._fields if self._judge else ("refocused",)
         graph = TorchGraph(proto, outputs).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -89,7 +95,12 @@ class TorchEngine(Engine):
             from refocus.engine.torch import device_frames
 
             self._frames = device_frames.DeviceFrames(
-                lambda _: self._run, self._tiles, self._judge, lambda: self._info, self._device
+                lambda _: self._run,
+                self._tiles,
+                self._judge,
+                lambda: self._info,
+                self._device,
+                self._sight,
             )
 
     @property
@@ -114,8 +125,13 @@ class TorchEngine(Engine):
             raise EngineError("the engine is closed; open it again")
         check_frame(frame)
         if self._frames is None:
-            return lambda: self._on_cpu(frame)
-        return self._frames.submit(frame)
+            return lambda: self._on_cpu(frame, light_path)
+        return self._frames.submit(frame, light_path)
+
+    @property
+    def sight(self) -> Sight | None:
+        """What shows frames to the network; None where it sees the frame alone."""
+        return self._sight
 
     def stage_ms(self, frame: Frame) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone; empty where there is no ring."""
@@ -141,23 +157,32 @@ class TorchEngine(Engine):
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         try:
-            batch = torch.from_numpy(pixels)[None, None].to(self._device)
+            shape = 1, self._inputs, *pixels.shape[-2:]
+            batch = torch.from_numpy(pixels).reshape(shape).to(self._device)
             refocused, *others = (part[0].cpu().numpy() for part in self._run(batch))
         except RuntimeError as error:
             raise DeviceError(f"PyTorch failed on a tile ({str(error).splitlines()[0]})") from error
         return refocused[0], *others
 
-    def _on_cpu(self, frame: Frame) -> Refocused:
+    def _on_cpu(self, frame: Frame, light_path: LightPath) -> Refocused:
+        sight = self._sight
         with self._lock, torch.inference_mode():
             if frame.size > LARGEST_ON_CPU:
-                return refocus_and_judge(frame, self._tiles, self._judge, self._info)
+                return refocus_and_judge(
+                    frame, self._tiles, self._judge, self._info, sight, light_path
+                )
+            show = None
+            if sight is not None:
+                tables = torch.from_numpy(sight.tables(frame, light_path))[None]
+                show = partial(self._filters.show, tables=tables)
             # copied: a tensor may not share memory that the camera marked read-only
-            counted = refocus_counts(as_tensor(frame.copy()), self._run)
+            counted = refocus_counts(as_tensor(frame.copy()), self._run, show)
             if not counted.finite:
                 raise NotFiniteError
             said = UNRATED
             if self._judge is not None:
                 said = self._judge.judge(counted.seen, NetworkOutputs(*counted.outputs))
+            said = in_um(said, sight, light_path)
             return Refocused(as_frame(counted.counts), said, self._info)
 
 

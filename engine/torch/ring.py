@@ -14,10 +14,13 @@ and dtype; a few are kept.
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from queue import Queue
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from refocus.engine.prepare import padded_shape
@@ -32,9 +35,11 @@ from refocus.engine.protocol import (
     log,
 )
 from refocus.engine.torch.counts import TensorNetwork, as_frame, as_tensor, refocus_counts
+from refocus.engine.torch.filters import TensorFilters
 from refocus.engine.trust.evidence import NetworkOutputs
 from refocus.engine.trust.judge import Judge
 from refocus.engine.trust.judgement import UNRATED, Judgement
+from refocus.optics.transfer import STEPS
 
 IN_FLIGHT = 3
 """Frames under way: one copied in, one computed, one copied out."""
@@ -54,16 +59,25 @@ class CudaRing:
         Gives the network for a padded shape; it runs on the current stream.
     device
         A CUDA device.
+    told
+        The network is shown what filters make of the frame, too.
     """
 
-    def __init__(self, network: NetworkOfShape, device: torch.device) -> None:
+    def __init__(self, network: NetworkOfShape, device: torch.device, told: bool = False) -> None:
         self._network, self._device = network, device
+        self._filters = TensorFilters(device) if told else None
         self._rings: OrderedDict[tuple[tuple[int, ...], Any], _SizeRing] = OrderedDict()
         self._lock = threading.Lock()
         self._streams = _Streams(device)
         self._closed = False
 
-    def submit(self, frame: Frame, judge: Judge | None, engine: EngineInfo) -> Ticket:
+    def submit(
+        self,
+        frame: Frame,
+        judge: Judge | None,
+        engine: EngineInfo,
+        tables: NDArray[np.float32] | None = None,
+    ) -> Ticket:
         """Send a frame on its way; waits only while :data:`IN_FLIGHT` others are under way.
 
         Parameters
@@ -74,6 +88,8 @@ class CudaRing:
             Judges the result on the device; None for results without judgement.
         engine
             Whose result it is.
+        tables
+            ``(3, STEPS)``, transfer functions that the frame is filtered with, if it is.
 
         Raises
         ------
@@ -88,6 +104,8 @@ class CudaRing:
         slot = ring.free.get()
         try:
             as_frame(slot.host_in)[:] = frame
+            if tables is not None:
+                slot.host_tables.numpy()[:] = tables
             with self._lock:
                 if self._closed:
                     raise EngineError("the engine is closed; open it again")
@@ -151,7 +169,9 @@ class CudaRing:
             if key not in self._rings:
                 try:
                     network = self._network(padded_shape(frame.shape))
-                    self._rings[key] = _SizeRing(frame, network, self._device, self._streams)
+                    self._rings[key] = _SizeRing(
+                        frame, network, self._device, self._streams, self._filters
+                    )
                 except RuntimeError as error:
                     raise _device_error(error) from error
                 while len(self._rings) > SIZES_KEPT:
@@ -172,31 +192,40 @@ class _SizeRing:
     """The slots for one frame size and dtype."""
 
     def __init__(
-        self, frame: Frame, network: TensorNetwork, device: torch.device, streams: _Streams
+        self,
+        frame: Frame,
+        network: TensorNetwork,
+        device: torch.device,
+        streams: _Streams,
+        filters: TensorFilters | None,
     ) -> None:
         self.network = network  # a graph replays into its memory
         self.free: Queue[_Slot] = Queue()
         # graphs replay one after the other on one stream, so they may share what they scribble on
         pool = torch.cuda.graph_pool_handle()
         for _ in range(IN_FLIGHT):
-            self.free.put(_Slot(frame, network, device, streams, pool))
+            self.free.put(_Slot(frame, network, device, streams, pool, filters))
 
 
 class _Slot:
     """Memory and graph for one frame under way."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         frame: Frame,
         network: TensorNetwork,
         device: torch.device,
         streams: _Streams,
         pool: Any,
+        filters: TensorFilters | None,
     ) -> None:
         example = as_tensor(frame.copy())
         self.host_in = torch.empty_like(example, pin_memory=True)
         self.host_out = torch.empty_like(example, pin_memory=True)
         self.finite_host = torch.ones((), dtype=torch.bool, pin_memory=True)
+        self.host_tables = torch.ones((3, STEPS), pin_memory=True)
+        self.tables = self.host_tables.to(device)
+        self.filters = filters
         self.raw = example.to(device)
         self.counts = torch.empty_like(self.raw)
         self.finite = torch.ones((), dtype=torch.bool, device=device)
@@ -211,6 +240,8 @@ class _Slot:
         """Enqueue copy in, graph, copy out."""
         with torch.cuda.stream(streams.copy_in):
             self.raw.copy_(self.host_in, non_blocking=True)
+            if self.filters is not None:
+                self.tables.copy_(self.host_tables, non_blocking=True)
             self.copied_in.record()
         with torch.cuda.stream(streams.compute):
             streams.compute.wait_event(self.copied_in)
@@ -253,7 +284,10 @@ class _Slot:
         self, network: TensorNetwork, stream: torch.cuda.Stream, pool: Any
     ) -> torch.cuda.CUDAGraph:
         def compute() -> None:
-            counted = refocus_counts(self.raw, network)
+            show = None
+            if self.filters is not None:
+                show = partial(self.filters.show, tables=self.tables[None])
+            counted = refocus_counts(self.raw, network, show)
             self.counts.copy_(counted.counts)
             self.finite.copy_(counted.finite)
             if len(counted.outputs) < 2:

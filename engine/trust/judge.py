@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics, Verdict
+from refocus.engine.light_path.sight import Sight
 from refocus.engine.model_file import read_trust
 from refocus.engine.prepare import prepare
-from refocus.engine.protocol import EngineInfo, Frame, Refocused, log
+from refocus.engine.protocol import UNKNOWN, EngineInfo, Frame, LightPath, Refocused, log
 from refocus.engine.tiling import Outputs
 from refocus.engine.trust.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
 from refocus.engine.trust.judgement import BLANK, DISTRUSTED, TILE, UNRATED, Judgement
@@ -38,7 +39,7 @@ class Judge:
         assert card.trust is not None
         self._limits = card.trust
         self._failed = False
-        self._reblur = Reblur(card.optics)
+        self._reblur = Reblur(card.optics, card.inputs > 1)
         self._familiar = Familiar(statistics)
         self._mean = np.array(statistics.evidence_mean, np.float32)
         self._scale = np.array(statistics.evidence_scale, np.float32)
@@ -132,10 +133,17 @@ def open_judge(proto: onnx.ModelProto, card: ModelCard, name: str) -> Judge | No
     )
 
 
-def refocus_and_judge(
-    frame: Frame, network: Outputs, judge: Judge | None, engine: EngineInfo
+def refocus_and_judge(  # noqa: PLR0917
+    frame: Frame,
+    network: Outputs,
+    judge: Judge | None,
+    engine: EngineInfo,
+    sight: Sight | None = None,
+    light_path: LightPath = UNKNOWN,
 ) -> Refocused:
     """Refocus a frame with normalisation and judgement on the CPU; unrated without a judge.
+
+    ``sight`` shows it to a network that sees more than the frame.
 
     Raises
     ------
@@ -143,11 +151,19 @@ def refocus_and_judge(
         The frame is none, or the network gave NaN or infinity.
     """
     prepared = prepare(frame)
-    outputs = network(prepared.seen)
+    seen = prepared.seen
+    outputs = network(seen if sight is None else sight.show(seen, light_path))
     refocused = prepared.counts(outputs[0])
     if judge is None:
         return Refocused(refocused, UNRATED, engine)
-    return Refocused(refocused, judge.judge(prepared.seen, NetworkOutputs(*outputs)), engine)
+    judgement = judge.judge(seen, NetworkOutputs(*outputs))
+    return Refocused(refocused, in_um(judgement, sight, light_path), engine)
+
+
+def in_um(judgement: Judgement, sight: Sight | None, light_path: LightPath) -> Judgement:
+    """State distances in µm of the user's own objective."""
+    factor = 1.0 if sight is None else sight.um_per_unit(light_path)
+    return judgement if factor == 1.0 else judgement.scaled(factor)
 
 
 def _finite(value: float) -> float | None:

@@ -12,7 +12,7 @@ verdict          when                                                by default 
 ===============  ==================================================  ===================
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -69,6 +69,20 @@ class Judgement:
     tile_verdicts: NDArray[np.str_] | None = None
     tile_distance_um: NDArray[np.float32] | None = None
     positive_side: float | None = None
+
+    def scaled(self, factor: float) -> "Judgement":
+        """State distances in a unit that is ``factor`` times smaller."""
+
+        def times(value: float | None) -> float | None:
+            return None if value is None else value * factor
+
+        tiles = self.tile_distance_um
+        return replace(
+            self,
+            distance_um=times(self.distance_um),
+            sigma_um=times(self.sigma_um),
+            tile_distance_um=None if tiles is None else tiles * np.float32(factor),
+        )
 
     @property
     def taken(self) -> float:

@@ -20,6 +20,8 @@ DISTANCES_UM = tuple(float(d) for d in np.geomspace(1.0, 44.0, 20).round(2))
 SPREAD = (0.2, 0.8)
 """Quantiles of a frame's own distances that are blurred for."""
 KEPT = 48
+SMALL = 0.03
+"""Transfer in focus below which nothing can be said."""
 LARGEST_HALF = 64
 """Widest half of a PSF that is used, pixels at half size."""
 
@@ -31,9 +33,12 @@ class Reblur:
     ----------
     optics
         Of the model: the light path its distances are stated for.
+    seen_in_focus
+        What the network draws is the object as the optics show it in focus, not the object itself.
     """
 
-    def __init__(self, optics: Optics) -> None:
+    def __init__(self, optics: Optics, seen_in_focus: bool = False) -> None:
+        self._seen_in_focus = seen_in_focus
         self._optics = optics.model_copy(update={"pixel_size_um": 2 * optics.pixel_size_um})
         widest = default_size(self._optics, DISTANCES_UM[-1]) // 2
         self._margin = min(LARGEST_HALF, widest)
@@ -113,6 +118,14 @@ class Reblur:
             return self._spectra[key]
 
     def _spectrum(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+        spectrum = self._placed(distance_um, shape)
+        if not self._seen_in_focus:
+            return spectrum
+        in_focus = self._placed(0.0, shape).real
+        ratio: NDArray[np.complex64] = spectrum * in_focus / (in_focus**2 + SMALL**2)
+        return ratio
+
+    def _placed(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
         kernel = psf(self._optics, distance_um)
         half = kernel.shape[0] // 2
         if half > LARGEST_HALF:

@@ -15,7 +15,7 @@ from refocus.acquisition.command.sources import open_source
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.configs import RefocusError
 from refocus.configs.command import run_command
-from refocus.configs.light_path import LightPath
+from refocus.configs.light_path import LightPath, stated
 from refocus.configs.live_config import load_live_config
 from refocus.engine.fake import FakeEngine
 
@@ -107,7 +107,7 @@ def test_a_replay_takes_what_its_first_file_states(
         attach(source.core, engine=engine, optics=source.optics, throttle=True),
     ):
         source.core.mda.run(source.sequence)
-    assert [vars(path) for path in engine.heard] == [pytest.approx(vars(known))]
+    assert [stated(path) for path in engine.heard] == [pytest.approx(stated(known))]
 
 
 @pytest.mark.parametrize(

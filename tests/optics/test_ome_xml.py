@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from refocus.configs.light_path import UNKNOWN, LightPath
+from refocus.configs.light_path import UNKNOWN, LightPath, stated
 from refocus.optics.ome_xml import light_paths, zarr_light_paths
 from refocus.optics.tiff_metadata import TiffNotes, file_light_path
 
@@ -66,7 +66,7 @@ def document(
 )
 def test_an_image(text: str, expected: LightPath) -> None:
     ((found,),) = light_paths(ElementTree.fromstring(text))
-    assert vars(found) == pytest.approx(vars(expected))
+    assert stated(found) == pytest.approx(stated(expected))
 
 
 TWO = ('EmissionWavelength="461"', 'EmissionWavelength="520"')
@@ -82,8 +82,8 @@ def test_the_pages_of_a_tiff(tmp_path: Path) -> None:
     with tifffile.TiffFile(path) as opened:
         notes = TiffNotes(opened)
         found = [notes.light_path(page) for page in range(2)]
-    assert [vars(path) for path in found] == [
-        pytest.approx(vars(LightPath(0.1, 0.75, 1.0, um))) for um in (0.461, 0.52)
+    assert [stated(path) for path in found] == [
+        pytest.approx(stated(LightPath(0.1, 0.75, 1.0, um))) for um in (0.461, 0.52)
     ]
     assert file_light_path(path) == found[0]
 

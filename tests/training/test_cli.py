@@ -69,7 +69,7 @@ def test_the_presets_are_those_promised(
     [
         ("batch: 8", "bach: 8", "unknown key 'bach'; did you mean 'batch'?"),
         ("seed: 0", "seed: many", "seed: input should be a valid integer"),
-        ("architecture: compact", "architecture: unet", "'compact' or 'resnet34', got 'unet'"),
+        ("architecture: compact", "architecture: unet", "'compact-told' or 'resnet34', got 'unet'"),
         ("loss: l1+ssim", "loss: l2", "'feature' or 'feature+ssim', got 'l2'"),
         ("size: 128", "size: 100", "multiple of 32"),
         ("    na: 0.5", "    na: 5", "simulation.optics.na: input should be less than 1.6"),
@@ -105,7 +105,7 @@ def test_a_wrong_key_or_value_is_refused_with_its_line(  # noqa: PLR0917
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["fit", "--config", "nowhere"], "no such file, nor a preset; presets: bbbc006-compact"),
+        (["fit", "--config", "nowhere"], "no such file, nor a preset; presets: any-objective"),
         (["fit"], "Missing option '--config'. See `"),
         (["fit", "--config", "own-stack", "--max-steps", "0"], "--max-steps"),
         (["fit", "--config", "own-stack"], "stacks: no such folder"),

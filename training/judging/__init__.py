@@ -3,4 +3,13 @@
 Knows nothing of how it was trained.
 """
 
-__all__ = ["calibrate", "candidate", "evaluate", "hard_sets", "restore", "samples", "trust_report"]
+__all__ = [
+    "calibrate",
+    "candidate",
+    "evaluate",
+    "hard_sets",
+    "objectives",
+    "restore",
+    "samples",
+    "trust_report",
+]

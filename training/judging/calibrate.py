@@ -123,7 +123,7 @@ def calibrate(
     engine = OpenVinoEngine(model, precision="f32")
     try:
         familiar = _familiar(engine, frames)
-        reblur = Reblur(card.optics)
+        reblur = Reblur(card.optics, card.inputs > 1)
         examples = examine_frames(engine, frames, reblur, Familiar(familiar))
         factor = error_factor(engine, [f for f in frames if f.familiar])
     finally:
@@ -156,7 +156,8 @@ def examine_frames(
     """Refocus frames of one size, and set the evidence beside what came of it."""
     rows = []
     for frame in frames:
-        prepared, outputs = engine.outputs(frame.frame)
+        prepared, outputs = engine.outputs(frame.frame, frame.light_path)
+        per_unit = engine.sight.um_per_unit(frame.light_path) if engine.sight else 1.0
         evidence = gather(prepared.seen, outputs, reblur, familiar)
         refocused = prepared.counts(outputs.refocused)
         gain = frame_gain(frame, refocused)
@@ -171,7 +172,7 @@ def examine_frames(
                 evidence.tiles,
                 tiles,
                 float(np.sum(evidence.weight * evidence.distance_um)),
-                abs(frame.distance_um),
+                abs(frame.distance_um) / per_unit,
             )
         )
     return JudgedExamples(*(np.array(column) for column in zip(*rows, strict=True)))
@@ -211,7 +212,7 @@ def _errors(
     engine: OpenVinoEngine, frame: HardFrame
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Give the error of each 2 × 2 pixels, and the scale that the network expects of it."""
-    prepared, outputs = engine.outputs(frame.frame)
+    prepared, outputs = engine.outputs(frame.frame, frame.light_path)
     truth = prepared.level.apply(frame.truth)
     height, width = (n - n % 2 for n in truth.shape)
     error = halved(np.abs(outputs.refocused[:height, :width] - truth[:height, :width]))
@@ -236,7 +237,7 @@ def _familiar(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> TrustStati
     """Describe the encoder's features on frames such as training draws."""
     pooled = []
     for frame in [f for f in frames if f.familiar][:400]:
-        _, outputs = engine.outputs(frame.frame)
+        _, outputs = engine.outputs(frame.frame, frame.light_path)
         pooled.append(pooled_features(outputs.features, _grid(outputs)))
     rows = np.concatenate([p.reshape(-1, p.shape[-1]) for p in pooled])
     mean = rows.mean(0)

@@ -16,12 +16,16 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.transform import resize
 
-from refocus.configs import Optics
+from refocus.configs import BBBC006, ModelCard, Optics
+from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.camera import CameraModel
-from refocus.optics.defocus import convolve, defocus
+from refocus.optics.defocus import convolve
 from refocus.optics.images import list_images, read_image
 from refocus.optics.phase import phase_contrast
+from refocus.optics.psf import psf
 from refocus.optics.specimens import GENERATORS, PHOTOGRAPHS
+from refocus.optics.transfer import blur_of, slope
+from refocus.training.judging.objectives import OBJECTIVES
 from refocus.training.pairs.measured import MeasuredField
 
 Field = NDArray[np.float32]
@@ -30,6 +34,9 @@ SIDE = 320
 STRANGERS = ("brick", "grass", "hubble_deep_field", "immunohistochemistry", "retina", "page")
 """Pictures that come with scikit-image and that no specimen is drawn from."""
 WITHOUT_SPECIMEN = ("noise only", "empty")
+EMISSION_UM = 0.52
+WIDEST_PX = 44.0
+"""Of the blur through any objective."""
 KINDS = tuple(kind for kind in GENERATORS if kind != "empty")
 
 
@@ -51,6 +58,8 @@ class HardFrame:
         Whether training draws such frames.
     restorable
         False where there is nothing to restore, so that the best is to leave the frame alone.
+    light_path
+        What a user would know of it.
     """
 
     group: str
@@ -60,6 +69,7 @@ class HardFrame:
     truth: NDArray[Any]
     familiar: bool = True
     restorable: bool = True
+    light_path: LightPath = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -74,22 +84,34 @@ class _Path:
     saturated: bool = False
     hot: int = 0
     eight_bit: bool = False
+    told: str = ""
+    """What is known of it: nothing, the ``optics``, or the whole ``path``."""
+
+    @property
+    def light_path(self) -> LightPath:
+        """What a user would know of it."""
+        if not self.told:
+            return UNKNOWN
+        o = self.optics
+        believed = (blur_of(o, self.distance_um),) if self.told == "path" else ()
+        return LightPath(o.pixel_size_um, o.na, o.immersion_index, o.emission_um, believed)
 
 
 def calibration_frames(
-    optics: Optics, reach_um: float, count: int, seed: int, pictures: Sequence[Field] = ()
+    card: ModelCard, count: int, seed: int, pictures: Sequence[Field] = ()
 ) -> Iterator[HardFrame]:
     """Draw frames to calibrate on: half as in training, half with something wrong.
 
     Parameters
     ----------
-    optics, reach_um
-        Of the model: its light path, and the farthest distance it knows, µm.
+    card
+        Of the model: its light paths, and the farthest distance it knows.
     count, seed
         How many, and which.
     pictures
         Sharp fields to use as specimens, besides synthetic ones.
     """
+    optics, reach_um = card.optics, card.defocus_um[1]
     for number in range(count):
         rng = np.random.default_rng([seed, 21, number])
         name = str(rng.choice([*KINDS, *(["pictures"] * 2 if pictures else [])]))
@@ -109,10 +131,35 @@ def calibration_frames(
             peak_e=float(np.exp(rng.uniform(np.log(200), np.log(15000)))),
             eight_bit=bool(rng.random() < 0.3),
         )
+        if card.sampling is not None and card.aperture is not None:
+            path = _of_any_objective(path, card.sampling, card.aperture, rng)
         if rng.random() < 0.5:
             yield _imaged("familiar", name, field, path, rng)
         else:
             yield _spoiled(name, field, path, reach_um, rng)
+
+
+def _of_any_objective(
+    path: _Path,
+    sampling: tuple[float, float],
+    aperture: tuple[float, float],
+    rng: np.random.Generator,
+) -> _Path:
+    """Take another objective in half of the cases, and tell more or less of it."""
+    told = str(rng.choice(["", "optics", "path"]))
+    if rng.random() < 0.5:
+        return _with(path, told=told)
+    sine = float(np.exp(rng.uniform(*np.log(aperture))))
+    pixel_um = float(np.exp(rng.uniform(*np.log(sampling)))) * EMISSION_UM / sine
+    wide = min(abs(path.distance_um) * slope(0.5) / BBBC006.pixel_size_um, WIDEST_PX)
+    optics = Optics(
+        na=sine,
+        emission_um=EMISSION_UM,
+        pixel_size_um=pixel_um,
+        spherical_waves=float(np.clip(rng.normal(0, 0.3), -1, 1)),
+    )
+    distance = float(np.copysign(wide * pixel_um / slope(sine), path.distance_um))
+    return _with(path, optics=optics, distance_um=distance, told=told)
 
 
 def _spoiled(
@@ -237,6 +284,10 @@ def judging_frames(
             base = _with(plain, distance_um=float(rng.uniform(2, 20)))
             changed, path = make(_stranger(stranger, rng), base, reach_um, rng)
             yield _imaged(what, stranger, changed, path, rng, familiar=False)
+        for name, objective, distance in OBJECTIVES:
+            away = distance * float(rng.uniform(0.4, 1.6) * rng.choice([-1, 1]))
+            path = _Path(away, objective, told="optics")
+            yield _imaged(name, kind, _grown(kind, rng), path, rng)
         for group in WITHOUT_SPECIMEN:
             yield _without_specimen(group, rng)
         yield _phase("phase contrast", optics, float(rng.uniform(-30, 30)), rng)
@@ -259,7 +310,7 @@ def _imaged(
     camera = CameraModel(electrons_per_count=max(path.peak_e / 3000, 0.02))
     background = path.peak_e * float(np.exp(rng.uniform(np.log(0.005), np.log(0.2))))
     light = np.clip(field, 0, None) * path.peak_e + background
-    blurred = defocus(light, path.optics, path.distance_um)
+    light, blurred = (convolve(light, psf(path.optics, z)) for z in (0.0, path.distance_um))
     if path.motion_px:
         kernel = np.zeros((2 * path.motion_px + 1,) * 2, np.float32)
         kernel[path.motion_px] = 1 / kernel.shape[0]
@@ -279,7 +330,9 @@ def _imaged(
             np.clip(np.rint((x.astype(np.float32) - low) * gain), 0, 255).astype(np.uint8)
             for x in (frame, truth)
         )
-    return HardFrame(group, kind, path.distance_um, frame, truth, familiar)
+    return HardFrame(
+        group, kind, path.distance_um, frame, truth, familiar, light_path=path.light_path
+    )
 
 
 def _without_specimen(group: str, rng: np.random.Generator) -> HardFrame:

@@ -70,7 +70,8 @@ def judge_all(
     found = []
     refocuser = Refocuser(engine, on_distrust="refocused")
     for number, hard in enumerate(frames):
-        done = refocuser.refocus(hard.frame)
+        # each frame for itself: they are no run
+        done = refocuser.refocus(hard.frame, str(number), hard.light_path)
         refocused, judgement = done.pixels, done.judgement
         published = blend(hard.frame, refocused, judgement)
         truth, *given = gtn(hard.truth, hard.frame, refocused, published)

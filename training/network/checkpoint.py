@@ -15,18 +15,33 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from refocus.configs import ModelCard, RefocusError
+from refocus.engine.light_path.estimate import EstimatorWeights
 from refocus.training.network.unet import ARCHITECTURES
 
+ESTIMATOR = "refocus-light-paths"
 
-def save_model(path: Path, network: nn.Module, card: ModelCard) -> None:
-    """Write a network's weights and its card to one ``.safetensors`` file."""
+
+def save_model(
+    path: Path, network: nn.Module, card: ModelCard, estimator: EstimatorWeights | None = None
+) -> None:
+    """Write a network's weights, card and estimator of light paths to one ``.safetensors`` file."""
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
-    save_file(state, part, metadata={"refocus": card.model_dump_json()})
+    metadata = {"refocus": card.model_dump_json()}
+    if estimator is not None:
+        metadata[ESTIMATOR] = estimator.model_dump_json()
+    save_file(state, part, metadata=metadata)
     os.replace(part, path)
+
+
+def read_estimator_of(path: Path) -> EstimatorWeights | None:
+    """Read the estimator of light paths that a model file of :func:`save_model` carries, if any."""
+    with safe_open(path, framework="pt") as opened:
+        stored = (opened.metadata() or {}).get(ESTIMATOR)
+    return None if stored is None else EstimatorWeights.model_validate_json(stored)
 
 
 def load_model(path: Path) -> tuple[nn.Module, ModelCard]:

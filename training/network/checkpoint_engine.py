@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from refocus.engine.light_path.estimate import Estimator
+from refocus.engine.light_path.sight import Sight
 from refocus.engine.prepare import check_frame
 from refocus.engine.protocol import UNKNOWN, Engine, EngineInfo, Frame, LightPath, Ticket
 from refocus.engine.tiling import tiled
 from refocus.engine.trust.judge import refocus_and_judge
-from refocus.training.network.checkpoint import load_model
+from refocus.training.network.checkpoint import load_model, read_estimator_of
 
 LARGEST = 2560 * 2560
 """Pixels of a frame that is still run whole."""
@@ -38,6 +40,10 @@ class CheckpointEngine(Engine):
         self._network.to(device)
         self._device = device
         self._info = EngineInfo("checkpoint", device.upper(), "f32", card)
+        weights = read_estimator_of(checkpoint)
+        aperture = card.optics.na / card.optics.immersion_index
+        estimator = None if weights is None else Estimator(weights, aperture)
+        self._sight = Sight(card, estimator) if card.inputs > 1 else None
         self._tiles = tiled(self._infer, LARGEST)
         self._lock = threading.Lock()
 
@@ -49,9 +55,17 @@ class CheckpointEngine(Engine):
     def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
         """Take a frame: it is computed when its ticket is called."""
         check_frame(frame)
-        return lambda: refocus_and_judge(frame, self._tiles, None, self._info)
+        return lambda: refocus_and_judge(
+            frame, self._tiles, None, self._info, self._sight, light_path
+        )
+
+    @property
+    def sight(self) -> Sight | None:
+        """What shows frames to the network; None where it sees the frame alone."""
+        return self._sight
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
-        batch = torch.from_numpy(np.ascontiguousarray(pixels))[None, None].to(self._device)
+        shown = np.ascontiguousarray(pixels).reshape(1, -1, *pixels.shape[-2:])
+        batch = torch.from_numpy(shown).to(self._device)
         with self._lock, torch.inference_mode():
             return (self._network(batch).pixels[0, 0].cpu().numpy(),)

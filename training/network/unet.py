@@ -6,6 +6,8 @@ they expect the error of each pixel to be, and both give the captured pixels plu
 that the sum stays in full precision.
 """
 
+from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, Protocol
 
@@ -46,6 +48,8 @@ class Refocused(NamedTuple):
 class UNet(Protocol):
     """What both networks are to the rest."""
 
+    inputs: int
+    """Channels that it is shown: 1, or as :mod:`refocus.engine.light_path.filters` makes them."""
     stride: int
     """Height and width must be multiples of it."""
 
@@ -201,9 +205,10 @@ class CompactUNet(nn.Module):
 
     stride = 16
 
-    def __init__(self, widths: tuple[int, ...] = (24, 48, 80, 112)) -> None:
+    def __init__(self, widths: tuple[int, ...] = (24, 48, 80, 112), inputs: int = 1) -> None:
         super().__init__()
-        self.stem = convolve(4, widths[0])
+        self.inputs = inputs
+        self.stem = convolve(4 * inputs, widths[0])
         self.encode = nn.ModuleList(ResidualBlock(w) for w in widths[:-1])
         self.down = nn.ModuleList(convolve(a, b, stride=2) for a, b in pairwise(widths))
         self.bottom = nn.Sequential(ResidualBlock(widths[-1]), ResidualBlock(widths[-1]))
@@ -217,7 +222,7 @@ class CompactUNet(nn.Module):
         self.output = OutputHead(widths[0])
 
     def forward(self, frames: Tensor, known: Tensor | None = None) -> Refocused:
-        """Down, across, up; ``frames`` ``(N, 1, H, W)``, H and W multiples of ``stride``."""
+        """Down, across, up; ``frames`` ``(N, inputs, H, W)``, H and W multiples of ``stride``."""
         x = F.relu(self.stem(F.pixel_unshuffle(frames, 2)))
         across = []
         for encode, down in zip(self.encode, self.down, strict=True):
@@ -231,7 +236,7 @@ class CompactUNet(nn.Module):
             self.up, self.merge, self.tell, self.decode, strict=True
         ):
             x = decode(F.relu(tell(merge(torch.cat([up(x), across.pop()], 1)), bumps)))
-        pixels, error = self.output(frames, x)
+        pixels, error = self.output(frames[:, :1], x)
         return Refocused(pixels, focus, error, features)
 
 
@@ -255,6 +260,7 @@ class ResNet34UNet(nn.Module):
     """A U-Net whose encoder is a ResNet-34, as published with ImageNet weights."""
 
     stride = 32
+    inputs = 1
 
     def __init__(self) -> None:
         super().__init__()
@@ -278,7 +284,19 @@ class ResNet34UNet(nn.Module):
         return Refocused(pixels, focus, error, deepest)
 
 
-ARCHITECTURES: dict[str, type[CompactUNet] | type[ResNet34UNet]] = {
+def widened(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Let weights of a network that sees the frame alone start one that sees filters beside it."""
+    inputs = getattr(network, "inputs", 1)
+    stem = state.get("stem.0.weight")
+    if inputs == 1 or stem is None or stem.shape[1] != 4:
+        return state
+    wider = stem.new_zeros(stem.shape[0], 4 * inputs, *stem.shape[2:])
+    wider[:, :4] = stem
+    return {**state, "stem.0.weight": wider}
+
+
+ARCHITECTURES: dict[str, Callable[[], CompactUNet | ResNet34UNet]] = {
     "compact": CompactUNet,
+    "compact-told": partial(CompactUNet, inputs=4),
     "resnet34": ResNet34UNet,
 }

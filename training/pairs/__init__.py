@@ -3,4 +3,13 @@
 Knows nothing of networks.
 """
 
-__all__ = ["bbbc006", "data", "measure", "measured", "pool", "wells"]
+__all__ = [
+    "batched",
+    "batches",
+    "bbbc006",
+    "data",
+    "measure",
+    "measured",
+    "pool",
+    "wells",
+]

@@ -1,6 +1,7 @@
 """Presets under which frames of several sizes would come are refused before the run begins."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pymmcore
@@ -71,7 +72,14 @@ def test_a_run_with_such_a_channel_ends_before_its_first_frame_and_lets_go(tmp_p
     demo = (Path(adapters.device_adapter_path()) / "MMConfig_demo.cfg").read_text()
     (tmp_path / "rig.cfg").write_text(demo + "\nConfigGroup,Channel,BF,Camera,PixelType,32bitRGB\n")
     (tmp_path / "plan.yaml").write_text("channels: [DAPI, BF]\n")
-    command = ["refocus-live", "run", "--mm-config", "rig.cfg", "--sequence", "plan.yaml"]
+    command = [
+        Path(sys.executable).with_name("refocus-live"),
+        "run",
+        "--mm-config",
+        "rig.cfg",
+        "--sequence",
+        "plan.yaml",
+    ]
     command += ["--engine", "fake", *save]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     told = " ".join(done.stderr.split())

@@ -9,7 +9,8 @@ import onnx
 import pytest
 from PIL import Image
 
-from refocus.configs import Optics, RefocusError
+from refocus.configs import ModelCard, Optics, RefocusError
+from refocus.configs.light_path import UNKNOWN
 from refocus.engine import EngineError
 from refocus.engine.model_file import TRUST_KEY
 from refocus.engine.openvino import OpenVinoEngine
@@ -18,10 +19,20 @@ from refocus.training.judging.calibrate import calibrate
 from refocus.training.judging.hard_sets import HardFrame, calibration_frames, judging_frames
 from refocus.training.judging.trust_report import flagged, judge_all, risk_coverage
 
+CARD = ModelCard(
+    name="one instrument",
+    version="1",
+    architecture="compact",
+    optics=Optics(),
+    defocus_um=(0.3, 34.0),
+    training_data="none",
+    licence="BSD-3-Clause",
+)
+
 
 @pytest.fixture(scope="module")
 def frames() -> list[HardFrame]:
-    return list(calibration_frames(Optics(), 34.0, 72, seed=3))
+    return list(calibration_frames(CARD, 72, seed=3))
 
 
 @pytest.fixture(scope="module")
@@ -141,3 +152,12 @@ def test_figures_of_verdicts(calibrated: Path, frames: list[HardFrame]) -> None:
     assert told["made_worse"] + told["improved"] <= 12
     assert [row["coverage"] for row in curve] == sorted(row["coverage"] for row in curve)
     assert curve[-1]["coverage"] == 1.0
+
+
+def test_a_model_of_any_objective_is_calibrated_on_some_of_them() -> None:
+    card = CARD.model_copy(update={"sampling": (0.1, 1.2), "aperture": (0.07, 0.98)})
+    drawn = list(calibration_frames(card, 40, seed=3))
+    told = {frame.light_path.na for frame in drawn}
+    assert len(told - {0.0}) > 5
+    assert any(frame.light_path.believed for frame in drawn)
+    assert any(frame.light_path == UNKNOWN for frame in drawn)

@@ -101,7 +101,8 @@ def test_a_decoder_hears_what_it_is_told(architecture: str) -> None:
         if type(module).__name__ in ("Told", "OutputHead"):
             for weight in module.parameters():
                 torch.nn.init.normal_(weight)
-    frames = torch.rand(3, 1, 64, 64)[:1].expand(3, 1, 64, 64)
+    inputs = network.inputs
+    frames = torch.rand(1, inputs, 64, 64).expand(3, inputs, 64, 64)
     nan = math.nan
     with torch.no_grad():
         own = network(frames[:1])

@@ -1,0 +1,133 @@
+"""What a model does on several objectives, beside doing nothing and what physics allows.
+
+Told nothing, each frame alone; told nothing, after ten frames of a run; told the light path; the
+Wiener filter that is told the light path and the spectrum of the kind of specimen; Richardson-Lucy
+told the optics, at its best number of iterations. The truth is the object through the same optics
+in focus.
+"""
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from refocus.configs.light_path import LightPath
+from refocus.engine import Engine
+from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.refocuser import Refocuser
+from refocus.optics.transfer import at_places, blur_of, places, transfer
+from refocus.training.judging.objectives import (
+    BACKGROUND_ELECTRONS,
+    KINDS,
+    OBJECTIVES,
+    PEAK_ELECTRONS,
+    RUN,
+    Case,
+    Example,
+    examples,
+    quality,
+)
+from refocus.training.judging.restore import richardson_lucy
+
+ROWS = ("do nothing", "blind", "after ten frames", "told", "Wiener, told", "Richardson-Lucy, told")
+ITERATIONS = (5, 10, 20, 40, 80)
+OTHERS = 40
+"""First of the fields that spectra are taken from; they are not those judged on."""
+SMALL = 0.02
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--frames", type=int, default=12, help="frames of each objective")
+    parser.add_argument("--objectives", type=int, default=len(OBJECTIVES), help="how many of them")
+    parser.add_argument("--json", action="store_true")
+    given = parser.parse_args()
+    engine = OpenVinoEngine(given.model, precision="f32")
+    rows = [measure(engine, case, given.frames) for case in OBJECTIVES[: given.objectives]]
+    engine.close()
+    print(json.dumps(rows, indent=2, ensure_ascii=False) if given.json else markdown(rows))
+
+
+def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
+    """Measure one objective, dB: means over kinds of specimen."""
+    optics = case.optics
+    known = LightPath(optics.pixel_size_um, optics.na, optics.immersion_index, optics.emission_um)
+    path = LightPath(
+        **{**vars(known), "believed": (blur_of(optics, case.defocus_um),)}  # told all of it
+    )
+    run = Refocuser(engine, on_distrust="refocused")
+    drawn = list(examples(case, RUN + frames))
+    for example in drawn[:RUN]:
+        run.refocus(example.frame, "run")
+    filters = {kind: _wiener(case, kind) for kind in KINDS}
+    found: dict[str, list[float]] = {name: [] for name in ROWS}
+    for number, example in enumerate(drawn[RUN:]):
+        ways: dict[str, Callable[[], NDArray[Any]]] = {
+            "do nothing": lambda e=example: e.frame,  # type: ignore[misc]
+            "blind": lambda e=example, n=number: run.refocus(e.frame, f"alone {n}").pixels,  # type: ignore[misc]
+            "after ten frames": lambda e=example: run.refocus(e.frame, "run").pixels,  # type: ignore[misc]
+            "told": lambda e=example: run.refocus(e.frame, "told", path).pixels,  # type: ignore[misc]
+            "Wiener, told": lambda e=example: filters[e.kind](e.frame),  # type: ignore[misc]
+        }
+        for name, way in ways.items():
+            found[name].append(quality(example, way()))
+        found["Richardson-Lucy, told"].append(_best_lucy(case, example))
+    means = {name: round(float(np.mean(values)), 2) for name, values in found.items()}
+    return {"objective": case.name, **means}
+
+
+def _wiener(case: Case, kind: str) -> Callable[[NDArray[np.uint16]], NDArray[np.float32]]:
+    """Make the linear filter of least error for one kind of specimen."""
+    others = [e for e in examples(case, OTHERS, seed=77) if e.kind == kind]
+    spectra = [scipy.fft.dctn(_light(e.truth), norm="ortho") ** 2 for e in others]
+    power = np.mean(spectra, 0)
+    blur = blur_of(case.optics, case.defocus_um)
+    fy, fx = (np.arange(n) / (2 * n) for n in power.shape)
+    where = places(fy[:, None], fx[None, :])
+    out, focused = (at_places(transfer(b), where) for b in (blur, blur._replace(radius=0.0)))
+    ratio = out * focused / (focused**2 + SMALL**2)
+
+    def restore(frame: NDArray[np.uint16]) -> NDArray[np.float32]:
+        light = _light(frame)
+        noise = float(light.mean()) + 2.0
+        gain = ratio * power / (ratio**2 * power + noise)
+        gain[0, 0] = 1.0
+        found = scipy.fft.idctn(scipy.fft.dctn(light, norm="ortho") * gain, norm="ortho")
+        return np.asarray(found / 0.5 + 100.0, np.float32)
+
+    return restore
+
+
+def _light(counts: NDArray[np.uint16]) -> NDArray[np.float64]:
+    """Bring counts of the simulated camera to electrons."""
+    return (counts.astype(np.float64) - 100.0) * 0.5
+
+
+def _best_lucy(case: Case, example: Example) -> float:
+    tried = [richardson_lucy(example.frame, case.optics, case.defocus_um, n) for n in ITERATIONS]
+    return max(quality(example, pixels) for pixels in tried)
+
+
+def markdown(rows: list[dict[str, Any]]) -> str:
+    """Set the table in Markdown, with the mean gain over doing nothing of the first four."""
+    lines = ["| objective, distance | " + " | ".join(ROWS) + " |", "|---" * (len(ROWS) + 1) + "|"]
+    for row in rows:
+        cells = " | ".join(f"{row[name]:.1f}" for name in ROWS)
+        lines.append(f"| {row['objective']} | {cells} |")
+    gains = (np.mean([row[name] - row[ROWS[0]] for row in rows[:4]]) for name in ROWS)
+    lines.append(
+        "| gain, mean of the first four | " + " | ".join(f"{g:+.1f}" for g in gains) + " |"
+    )
+    light = f"{PEAK_ELECTRONS:g} electrons at the brightest, {BACKGROUND_ELECTRONS:g} background"
+    return "\n".join([*lines, "", f"dB; {', '.join(KINDS)} in turn; {light}."])
+
+
+if __name__ == "__main__":
+    main()

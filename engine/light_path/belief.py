@@ -1,0 +1,86 @@
+"""What the frames of a run tell together of their light path.
+
+An instrument's aberration stays, and the distance from focus changes slowly, so each frame adds to
+what is believed of its channel: a Bayes filter on the grid of the estimator, whose radius may
+drift, or now and then be any other.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
+
+from refocus.configs.light_path import Blur
+from refocus.engine.light_path.estimate import Posterior, likely, log_softmax
+
+STAYS, MOVES = (0.4, 0.02), (1.5, 0.10)
+"""How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
+frame at one place, and from place to place."""
+SHARE_OF_A_FRAME = 0.7
+"""Frames of a run tell less than independent ones would."""
+EVERY_FRAME, EVERY = 12, 4
+"""So many frames of a run are looked at, then one in so many, and the first at each place."""
+REMEMBERED = 30
+"""Frames over which the estimate of the sampling is averaged."""
+
+
+class _Belief(NamedTuple):
+    chances: NDArray[np.float64]
+    log_sampling: float
+    frames: int
+    position: str
+    likely: tuple[Blur, ...]
+
+
+class Beliefs:
+    """Beliefs of a run, channel by channel."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, _Belief] = {}
+        self._since: dict[str, int] = {}
+
+    def known(self, channel: str, position: str) -> tuple[Blur, ...]:
+        """Name what is believed where a frame need not be looked at; nothing where it is to be."""
+        belief = self._of.get(channel)
+        if belief is None or belief.position != position or belief.frames < EVERY_FRAME:
+            return ()
+        self._since[channel] = self._since.get(channel, 0) + 1
+        return belief.likely if self._since[channel] % EVERY else ()
+
+    def after(self, channel: str, position: str, frame: Posterior) -> tuple[Blur, ...]:
+        """Add what a frame says, and name the likeliest light paths.
+
+        Parameters
+        ----------
+        channel, position
+            Of the frame.
+        frame
+            What it says.
+
+        Returns
+        -------
+        tuple[Blur, ...]
+            The likeliest, and the next one that is another.
+        """
+        before = self._of.get(channel)
+        evidence = np.exp(SHARE_OF_A_FRAME * frame.log.astype(np.float64))
+        sampling, frames = float(np.log(frame.sampling)), 1
+        if before is not None:
+            how = STAYS if position == before.position else MOVES
+            evidence = _moved(before.chances, how) * evidence
+            frames = min(before.frames + 1, REMEMBERED)
+            sampling = before.log_sampling + (sampling - before.log_sampling) / frames
+        chances = evidence / evidence.sum()
+        log = log_softmax(np.log(chances + 1e-30))
+        names = tuple(likely(Posterior(log, float(np.exp(sampling)), frame.aperture)))
+        self._of[channel] = _Belief(chances, sampling, frames, position, names)
+        return names
+
+
+def _moved(chances: NDArray[np.float64], how: tuple[float, float]) -> NDArray[np.float64]:
+    """Let the radius drift, or be any; the aberration stays."""
+    drift, jump = how
+    drifted = gaussian_filter1d(chances, drift, axis=0, mode="nearest")
+    anywhere = np.broadcast_to(chances.sum(0, keepdims=True) / len(chances), chances.shape)
+    return np.asarray((1 - jump) * drifted / drifted.sum() + jump * anywhere)

@@ -1,0 +1,171 @@
+"""Which light paths a frame may have come through, and how likely each is.
+
+A small network looks at the frame's power spectrum and gives a probability to every radius of blur
+and spherical aberration on a grid. So a frame that fits two light paths says so, and the frames of
+a run add up.
+"""
+
+import base64
+import hashlib
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from refocus.configs.light_path import Blur
+from refocus.engine.light_path.filters import Likely
+from refocus.engine.light_path.spectrum import BINS, spectra
+from refocus.optics.transfer import paraxial
+
+RADII = np.concatenate([[0.0], 1.17 ** np.arange(26)])
+"""Radii of blur that a narrow cone would have, pixels; the next one lies 17 % further."""
+ABERRATIONS = np.linspace(-1.0, 1.0, 9)
+"""Spherical aberration, waves, of the light path on the positive side of focus."""
+SAMPLINGS = np.geomspace(0.1, 1.2, 14)
+INPUTS = BINS + 3
+OUTPUTS = RADII.size * ABERRATIONS.size + SAMPLINGS.size
+SHARE_OF_A_WINDOW = 0.7
+"""Windows of a frame tell less than independent ones would."""
+APART = 2
+"""Steps of the grid, along either axis, from which a light path is another."""
+
+
+class EstimatorWeights(BaseModel):
+    """The network, as a model file carries it: layers of ``float16``, base64."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    shapes: list[tuple[int, int]]
+    data: str
+
+    @classmethod
+    def pack(cls, layers: list[NDArray[Any]]) -> "EstimatorWeights":
+        """Pack layers ``(inputs + 1, outputs)``, the last row being the bias."""
+        raw = b"".join(layer.astype("<f2").tobytes() for layer in layers)
+        return cls(
+            shapes=[(s.shape[0], s.shape[1]) for s in layers], data=base64.b64encode(raw).decode()
+        )
+
+    def digest(self) -> str:
+        """Give the checksum of shapes and weights."""
+        return hashlib.sha256(f"{self.shapes}|{self.data}".encode()).hexdigest()
+
+    def unpack(self) -> list[NDArray[np.float32]]:
+        """Give the layers, ``float32``.
+
+        Raises
+        ------
+        ValueError
+            They are not such layers.
+        """
+        raw = np.frombuffer(base64.b64decode(self.data, validate=True), "<f2").astype(np.float32)
+        sizes = [rows * columns for rows, columns in self.shapes]
+        if sum(sizes) != raw.size or self.shapes[0][0] != INPUTS + 1:
+            raise ValueError("the estimator's weights do not have the size that they state")
+        if self.shapes[-1][1] != OUTPUTS or not np.isfinite(raw).all():
+            raise ValueError("the estimator's weights are of another grid, or not finite")
+        parts = np.split(raw, np.cumsum(sizes)[:-1])
+        return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
+
+
+class Posterior(NamedTuple):
+    """What one frame says of its light path.
+
+    Attributes
+    ----------
+    log
+        ``(R, A)`` logarithm of the probability of each of :data:`RADII` and :data:`ABERRATIONS`.
+    sampling, aperture
+        As told, or estimated.
+    """
+
+    log: NDArray[np.float32]
+    sampling: float
+    aperture: float
+
+
+class Estimator:
+    """Estimates the light path of frames.
+
+    Parameters
+    ----------
+    weights
+        As the model file carries them.
+    aperture
+        Numerical aperture / refractive index that is taken where none is told.
+    """
+
+    def __init__(self, weights: EstimatorWeights, aperture: float) -> None:
+        self._layers = weights.unpack()
+        self._aperture = aperture
+
+    def posterior(
+        self, seen: NDArray[np.float32], sampling: float = 0.0, aperture: float = 0.0
+    ) -> Posterior:
+        """Look at a frame ``(H, W)``; what is not told of its optics is 0."""
+        log = spectra(np.ascontiguousarray(seen, np.float32))
+        if not sampling:
+            guessed = self._run(described(log, 0.0, 0.0))[:, -SAMPLINGS.size :]
+            chances = np.exp(log_softmax(guessed.sum(0) * SHARE_OF_A_WINDOW))
+            sampling = float(np.exp(chances @ np.log(SAMPLINGS)))
+            told = described(log, 0.0, 0.0)
+        else:
+            aperture = aperture or self._aperture
+            told = described(log, sampling, aperture)
+        outputs = self._run(told)[:, : -SAMPLINGS.size]
+        windows = np.stack([log_softmax(row) for row in outputs])
+        joint = log_softmax(windows.sum(0) * SHARE_OF_A_WINDOW)
+        return Posterior(
+            joint.reshape(RADII.size, ABERRATIONS.size), sampling, aperture or self._aperture
+        )
+
+    def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        for layer in self._layers[:-1]:
+            x = np.maximum(x @ layer[:-1] + layer[-1], 0)
+        last = self._layers[-1]
+        return np.asarray(x @ last[:-1] + last[-1], np.float32)
+
+
+def described(
+    spectra: NDArray[np.float32], sampling: float, aperture: float
+) -> NDArray[np.float32]:
+    """Put what is told of the optics beside spectra ``(N, BINS)``."""
+    told = (math.log(sampling), math.log(aperture), 1.0) if sampling else (0.0, 0.0, 0.0)
+    beside = np.broadcast_to(np.array(told, np.float32), (len(spectra), 3))
+    return np.concatenate([spectra * np.float32(0.3), beside], 1)
+
+
+def log_softmax(x: NDArray[Any]) -> NDArray[np.float32]:
+    """Logarithms of chances that add up to 1."""
+    x = x - x.max()
+    return np.asarray(x - np.log(np.exp(x).sum()), np.float32)
+
+
+def likely(belief: Posterior) -> Likely:
+    """Name the likeliest light path and the next one that is another."""
+    chances = np.exp(belief.log)
+    first = int(np.argmax(chances))
+    row, column = divmod(first, ABERRATIONS.size)
+    rows, columns = np.ogrid[: RADII.size, : ABERRATIONS.size]
+    apart = (abs(rows - row) >= APART) | (abs(columns - column) >= APART)
+    other = divmod(int(np.argmax(np.where(apart, chances, -1))), ABERRATIONS.size)
+    return Likely(_around(belief, chances, (row, column)), _around(belief, chances, other))
+
+
+def _around(belief: Posterior, chances: NDArray[np.float32], at: tuple[int, int]) -> Blur:
+    """Average over a place of the grid and its neighbours."""
+    rows = slice(max(0, at[0] - 1), at[0] + 2)
+    columns = slice(max(0, at[1] - 1), at[1] + 2)
+    weight = chances[rows, columns]
+    weight = weight / weight.sum()
+    radius = float(weight.sum(1) @ RADII[rows])
+    spherical = float(weight.sum(0) @ ABERRATIONS[columns])
+    # rounded, so that the filters of a run are computed once
+    return Blur(
+        round(belief.sampling, 3),
+        round(belief.aperture, 3),
+        round(radius / paraxial(belief.aperture), 2),
+        round(spherical, 2),
+    )

@@ -1,0 +1,115 @@
+"""What a network is shown of a frame, and which light path that is for."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from refocus.configs import ModelCard
+from refocus.configs.light_path import Blur, LightPath
+from refocus.engine.light_path.estimate import Estimator, EstimatorWeights, Posterior, likely
+from refocus.engine.light_path.filters import Likely, show, tables
+from refocus.engine.model_file import ESTIMATOR_KEY
+from refocus.engine.protocol import EngineError
+from refocus.optics.transfer import slope
+
+EMISSION_UM = 0.53
+"""Wavelength that is taken where none is told: green."""
+OIL = 1.515
+"""Index that is taken for an aperture that no dry objective has."""
+TYPICAL = (8.0, 16.0)
+"""Radii of blur, pixels, that a model without an estimator filters for."""
+
+
+class Sight:
+    """Shows frames to one network, at the light path that is believed.
+
+    Parameters
+    ----------
+    card
+        Of the model.
+    estimator
+        Of light paths; None to take a typical one.
+    """
+
+    def __init__(self, card: ModelCard, estimator: Estimator | None) -> None:
+        self._card, self.estimator = card, estimator
+
+    def look(self, pixels: NDArray[Any], light_path: LightPath) -> Posterior | None:
+        """Ask a frame ``(H, W)``, in any units, which light path it came through."""
+        if self.estimator is None:
+            return None
+        return self.estimator.posterior(pixels, *told(light_path))
+
+    def likely(self, pixels: NDArray[Any], light_path: LightPath) -> Likely:
+        """Name the light paths to show a frame at: those believed, or what it says itself."""
+        believed = light_path.believed
+        if believed:
+            return Likely(believed[0], believed[min(1, len(believed) - 1)])
+        posterior = self.look(pixels, light_path)
+        if posterior is not None:
+            return likely(posterior)
+        optics = self._card.optics
+        sampling = optics.pixel_size_um * optics.na / optics.emission_um
+        aperture = optics.na / optics.immersion_index
+        near, far = (Blur(sampling, aperture, r, optics.spherical_waves) for r in TYPICAL)
+        return Likely(near, far)
+
+    def show(self, seen: NDArray[np.float32], light_path: LightPath) -> NDArray[np.float32]:
+        """Give what the network is shown of a frame ``(H, W)`` in network units, ``(4, H, W)``."""
+        return show(seen, self.likely(seen, light_path))
+
+    def tables(self, pixels: NDArray[Any], light_path: LightPath) -> NDArray[np.float32]:
+        """Give the transfer functions to filter a frame with on a device, ``(3, STEPS)``."""
+        return tables(self.likely(pixels, light_path))
+
+    def um_per_unit(self, light_path: LightPath) -> float:
+        """Distance in µm of the user's own objective, per µm at the optics of the card.
+
+        Where nothing is told of them the optics of the card are meant.
+        """
+        mine = self._card.optics
+        pixels = light_path.pixel_size_um / mine.pixel_size_um if light_path.pixel_size_um else 1.0
+        _, aperture = told(light_path)
+        if not aperture:
+            return pixels
+        return pixels * slope(mine.na / mine.immersion_index) / slope(aperture)
+
+
+def told(light_path: LightPath) -> tuple[float, float]:
+    """Give sampling (pixel size × NA / wavelength) and aperture (NA / index); 0 where not known."""
+    na = light_path.na
+    if not na:
+        return 0.0, 0.0
+    index = light_path.immersion_index or (1.0 if na < 0.98 else OIL)
+    sampling = light_path.pixel_size_um * na / (light_path.emission_um or EMISSION_UM)
+    return sampling, min(na / index, 0.98)
+
+
+def open_sight(model: onnx.ModelProto, card: ModelCard, where: str) -> Sight | None:
+    """Open what shows frames to a model; None for one that sees the frame alone.
+
+    Raises
+    ------
+    EngineError
+        The model's estimator does not belong to its card, or is not one.
+    """
+    if card.inputs == 1:
+        return None
+    stored = [p.value for p in model.metadata_props if p.key == ESTIMATOR_KEY]
+    if not stored:
+        return Sight(card, None)
+    try:
+        weights = EstimatorWeights.model_validate_json(stored[0])
+        if weights.digest() != card.estimator_sha256:
+            raise ValueError("its checksum is not that of the card")
+        optics = card.optics
+        return Sight(card, Estimator(weights, optics.na / optics.immersion_index))
+    except (ValidationError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise EngineError(
+            f"{where}: its estimator of light paths is damaged or was altered ({reason}); fetch or "
+            "export it again"
+        ) from error

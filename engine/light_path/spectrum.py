@@ -1,0 +1,78 @@
+"""The power spectrum of a frame, which shows how it was blurred.
+
+Defocus puts dark rings into it, whose places tell how far and through which optics (as Lim &
+Blostein, 1985, found for a disc). What is looked at adds a smooth slope.
+"""
+
+from functools import lru_cache
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+SIDE = 256
+"""Of the windows that spectra are taken of, pixels."""
+SMALLEST = 64
+BINS = 96
+MOST = 9
+"""Windows of a frame that are looked at."""
+LEAST_POWER = 1e-12
+
+
+def spectra(seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Describe windows spread over a frame by their spectra.
+
+    Parameters
+    ----------
+    seen
+        ``(H, W)``, any units.
+
+    Returns
+    -------
+    ndarray
+        ``(N, BINS)`` ``float32``: logarithm of the power along a radius, mean 0.
+    """
+    side = min(SIDE, *seen.shape)
+    found = [describe_power(_power(window), side) for window in _windows(seen, side)]
+    return np.stack(found)
+
+
+def _windows(seen: NDArray[np.float32], side: int) -> list[NDArray[np.float32]]:
+    """Spread windows over a frame, those with the most to see."""
+    starts = [
+        np.linspace(0, n - side, min(3, max(1, round(n / side)))).astype(int) for n in seen.shape
+    ]
+    return [seen[y : y + side, x : x + side] for y in starts[0] for x in starts[1]][:MOST]
+
+
+def _power(window: NDArray[np.float32]) -> NDArray[np.float32]:
+    side = window.shape[0]
+    taper = np.hanning(side).astype(np.float32)
+    spectrum = scipy.fft.rfft2((window - window.mean()) * taper[:, None] * taper[None, :])
+    power: NDArray[np.float32] = spectrum.real**2 + spectrum.imag**2
+    return power
+
+
+def describe_power(power: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Bring ``(side, side // 2 + 1)`` power to the logarithm along a radius, ``(BINS,)``."""
+    ring, counts = rings(side)
+    mean = np.bincount(ring.ravel(), power.ravel(), minlength=BINS + 1)[:BINS] / counts
+    if side < SIDE:  # rings too fine for a small window hold nothing of their own
+        filled = counts > 0.5
+        mean = np.interp(np.arange(BINS), np.flatnonzero(filled), mean[filled])
+    log = np.log(mean + LEAST_POWER * mean.sum() + 1e-30)
+    return np.asarray(log - log.mean(), np.float32)
+
+
+@lru_cache(maxsize=4)
+def rings(side: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Give the bin of every frequency, and how many there are in each.
+
+    64 bins of 1/256 cycles per pixel, then 32 of 1/128; what lies beyond goes into one of its own.
+    """
+    fy, fx = np.fft.fftfreq(side)[:, None], np.fft.rfftfreq(side)[None, :]
+    radius = np.hypot(fy, fx) * 256
+    ring = np.where(radius < 64, radius, 64 + (radius - 64) / 2).astype(np.int64)
+    ring = np.minimum(ring, BINS)
+    counts = np.bincount(ring.ravel(), minlength=BINS + 1)[:BINS].astype(np.float64)
+    return ring, np.maximum(counts, 1e-9)
