@@ -230,8 +230,8 @@ def test_who_takes_nothing_costs_one_slot_and_is_let_go_while_there_are_others(p
         stalled_reader(stack, publisher)
         until(lambda: follows() and "took nothing for too long" in caplog.text)
         assert publisher._out._ring is ring
-        # what was carried to it while it was let go is soon gone
-        until(lambda: follows() and publisher._out._backlog.bytes < 100_000)
+        # of dozens that went through memory, a few were carried while every slot was held
+        assert publisher._out._backlog.bytes <= 2 * result(0, LARGE).pixels.nbytes
 
 
 @needs_memory
