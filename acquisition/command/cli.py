@@ -212,7 +212,7 @@ def process(
 
 
 @app.command(epilog=FINISH_EXAMPLES)
-@options_of(RefocusOptions, "engine", "optics")
+@options_of(RefocusOptions, "engine")
 def finish(
     given: dict[str, Any],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What --save of the run named.")],
@@ -234,7 +234,7 @@ def finish(
                 figures = f"{done.refocused} refocused"
                 bar.update(task, completed=done.raw, figures=figures)
 
-            done = finish_run(saved, opened, show, options.optics)
+            done = finish_run(saved, opened, show)
     finally:
         opened.close()
     if as_json:

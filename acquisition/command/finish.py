@@ -30,7 +30,7 @@ from refocus.acquisition.sinks.recorder import LISTED_GAPS, describe_frame
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics, LightPath
 from refocus.engine.protocol import Engine, EngineError
-from refocus.engine.refocuser import NOTHING_TOLD, Refocuser
+from refocus.engine.refocuser import Refocuser
 
 log = logging.getLogger("refocus.finish")
 
@@ -80,6 +80,7 @@ class SavedRun:
             self.policy, self.engine = said["policy"], said["engine"]
             self.cameras = int(said["cameras"])
             self.selection = Selection(**said["selection"])
+            self.optics = KnownOptics.model_validate(said["optics"])
             sequence = said["sequence"] and MDASequence(**said["sequence"])
             self.info = RunInfo(
                 run=said["run"],
@@ -131,10 +132,7 @@ class SavedRun:
 
 
 def finish(
-    run: SavedRun,
-    engine: Engine,
-    on_frame: Callable[[Finished], None] = lambda done: None,
-    optics: KnownOptics = NOTHING_TOLD,
+    run: SavedRun, engine: Engine, on_frame: Callable[[Finished], None] = lambda done: None
 ) -> Finished:
     """Refocus what a run still owes, into its own refocused data.
 
@@ -146,8 +144,6 @@ def finish(
         Has the model of the run.
     on_frame
         Called after each frame of the raw data.
-    optics
-        As the run was told them.
 
     Raises
     ------
@@ -161,7 +157,9 @@ def finish(
             lines = FrameLines(run.refocused, append=True)
             stack.callback(lines.close)
             selection = run.selection
-            refocuser = Refocuser(engine, channels, selection.region, selection.on_distrust, optics)
+            refocuser = Refocuser(
+                engine, channels, selection.region, selection.on_distrust, run.optics
+            )
             return _Finishing(run, refocuser, lines).work(on_frame)
     except (OSError, ValueError, LookupError, TypeError) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]

@@ -103,6 +103,7 @@ class Pipeline:
         policy = policy or ("newest" if raw is None else "every")
         self._refocuser = Refocuser(engine, channels or {}, region, on_distrust, optics)
         self._pixel_size_um = optics.pixel_size_um
+        self._optics = optics.model_dump(mode="json", exclude_defaults=True)
         self._make_queue: Callable[[int], FrameQueue] = lambda most: FrameQueue(
             make_policy(policy), min(capacity, most), throttle, self._ticker.wake
         )
@@ -151,6 +152,7 @@ class Pipeline:
         if self._pixel_size_um and info.camera:
             told = {"pixel_size_um": self._pixel_size_um}
             info = replace(info, camera={**info.camera, **told})
+        info = replace(info, optics=self._optics)
         run = Run(info, queue, deferred, view=most is not None)
         with self._changed:
             if self._closing:

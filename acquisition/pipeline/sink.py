@@ -33,6 +33,8 @@ class RunInfo:
         What happens to a frame when the queue is full.
     selection
         Which frames are refocused, as options of a run.
+    optics
+        What was told of the light path, as settings of a run.
     summary_meta
         pymmcore-plus' ``SummaryMetaV1``, or None.
     """
@@ -43,6 +45,7 @@ class RunInfo:
     engine: Mapping[str, Any] = field(default_factory=dict)
     policy: str = "newest"
     selection: Mapping[str, Any] = field(default_factory=dict)
+    optics: Mapping[str, Any] = field(default_factory=dict)
     summary_meta: Mapping[str, Any] | None = None
 
 

@@ -290,6 +290,7 @@ def describe_run(run: RunInfo, camera: Mapping[str, Any]) -> dict[str, Any]:
         "engine": dict(run.engine),
         "policy": run.policy,
         "selection": dict(run.selection),
+        "optics": dict(run.optics),
     }
 
 

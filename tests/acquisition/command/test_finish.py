@@ -17,7 +17,7 @@ from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import EngineError
 
-from ...conftest import loops, zarr_arrays
+from ...conftest import Listening, loops, zarr_arrays
 
 PLACES = loops(
     3,
@@ -29,7 +29,7 @@ STACK = loops(2, axis_order="tpz", stage_positions=[(0, 0, 0)], z_plan={"range":
 RAGGED = loops(3, channels=["DAPI", {"config": "FITC", "acquire_every": 2}])
 
 
-def acquire(folder, sequence=PLACES, policy="every", **selection):
+def acquire(folder, sequence=PLACES, policy="every", optics=None, **selection):
     """Make a run that owes nothing."""
     folder.mkdir()
     raw, sinks = folder / "raw.ome.zarr", [Recorder(folder / "refocused.ome.zarr")]
@@ -37,7 +37,13 @@ def acquire(folder, sequence=PLACES, policy="every", **selection):
     with SimulatedMicroscope(frame_shape=(32, 48)) as microscope:
         core = microscope.core
         with attach(
-            core, engine=FakeEngine(), raw=raw, sinks=sinks, policy=policy, selection=chosen
+            core,
+            engine=FakeEngine(),
+            raw=raw,
+            sinks=sinks,
+            policy=policy,
+            selection=chosen,
+            optics=optics,
         ):
             events = iter(sequence) if isinstance(sequence, list) else sequence
             core.mda.run(events, output=raw)
@@ -193,3 +199,13 @@ def test_another_model_and_another_policy_are_refused(tmp_path, model_file):
     newest = acquire(tmp_path / "newest", policy="newest")
     with pytest.raises(RefocusError, match=r"the policy of that run was newest, which owes nothin"):
         SavedRun(newest)
+
+
+def test_what_was_told_of_the_optics_is_told_again(tmp_path):
+    told = {"na": 0.75, "pixel_size_um": 0.3, "channels": {"BF": {"emission_um": 0.6}}}
+    folder = acquire(tmp_path / "run", optics=told)
+    forget(folder, [0, 1, 2])
+    engine = Listening()
+    assert finish(SavedRun(folder), engine).refocused == 3
+    assert {(path.na, path.pixel_size_um) for path in engine.heard} == {(0.75, 0.3)}
+    assert {path.emission_um for path in engine.heard} == {0.0, 0.6}
