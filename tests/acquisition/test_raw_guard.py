@@ -1,10 +1,7 @@
 """Raw frames keep their places, and one that does not fit the file is kept and told of."""
 
 import numpy as np
-import pymmcore
-import pytest
 import tifffile
-from pymmcore_plus import CMMCorePlus
 
 from refocus.acquisition import attach
 from refocus.acquisition.raw_guard import guarded
@@ -12,18 +9,6 @@ from refocus.acquisition.sinks.recorder import Recorder
 from refocus.engine.fake import FakeEngine
 
 from ..conftest import loops, zarr_arrays
-
-
-@pytest.fixture
-def core():
-    pytest.importorskip("mm_test_adapters")
-    core = CMMCorePlus()
-    core.loadSystemConfiguration("MMConfig_demo.cfg")
-    core.setExposure(1)
-    core.mda.engine.use_hardware_sequencing = False
-    yield core
-    pymmcore.CMMCore.registerCallback(core, None)  # or the C++ core may abort at exit
-    core.unloadAllDevices()
 
 
 def test_a_frame_that_the_camera_fails_to_give_leaves_its_place_empty(core, tmp_path, monkeypatch):

@@ -4,26 +4,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pymmcore
 import pytest
 import useq
-from pymmcore_plus import CMMCorePlus
 
 from refocus.acquisition.command.fit import check_presets
 from refocus.configs import RefocusError
-
-
-@pytest.fixture
-def core():
-    pytest.importorskip("mm_test_adapters")
-    core = CMMCorePlus()
-    core.loadSystemConfiguration("MMConfig_demo.cfg")
-    core.setExposure(1)
-    core.mda.engine.use_hardware_sequencing = False
-    yield core
-    pymmcore.CMMCore.registerCallback(core, None)  # or the C++ core may abort at exit
-    core.unloadAllDevices()
-
 
 BINNED = [("Binning", "1"), ("Binning", "2")]
 TYPED = [("PixelType", "8bit"), ("PixelType", "16bit")]
