@@ -93,6 +93,11 @@ def match_sampling(engine: Engine, light_path: LightPath) -> Engine:
     Engine
         The same one where nothing is known or all is within its range. Otherwise a warning in the
         log ``refocus.engine``; and where the pixels are finer than trained for, one that resamples.
+
+    Raises
+    ------
+    EngineError
+        They are far finer than any optics need: something that is told is wrong.
     """
     card = engine.info.card
     sampling, aperture = told(light_path)
@@ -110,7 +115,15 @@ def match_sampling(engine: Engine, light_path: LightPath) -> Engine:
         *card.sampling,
         *card.aperture,
     )
-    return ResamplingEngine(engine, sampling / (2 * finest)) if sampling < finest else engine
+    if sampling >= finest:
+        return engine
+    factor = sampling / (2 * finest)
+    if factor < 1 / LARGEST_FACTOR:
+        raise EngineError(
+            f"sampling {sampling:.2g} (pixel size × NA / wavelength): pixels far finer than any "
+            "light needs; check the pixel size, the aperture and the emission"
+        )
+    return ResamplingEngine(engine, factor)
 
 
 class ResamplingEngine(Engine):

@@ -41,7 +41,12 @@ class Sight:
         """Ask a frame ``(H, W)``, in any units, which light path it came through."""
         if self.estimator is None:
             return None
-        return self.estimator.posterior(pixels, *told(light_path))
+        sampling, aperture = told(light_path)
+        if sampling and self._card.sampling and self._card.aperture:
+            # beyond what it was trained for nothing is known, and tables would grow without bound
+            sampling = float(np.clip(sampling, *self._card.sampling))
+            aperture = float(np.clip(aperture, *self._card.aperture))
+        return self.estimator.posterior(pixels, sampling, aperture)
 
     def likely(self, pixels: NDArray[Any], light_path: LightPath) -> Likely:
         """Name the light paths to show a frame at: those believed, or what it says itself."""

@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from refocus.configs import Optics
+from refocus.configs.light_path import Blur
 from refocus.configs.trust import Verdict
 from refocus.engine import Engine, EngineError, open_engine
-from refocus.engine.model_file import default_model
+from refocus.engine.model_file import shipped_models
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.parity import adversarial_frames, compare
-from refocus.engine.protocol import refocus_all
+from refocus.engine.parity import adversarial_frames, compare, difference
+from refocus.engine.protocol import UNKNOWN, LightPath, refocus_all
 from refocus.engine.torch.engine import TorchEngine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
@@ -204,6 +205,10 @@ def test_a_hot_pixel_stays_where_it_is(network: Engine) -> None:
     assert refocused[50:, :].max() < 1000
 
 
+OIL = LightPath(0.108, 1.4, 1.515, 0.52, (Blur(0.29, 0.924, 9.0),))
+"""An oil objective, and how far it is from focus."""
+
+
 @pytest.fixture(scope="module")
 def judged_frames() -> dict[str, np.ndarray]:
     """Give a frame out of focus, one in focus, and one without a specimen."""
@@ -217,10 +222,30 @@ def judged_frames() -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.parametrize("told", [UNKNOWN, OIL], ids=["blind", "told"])
 @pytest.mark.parametrize("name", [n for n in WITH_NETWORK if n != "openvino"])
-def test_engines_agree_on_how_far_to_trust(name: str, judged_frames: dict[str, np.ndarray]) -> None:
-    reference = OpenVinoEngine(default_model(), precision="f32")
-    engine = opened(name, default_model())
+def test_engines_agree_on_frames_of_any_objective(
+    name: str, told: LightPath, judged_frames: dict[str, np.ndarray]
+) -> None:
+    model = shipped_models()["any-objective"]
+    reference, engine = OpenVinoEngine(model, precision="f32"), opened(name, model)
+    try:
+        for kind, frame in judged_frames.items():
+            wanted, given = (e.submit(frame, told)().pixels for e in (reference, engine))
+            found = difference(kind, wanted.astype(np.float64), given.astype(np.float64))
+            assert not found.problem, found
+    finally:
+        reference.close()
+        engine.close()
+
+
+@pytest.mark.parametrize("model", sorted(shipped_models()))
+@pytest.mark.parametrize("name", [n for n in WITH_NETWORK if n != "openvino"])
+def test_engines_agree_on_how_far_to_trust(
+    name: str, model: str, judged_frames: dict[str, np.ndarray]
+) -> None:
+    reference = OpenVinoEngine(shipped_models()[model], precision="f32")
+    engine = opened(name, shipped_models()[model])
     try:
         for frame in judged_frames.values():
             wanted = reference.submit(frame)().judgement
