@@ -242,3 +242,18 @@ class TrainConfig(_Strict):
         if self.batch % self.devices:
             raise ValueError(f"batch {self.batch} cannot be shared by {self.devices} devices")
         return self
+
+    @model_validator(mode="after")
+    def _of_objectives(self) -> "TrainConfig":
+        objectives = self.simulation is not None and self.simulation.objectives is not None
+        if objectives != (self.architecture == "compact-told"):
+            raise ValueError(
+                "'simulation: objectives' and 'architecture: compact-told' go together; give both "
+                "or neither"
+            )
+        if objectives and (self.devices > 1 or self.bbbc006 or self.stacks):
+            raise ValueError(
+                "'objectives' trains on one device, with 'measured' beside the simulated pairs; "
+                "leave out 'devices', 'bbbc006' and 'stacks'"
+            )
+        return self

@@ -27,7 +27,7 @@ class Pictures(L.Callback):
         end = len(pairs)  # type: ignore[arg-type]
         first = pairs[end]
         if first["frame"].ndim == 4:  # a batch
-            self._frames, self._targets = first["frame"][:SHOWN], first["target"][:SHOWN]
+            self._frames, self._targets = (first[k][:SHOWN].cpu() for k in ("frame", "target"))
         else:
             examples = [first, *(pairs[end + i] for i in range(1, SHOWN))]
             self._frames = torch.stack([e["frame"] for e in examples])

@@ -17,6 +17,7 @@ from refocus.training.pairs.batches import open_pairs
 CONFIG = """
 name: few light paths
 training_data: synthetic nuclei
+architecture: compact-told
 steps: 1
 simulation:
   synthetic: 16

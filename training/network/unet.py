@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from refocus.engine.light_path.filters import CHANNELS
 from refocus.training.network.resnet import ResNet34Encoder
 
 MAX_DISTANCE_UM = 40.0
@@ -297,6 +298,6 @@ def widened(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
 
 ARCHITECTURES: dict[str, Callable[[], CompactUNet | ResNet34UNet]] = {
     "compact": CompactUNet,
-    "compact-told": partial(CompactUNet, inputs=4),
+    "compact-told": partial(CompactUNet, inputs=CHANNELS),
     "resnet34": ResNet34UNet,
 }

@@ -12,8 +12,17 @@ from refocus.training.pairs.light_paths import draw_light_paths
 from refocus.training.pairs.pool import grow_tiles, open_tiles
 
 
-def open_pairs(config: TrainConfig, measured: bool = True) -> BatchedPairs:
+def open_pairs(config: TrainConfig, measured: bool = True, device: str = "cpu") -> BatchedPairs:
     """Draw and read all that a run on every objective draws from.
+
+    Parameters
+    ----------
+    config
+        The run, with ``simulation.objectives``.
+    measured
+        Whether its measured pairs are wanted.
+    device
+        Of PyTorch, which simulates.
 
     Raises
     ------
@@ -31,6 +40,7 @@ def open_pairs(config: TrainConfig, measured: bool = True) -> BatchedPairs:
         _measured(config) if measured else None,
         np.stack(grow_tiles(kinds if simulation.foreign_fraction else kinds[:1], config.seed)),
         config.seed,
+        device,
     )
 
 
@@ -53,7 +63,9 @@ class TrainingBatches(Dataset[dict[str, Tensor]]):
         assert simulation is not None
         self._config = config
         self._foreign = simulation.foreign_fraction
-        self._pairs = open_pairs(config)
+        # a worker's process has no way to the GPU, and needs none where its cores are idle
+        on_gpu = torch.cuda.is_available() and not config.workers
+        self._pairs = open_pairs(config, device="cuda" if on_gpu else "cpu")
         self._measured = sum(m.fraction for m in config.measured)
         self._larger_from = config.steps
         if config.final_size is not None:

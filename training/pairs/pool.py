@@ -19,6 +19,11 @@ from refocus.training.pairs.wells import fold_of, well
 
 Field = NDArray[np.float32]
 
+NO_SPECIMEN = (
+    "simulation: there is no specimen; give 'specimens' a folder of sharp images, or 'synthetic' a "
+    "number"
+)
+
 
 class Specimens:
     """Fields in focus, background 0 and brightest 1, in groups that are drawn by weight.
@@ -32,10 +37,7 @@ class Specimens:
     def __init__(self, groups: Sequence[tuple[Sequence[Field], float]]) -> None:
         kept = [(fields, weight) for fields, weight in groups if fields and weight > 0]
         if not kept:
-            raise RefocusError(
-                "simulation: there is no specimen; give 'specimens' a folder of sharp images, or "
-                "'synthetic' a number"
-            )
+            raise RefocusError(NO_SPECIMEN)
         self._groups = [fields for fields, _ in kept]
         weights = np.array([weight for _, weight in kept])
         self._edges = np.cumsum(weights / weights.sum())
@@ -146,7 +148,7 @@ def open_tiles(config: SimulationConfig, seed: int) -> SpecimenTiles:
         groups.append((cut, folder.weight, True))
     kept = [(tiles, weight, real) for tiles, weight, real in groups if tiles and weight > 0]
     if not kept:
-        Specimens([])
+        raise RefocusError(NO_SPECIMEN)
     return SpecimenTiles(
         np.stack([tile for tiles, _, _ in kept for tile in tiles]),
         np.concatenate([np.full(len(t), w / len(t), np.float32) for t, w, _ in kept]),
