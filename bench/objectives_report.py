@@ -1,9 +1,9 @@
 """What a model does on several objectives, beside doing nothing and what physics allows.
 
-Told nothing, each frame alone; told nothing, after ten frames of a run; told the light path; the
-Wiener filter that is told the light path and the spectrum of the kind of specimen; Richardson-Lucy
-told the optics, at its best number of iterations. The truth is the object through the same optics
-in focus.
+Told nothing, each frame alone; told nothing, after ten frames of a run; told the optics, after as
+many; told the whole light path, the distance too; the Wiener filter that is told it, and the
+spectrum of the kind of specimen; Richardson-Lucy told it, at its best number of iterations. The
+truth is the object through the same optics in focus.
 """
 
 import argparse
@@ -34,7 +34,15 @@ from refocus.training.judging.objectives import (
 )
 from refocus.training.judging.restore import richardson_lucy
 
-ROWS = ("do nothing", "blind", "after ten frames", "told", "Wiener, told", "Richardson-Lucy, told")
+ROWS = (
+    "do nothing",
+    "blind",
+    "after ten frames",
+    "optics told, after ten",
+    "all told",
+    "Wiener, all told",
+    "Richardson-Lucy, all told",
+)
 ITERATIONS = (5, 10, 20, 40, 80)
 OTHERS = 40
 """First of the fields that spectra are taken from; they are not those judged on."""
@@ -66,6 +74,7 @@ def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
     drawn = list(examples(case, RUN + frames))
     for example in drawn[:RUN]:
         run.refocus(example.frame, "run")
+        run.refocus(example.frame, "known", known)
     filters = {kind: _wiener(case, kind) for kind in KINDS}
     found: dict[str, list[float]] = {name: [] for name in ROWS}
     for number, example in enumerate(drawn[RUN:]):
@@ -73,12 +82,13 @@ def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
             "do nothing": lambda e=example: e.frame,  # type: ignore[misc]
             "blind": lambda e=example, n=number: run.refocus(e.frame, f"alone {n}").pixels,  # type: ignore[misc]
             "after ten frames": lambda e=example: run.refocus(e.frame, "run").pixels,  # type: ignore[misc]
-            "told": lambda e=example: run.refocus(e.frame, "told", path).pixels,  # type: ignore[misc]
-            "Wiener, told": lambda e=example: filters[e.kind](e.frame),  # type: ignore[misc]
+            "optics told, after ten": lambda e=example: run.refocus(e.frame, "known", known).pixels,  # type: ignore[misc]
+            "all told": lambda e=example: run.refocus(e.frame, "told", path).pixels,  # type: ignore[misc]
+            "Wiener, all told": lambda e=example: filters[e.kind](e.frame),  # type: ignore[misc]
         }
         for name, way in ways.items():
             found[name].append(quality(example, way()))
-        found["Richardson-Lucy, told"].append(_best_lucy(case, example))
+        found["Richardson-Lucy, all told"].append(_best_lucy(case, example))
     means = {name: round(float(np.mean(values)), 2) for name, values in found.items()}
     return {"objective": case.name, **means}
 
