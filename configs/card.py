@@ -36,3 +36,11 @@ class ModelCard(BaseModel):
     trust: Thresholds | None = None
     """Where its verdicts begin; None for a model that was not calibrated."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    @property
+    def seen_in_focus(self) -> bool:
+        """Whether it draws the object as the same optics show it in focus, not the object itself.
+
+        Models of one instrument were taught the object.
+        """
+        return self.sampling is not None

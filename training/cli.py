@@ -230,7 +230,7 @@ def _evaluate_trust(
         raise RefocusError(f"{model}: is not calibrated; run 'refocus-train calibrate {model}'")
     with progress_bar(err, "{task.percentage:3.0f} %") as bar:
         task = bar.add_task("judging verdicts", total=None, figures="")
-        hard = list(judging_frames(card.optics, card.defocus_um[1], per_set, 0, phase))
+        hard = list(judging_frames(card, per_set, 0, phase))
         bar.update(task, total=len(hard))
         judged = judge_all(engine, hard, lambda done: bar.update(task, completed=done))
         metrics = trust_metrics(engine, judged)

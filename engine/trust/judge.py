@@ -39,7 +39,7 @@ class Judge:
         assert card.trust is not None
         self._limits = card.trust
         self._failed = False
-        self._reblur = Reblur(card.optics, card.inputs > 1)
+        self._reblur = Reblur(card.optics, card.seen_in_focus)
         self._familiar = Familiar(statistics)
         self._mean = np.array(statistics.evidence_mean, np.float32)
         self._scale = np.array(statistics.evidence_scale, np.float32)

@@ -123,7 +123,7 @@ def calibrate(
     engine = OpenVinoEngine(model, precision="f32")
     try:
         familiar = _familiar(engine, frames)
-        reblur = Reblur(card.optics, card.inputs > 1)
+        reblur = Reblur(card.optics, card.seen_in_focus)
         examples = examine_frames(engine, frames, reblur, Familiar(familiar))
         factor = error_factor(engine, [f for f in frames if f.familiar])
     finally:

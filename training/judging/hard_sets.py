@@ -19,7 +19,7 @@ from skimage.transform import resize
 from refocus.configs import BBBC006, ModelCard, Optics
 from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.camera import CameraModel
-from refocus.optics.defocus import convolve
+from refocus.optics.defocus import convolve, defocus
 from refocus.optics.images import list_images, read_image
 from refocus.optics.phase import phase_contrast
 from refocus.optics.psf import psf
@@ -84,6 +84,8 @@ class _Path:
     saturated: bool = False
     hot: int = 0
     eight_bit: bool = False
+    seen_in_focus: bool = False
+    """The truth is the object as the same optics show it in focus, not the object itself."""
     told: str = ""
     """What is known of it: nothing, the ``optics``, or the whole ``path``."""
 
@@ -130,6 +132,7 @@ def calibration_frames(
             ),
             peak_e=float(np.exp(rng.uniform(np.log(200), np.log(15000)))),
             eight_bit=bool(rng.random() < 0.3),
+            seen_in_focus=card.seen_in_focus,
         )
         if card.sampling is not None and card.aperture is not None:
             path = _of_any_objective(path, card.sampling, card.aperture, rng)
@@ -251,24 +254,26 @@ DEPTHS_UM = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, -4.0, -8.0, -16.0, -32.
 
 
 def judging_frames(
-    optics: Optics, reach_um: float, per_set: int, seed: int, folder: Path | None = None
+    card: ModelCard, per_set: int, seed: int, folder: Path | None = None
 ) -> Iterator[HardFrame]:
     """Draw the sets that verdicts are judged on, ``per_set`` frames each.
 
     Parameters
     ----------
-    optics, reach_um
-        Of the model.
+    card
+        Of the model: one for any objective is judged on several, too.
     per_set, seed
         How many, and which.
     folder
         Of frames of phase contrast, any depth, to be judged against themselves.
     """
+    optics, reach_um = card.optics, card.defocus_um[1]
+    usual = optics.model_copy(update={"na": 0.52, "spherical_waves": -0.4})
+    plain = _Path(8.0, usual, seen_in_focus=card.seen_in_focus)
     for number in range(per_set):
         rng = np.random.default_rng([seed, 22, number])
         kind = KINDS[number % (len(KINDS) - 1)]
         stranger = STRANGERS[number % len(STRANGERS)]
-        plain = _Path(8.0, optics.model_copy(update={"na": 0.52, "spherical_waves": -0.4}))
         for depth in DEPTHS_UM:
             path = _with(plain, distance_um=depth)
             yield _imaged(
@@ -284,9 +289,9 @@ def judging_frames(
             base = _with(plain, distance_um=float(rng.uniform(2, 20)))
             changed, path = make(_stranger(stranger, rng), base, reach_um, rng)
             yield _imaged(what, stranger, changed, path, rng, familiar=False)
-        for name, objective, distance in OBJECTIVES:
+        for name, objective, distance in OBJECTIVES if card.sampling else ():
             away = distance * float(rng.uniform(0.4, 1.6) * rng.choice([-1, 1]))
-            path = _Path(away, objective, told="optics")
+            path = _with(plain, distance_um=away, optics=objective, told="optics")
             yield _imaged(name, kind, _grown(kind, rng), path, rng)
         for group in WITHOUT_SPECIMEN:
             yield _without_specimen(group, rng)
@@ -310,7 +315,10 @@ def _imaged(
     camera = CameraModel(electrons_per_count=max(path.peak_e / 3000, 0.02))
     background = path.peak_e * float(np.exp(rng.uniform(np.log(0.005), np.log(0.2))))
     light = np.clip(field, 0, None) * path.peak_e + background
-    light, blurred = (convolve(light, psf(path.optics, z)) for z in (0.0, path.distance_um))
+    if path.seen_in_focus:
+        light, blurred = (convolve(light, psf(path.optics, z)) for z in (0.0, path.distance_um))
+    else:
+        blurred = defocus(light, path.optics, path.distance_um)
     if path.motion_px:
         kernel = np.zeros((2 * path.motion_px + 1,) * 2, np.float32)
         kernel[path.motion_px] = 1 / kernel.shape[0]

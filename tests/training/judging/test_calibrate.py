@@ -131,7 +131,7 @@ def test_the_report_of_the_verdicts(
 
 
 def test_hard_sets_are_the_same_every_time_and_cover_every_kind(frames: list[HardFrame]) -> None:
-    first, second = (list(judging_frames(Optics(), 34.0, 1, seed=5)) for _ in range(2))
+    first, second = (list(judging_frames(CARD, 1, seed=5)) for _ in range(2))
 
     for a, b in zip(first, second, strict=True):
         assert (a.group, a.kind) == (b.group, b.kind)
@@ -156,6 +156,9 @@ def test_figures_of_verdicts(calibrated: Path, frames: list[HardFrame]) -> None:
 
 def test_a_model_of_any_objective_is_calibrated_on_some_of_them() -> None:
     card = CARD.model_copy(update={"sampling": (0.1, 1.2), "aperture": (0.07, 0.98)})
+    names = {frame.group for frame in judging_frames(card, 1, seed=5)}
+    assert names > {frame.group for frame in judging_frames(CARD, 1, seed=5)}
+    assert "40×/0.95, 0.8 µm" in names
     drawn = list(calibration_frames(card, 40, seed=3))
     told = {frame.light_path.na for frame in drawn}
     assert len(told - {0.0}) > 5
