@@ -61,7 +61,8 @@ def work_of(model: onnx.ModelProto, shape: tuple[int, int]) -> Work:
     import openvino as ov
 
     graph = ov.Core().read_model(model.SerializeToString())
-    graph.reshape([1, 1, *padded_shape(shape)])
+    channels = graph.input(0).partial_shape[1].get_length()
+    graph.reshape([1, channels, *padded_shape(shape)])
     operations = traffic = 0
     for node in graph.get_ops():
         if node.get_type_name() == "Convolution":

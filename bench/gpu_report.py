@@ -30,7 +30,7 @@ from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.parity import compare, passed
 from refocus.engine.prepare import warm_up_frame
-from refocus.engine.protocol import EngineInfo, Frame, refocus_all
+from refocus.engine.protocol import UNKNOWN, EngineInfo, Frame, refocus_all
 from refocus.engine.tensorrt.engine import TensorRtEngine
 
 ROOT = Path(__file__).parents[1]
@@ -81,9 +81,13 @@ class UserCallback(Engine):
         import torch
 
         from refocus.engine.half_precision import half_precision
+        from refocus.engine.light_path.sight import open_sight
+        from refocus.engine.torch.filters import TensorFilters
         from refocus.engine.torch.graph import TorchGraph
 
         proto, self._card = read_model(model)
+        self._sight = open_sight(proto, self._card, str(model))
+        self._filters = TensorFilters(torch.device("cuda"))
         self._compiled = compiled
         graph = TorchGraph(half_precision(proto) if compiled else proto).cuda().eval()
         if compiled:
@@ -107,7 +111,11 @@ class UserCallback(Engine):
         from refocus.engine.torch.counts import as_frame, as_tensor, refocus_counts
 
         with torch.inference_mode():
-            counted = refocus_counts(as_tensor(frame).cuda(), lambda x: (self._network(x),))
+            show = None
+            if self._sight is not None:
+                tables = torch.from_numpy(self._sight.tables(frame, UNKNOWN))[None].cuda()
+                show = partial(self._filters.show, tables=tables)
+            counted = refocus_counts(as_tensor(frame).cuda(), lambda x: (self._network(x),), show)
             return as_frame(counted.counts.cpu())
 
     def close(self) -> None:

@@ -140,7 +140,7 @@ class OpenVinoEngine(Engine):
             )
         prepared = prepare(frame)
         seen = prepared.seen
-        shown = seen if self._sight is None else self._sight.show(seen, light_path)
+        shown = seen if self._sight is None else self._sight.show(seen, frame, light_path)
         return prepared, NetworkOutputs(*self._network(shown))
 
     def close(self) -> None:

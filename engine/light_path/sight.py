@@ -62,9 +62,26 @@ class Sight:
         near, far = (Blur(sampling, aperture, r, optics.spherical_waves) for r in TYPICAL)
         return Likely(near, far)
 
-    def show(self, seen: NDArray[np.float32], light_path: LightPath) -> NDArray[np.float32]:
-        """Give what the network is shown of a frame ``(H, W)`` in network units, ``(4, H, W)``."""
-        return show(seen, self.likely(seen, light_path))
+    def show(
+        self, seen: NDArray[np.float32], pixels: NDArray[Any], light_path: LightPath
+    ) -> NDArray[np.float32]:
+        """Give what the network is shown of a frame.
+
+        Parameters
+        ----------
+        seen
+            ``(H, W)``, in network units, padded.
+        pixels
+            The frame itself, which is asked for its light path: every engine has the same.
+        light_path
+            What is known of it.
+
+        Returns
+        -------
+        ndarray
+            ``(4, H, W)``.
+        """
+        return show(seen, self.likely(pixels, light_path))
 
     def tables(self, pixels: NDArray[Any], light_path: LightPath) -> NDArray[np.float32]:
         """Give the transfer functions to filter a frame with on a device, ``(3, STEPS)``."""

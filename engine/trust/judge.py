@@ -152,7 +152,7 @@ def refocus_and_judge(  # noqa: PLR0917
     """
     prepared = prepare(frame)
     seen = prepared.seen
-    outputs = network(seen if sight is None else sight.show(seen, light_path))
+    outputs = network(seen if sight is None else sight.show(seen, frame, light_path))
     refocused = prepared.counts(outputs[0])
     if judge is None:
         return Refocused(refocused, UNRATED, engine)

@@ -53,7 +53,7 @@ def test_an_estimator_that_was_altered_is_refused(weights: str) -> None:
 def test_what_is_believed_is_not_estimated(sight: Sight) -> None:
     assert sight.likely(FRAME, LightPath(believed=(BLUR,))) == (BLUR, BLUR)
     assert sight.likely(FRAME, UNKNOWN).first.radius >= 0.0
-    shown = sight.show(FRAME.astype(np.float32), LightPath(believed=(BLUR,)))
+    shown = sight.show(FRAME.astype(np.float32), FRAME, LightPath(believed=(BLUR,)))
     assert shown.shape == (CHANNELS, *FRAME.shape)
     assert np.isfinite(shown).all()
 
