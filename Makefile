@@ -5,7 +5,7 @@ EXTRAS ?= test
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak bench busy check docs napari gpu-report clean
+.PHONY: demo test triton-server soak bench busy served check docs napari gpu-report clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.plain
@@ -17,6 +17,14 @@ demo: $(VENV)/.plain
 test: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
+# A Triton server for its tests, 60 MB, which they skip without; its pins of NumPy are for what it
+# brings beside the server, so it has a folder of its own.
+triton-server: build/triton/.made
+
+build/triton/.made: | $(VENV)/bin/python
+	$(PIP) --no-deps --upgrade --target build/triton nvidia-pytriton==0.7.0
+	touch $@
+
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m soak -s
 
@@ -26,6 +34,10 @@ bench: $(VENV)/.plain
 # Whether a run keeps an engine busy that is as fast as one on a GPU; needs none.
 busy: $(VENV)/.plain
 	$(BIN)/refocus-bench --only busy
+
+# The rate through a Triton server over that of the bare engine, at frames of 8 MB.
+served: $(VENV)/.test triton-server
+	$(BIN)/python -m refocus.bench.served
 
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check

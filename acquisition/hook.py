@@ -274,10 +274,10 @@ def attach(
     publisher: Publisher | None = None
     pipeline: Pipeline | None = None
     with ExitStack() as stack:
-        opened = _open(engine)
+        opened = _open(engine, options.insecure)
         if opened is not engine:
             stack.callback(opened.close)
-        models = stack.enter_context(open_models(selection.channels, opened))
+        models = stack.enter_context(open_models(selection.channels, opened, options.insecure))
         shape, dtype, light_path = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
@@ -333,7 +333,7 @@ def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher"
     return Publisher(*args, made=made, **settings)
 
 
-def _open(engine: str | Path | Engine) -> Engine:
+def _open(engine: str | Path | Engine, insecure: bool) -> Engine:
     if isinstance(engine, Engine):
         return engine
     if not isinstance(engine, str | Path):
@@ -343,7 +343,7 @@ def _open(engine: str | Path | Engine) -> Engine:
         )
     from refocus.engine import open_engine
 
-    opened: Engine = open_engine(engine)
+    opened: Engine = open_engine(engine, insecure=insecure)
     return opened
 
 

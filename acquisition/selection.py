@@ -121,7 +121,9 @@ def _has_stacks(sequence: "MDASequence | None") -> bool:
 
 
 @contextmanager
-def open_models(channels: Mapping[str, str] | None, engine: Engine) -> Iterator[dict[str, Engine]]:
+def open_models(
+    channels: Mapping[str, str] | None, engine: Engine, insecure: bool = False
+) -> Iterator[dict[str, Engine]]:
     """Open the engine of each channel; a model that several have is opened once.
 
     Parameters
@@ -130,6 +132,8 @@ def open_models(channels: Mapping[str, str] | None, engine: Engine) -> Iterator[
         See :class:`Selection`.
     engine
         The run's own: ``auto``, ``default``, and the name of its model, stand for it.
+    insecure
+        Send frames to a server on another host without encryption.
 
     Raises
     ------
@@ -145,22 +149,25 @@ def open_models(channels: Mapping[str, str] | None, engine: Engine) -> Iterator[
             if model == NONE:
                 continue
             if model not in opened:
-                opened[model] = engine if model in of_engine else _open(channel, model, stack)
+                mine = model in of_engine
+                opened[model] = engine if mine else _open(channel, model, stack, insecure)
         yield {c: opened[m] for c, m in (channels or {}).items() if m != NONE}
 
 
-def _open(channel: str, model: str, stack: ExitStack) -> Engine:
+def _open(channel: str, model: str, stack: ExitStack, insecure: bool) -> Engine:
     from refocus.engine import open_engine
     from refocus.engine.model_file import shipped_models
     from refocus.engine.open import NAMES
+    from refocus.engine.triton.address import is_address
 
     path = shipped_models().get(model, Path(model))
-    if model not in NAMES and not path.is_file():
+    by_name = model in NAMES or is_address(model)
+    if not by_name and not path.is_file():
         names = sorted(shipped_models())
         raise RefocusError(
             f"channel {channel}: no model {model!r}; give the path of an ONNX file, none, auto, or "
             f"one of {', '.join(names)}"
         )
-    engine: Engine = open_engine(model if model in NAMES else path)
+    engine: Engine = open_engine(model if by_name else path, insecure=insecure)
     stack.callback(engine.close)
     return engine

@@ -94,8 +94,8 @@ class RefocusingOptions(_Options):
     """Which frames are refocused, and how."""
 
     engine: Annotated[str, Field(min_length=1), Option("ENGINE")] = "auto"
-    """``auto``, ``tensorrt``, ``tensorrt-rtx``, ``torch``, ``openvino``, ``fake``, or the path of a
-    model (.onnx) or a plan."""
+    """``auto``, ``tensorrt``, ``tensorrt-rtx``, ``torch``, ``openvino``, ``fake``, the path of a
+    model (.onnx) or a plan, or ``grpc://HOST:PORT`` of a Triton server."""
     policy: Annotated[Literal["newest", "every"] | None, Option("WHICH", "every")] = None
     """When the queue is full: ``newest`` gives the oldest frame up, ``every`` comes back to it
     later. Else ``every`` with --save, which it needs, and ``newest`` without."""
@@ -150,7 +150,7 @@ class PublishingOptions(_Options):
     publish_raw: bool = False
     """Send the captured pixels, too, as a viewer wants."""
     insecure: bool = False
-    """Allow an endpoint that other hosts can reach."""
+    """Allow an endpoint that other hosts can reach, and a server of theirs without encryption."""
     keys: Annotated[Path | None, Option("DIR", "keys/publisher/")] = None
     """The publisher's keys: only readers with one can read."""
     shared_memory: bool = False

@@ -14,6 +14,8 @@ __all__ = [
     "LightPath",
     "Refocused",
     "Ticket",
+    "fallback",
+    "graph_digest",
     "half_precision",
     "model_file",
     "nvidia",

@@ -6,13 +6,18 @@ from pathlib import Path
 from refocus.engine.model_file import default_model, shipped_models
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.protocol import Engine, EngineError
+from refocus.engine.triton.address import Address, is_address, read_address
 
 NAMES = ("auto", "tensorrt", "tensorrt-rtx", "torch", "openvino", "fake")
 FASTEST_FIRST = ("tensorrt", "tensorrt-rtx", "torch", "openvino")
 
 
 def open_engine(
-    engine: str | Path = "auto", model: Path | None = None, device: str | None = None
+    engine: str | Path = "auto",
+    model: Path | None = None,
+    device: str | None = None,
+    *,
+    insecure: bool = False,
 ) -> Engine:
     """Open an engine.
 
@@ -23,11 +28,14 @@ def open_engine(
         CUDA, and OpenVINO where there is no NVIDIA GPU or none of them runs; the log
         ``refocus.engine`` says why one was passed over. A name takes that one; the path of a
         ``.onnx`` file is run by the fastest, as is a model that ships by its name
-        (``"any-objective"``), the path of a ``.plan`` by TensorRT.
+        (``"any-objective"``), the path of a ``.plan`` by TensorRT. ``"grpc://host:8001/model"`` is
+        a Triton server's, see :mod:`refocus.engine.triton`; while that is away, the fastest here.
     model
         ONNX file; default: the model that ships in the package.
     device
         ``"CPU"`` or ``"GPU"`` of OpenVINO, ``"cpu"`` or ``"cuda"`` of PyTorch. Default: the best.
+    insecure
+        Send frames to a server on another host without encryption.
 
     Returns
     -------
@@ -44,6 +52,8 @@ def open_engine(
         from refocus.engine.fake import FakeEngine
 
         return FakeEngine()
+    if is_address(name):
+        return _served(read_address(name, insecure), model, device)
     if name in shipped_models():
         return _auto(shipped_models()[name], device)
     if name in NAMES:
@@ -60,8 +70,37 @@ def open_engine(
         return _auto(Path(name), device)
     raise EngineError(
         f"engine {name!r}: not known; allowed: {', '.join((*NAMES, *shipped_models()))}, "
-        "or the path of a .onnx model"
+        "the path of a .onnx model, or grpc://HOST:PORT of a Triton server"
     )
+
+
+def _served(address: Address, model: Path | None, device: str | None) -> Engine:
+    from refocus.engine.triton.engine import TritonEngine
+    from refocus.engine.triton.returning import ReturningEngine
+
+    file = address.file or model or shipped_models().get(address.model)
+    if file is None and address.model:
+        raise EngineError(
+            f"engine: the model {address.model} of {address.target} does not ship; name its file "
+            "here, from which verdicts and its checksum come, with ?model=FILE.onnx"
+        )
+    chosen = file or default_model()
+
+    def opened() -> Engine:
+        served = TritonEngine(address, chosen)
+        try:
+            served.require_parity(spare)
+        except BaseException:
+            served.close()
+            raise
+        return served
+
+    spare = _auto(chosen, device)
+    try:
+        return ReturningEngine(opened, spare)
+    except BaseException:
+        spare.close()
+        raise
 
 
 def _auto(model: Path, device: str | None) -> Engine:

@@ -3,4 +3,4 @@
 Knows the network of training, and nothing of how it was trained.
 """
 
-__all__ = ["to_onnx"]
+__all__ = ["to_onnx", "to_triton"]

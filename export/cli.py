@@ -50,6 +50,15 @@ refocus-export tensorrt model.onnx --frame 512x512 --max-frame 2048x2048 --outpu
 
 refocus-export tensorrt model.onnx --runtime tensorrt-rtx --target 8.9 --output rtx4090.plan
 """
+TRITON_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-export triton model.onnx repository/
+
+refocus-export triton model.onnx repository/ --backend python --device GPU
+
+refocus-export triton model.onnx repository/ --backend tensorrt --plan model.plan
+"""
 VERIFY_EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -64,6 +73,21 @@ class Precision(StrEnum):
 
     FP32 = "fp32"
     FP16 = "fp16"
+
+
+class Backend(StrEnum):
+    """What runs the model in Triton."""
+
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"
+    PYTHON = "python"
+
+
+class Device(StrEnum):
+    """Of OpenVINO."""
+
+    CPU = "CPU"
+    GPU = "GPU"
 
 
 class RuntimeName(StrEnum):
@@ -169,6 +193,51 @@ def to_tensorrt(  # noqa: PLR0917
         "size_bytes": built.size,
         "from_cache": built.from_cache,
         "output": str(built.path),
+    }
+    _print_facts(facts, as_json)
+
+
+@app.command("triton", epilog=TRITON_EXAMPLES)
+def to_triton(  # noqa: PLR0917
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model with a card.")],
+    repository: Annotated[
+        Path, typer.Argument(metavar="REPOSITORY", help="Folder of models that Triton serves.")
+    ],
+    backend: Annotated[
+        Backend, typer.Option(help="python: OpenVINO, on the server's CPU or Intel GPU.")
+    ] = Backend.ONNX,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Default: that of the file.")
+    ] = None,
+    plan: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of tensorrt: made of this model for the server's GPU."),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Of python.")] = Device.CPU,
+    threads: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of python on a CPU; 0: all.")
+    ] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a model into a model repository of NVIDIA Triton, with its configuration."""
+    from refocus.export.to_triton import triton_from_onnx
+
+    served = triton_from_onnx(
+        model,
+        repository,
+        backend=backend.value,
+        name=name,
+        plan=plan,
+        device=device.value,
+        threads=threads,
+    )
+    facts = {
+        "model": f"{served.card.name} {served.card.version}",
+        "sha256": served.card.sha256,
+        "backend": backend.value,
+        "served_as": served.folder.name,
+        "served_version": served.version,
+        "output": str(served.folder),
     }
     _print_facts(facts, as_json)
 

@@ -152,7 +152,7 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
-@options_of(RefocusOptions, "engine", "on_distrust", "optics")
+@options_of(RefocusOptions, "engine", "insecure", "on_distrust", "optics")
 def process(
     given: dict[str, Any],
     source: Annotated[
@@ -168,7 +168,7 @@ def process(
 
     options = check_options(RefocusOptions, given)
     total = count_planes(source)
-    opened = open_engine(options.engine)
+    opened = open_engine(options.engine, insecure=options.insecure)
     begun = time.monotonic()
     try:
         with progress_bar(err) as bar:
@@ -212,7 +212,7 @@ def process(
 
 
 @app.command(epilog=FINISH_EXAMPLES)
-@options_of(RefocusOptions, "engine")
+@options_of(RefocusOptions, "engine", "insecure")
 def finish(
     given: dict[str, Any],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="What --save of the run named.")],
@@ -225,7 +225,7 @@ def finish(
 
     options = check_options(RefocusOptions, given)
     saved = SavedRun(folder)
-    opened = open_engine(options.engine)
+    opened = open_engine(options.engine, insecure=options.insecure)
     try:
         with progress_bar(err) as bar:
             task = bar.add_task("refocusing", total=count_raw(saved), figures="")

@@ -126,7 +126,7 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
         from refocus.acquisition.sinks.prometheus import Metrics
 
         sinks.append(stack.enter_context(Metrics(config.metrics, insecure=config.insecure)))
-    engine = open_engine(config.engine)
+    engine = open_engine(config.engine, insecure=config.insecure)
     stack.callback(engine.close)
     source = stack.enter_context(open_source(config))
     check_presets(source.core, source.sequence, saved=config.save is not None)

@@ -62,6 +62,7 @@ def installs_what_there_is(words: list[str]) -> None:
 def parses(words: list[str]) -> None:
     """The command understands every word; it is not carried out."""
     modules = {
+        "refocus-live": "refocus.acquisition.command.cli",
         "refocus-train": "refocus.training.cli",
         "refocus-bench": "refocus.bench.cli",
         "refocus-export": "refocus.export.cli",
@@ -92,6 +93,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"python -m refocus.bench.trust_time": (is_there, "a benchmark"),
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
     r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
+    r"refocus-live (run|process) .*grpcs?://": (parses, "needs a server; tests/engine/triton"),
     r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
     r"python -m refocus.bench.view_": (is_there, "needs a browser; tests/view runs it shorter"),
     r"python -m refocus.bench.napari_picture": (is_there, "needs napari and a display"),

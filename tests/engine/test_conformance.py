@@ -27,6 +27,7 @@ WITH_NETWORK = [
     "openvino",
     "torch-cpu",
     "torch-cpu-fp16",
+    "triton",
     pytest.param("torch", marks=pytest.mark.gpu),
     pytest.param("tensorrt", marks=pytest.mark.gpu),
     pytest.param("tensorrt-rtx", marks=pytest.mark.gpu),
@@ -36,9 +37,12 @@ TELLING = ("odd size", "nearly empty", "one hot pixel", "black")
 GPU_ENGINES = ("torch", "tensorrt", "tensorrt-rtx")
 
 
-def opened(name: str, model: Path) -> Engine:
+def opened(name: str, model: Path, request: pytest.FixtureRequest) -> Engine:
     if name in GPU_ENGINES and find_gpu() is None:
         pytest.skip("needs an NVIDIA GPU and its driver")
+    if name == "triton":
+        server = request.getfixturevalue("server")
+        return open_engine(f"{server.address}/{model.stem}?model={model}")
     if name.startswith("torch-cpu"):
         return TorchEngine(model, "cpu", half=name.endswith("fp16"))
     try:
@@ -52,7 +56,7 @@ def opened(name: str, model: Path) -> Engine:
 @pytest.fixture(scope="module", params=WITH_NETWORK)
 def network(request: pytest.FixtureRequest, model_file: Path) -> Iterator[Engine]:
     """Give an engine that has a network."""
-    engine = opened(request.param, model_file)
+    engine = opened(request.param, model_file, request)
     yield engine
     engine.close()
 
@@ -60,7 +64,7 @@ def network(request: pytest.FixtureRequest, model_file: Path) -> Iterator[Engine
 @pytest.fixture(scope="module", params=["fake", *WITH_NETWORK])
 def engine(request: pytest.FixtureRequest, model_file: Path) -> Iterator[Engine]:
     """Give any engine."""
-    engine = opened(request.param, model_file)
+    engine = opened(request.param, model_file, request)
     yield engine
     engine.close()
 
@@ -177,15 +181,15 @@ def test_parity_with_the_checkpoint(network: Engine, checkpoint_file: Path) -> N
 
 
 @pytest.mark.parametrize("name", WITH_NETWORK)
-def test_close_and_open_again(name: str, model_file: Path) -> None:
+def test_close_and_open_again(name: str, model_file: Path, request: pytest.FixtureRequest) -> None:
     frame = cells((32, 32))
-    first = opened(name, model_file)
+    first = opened(name, model_file, request)
     wanted = first.refocus(frame)
     first.close()
     first.close()
     with pytest.raises(EngineError, match="closed"):
         first.refocus(frame)
-    second = opened(name, model_file)
+    second = opened(name, model_file, request)
     np.testing.assert_array_equal(second.refocus(frame), wanted)
     second.close()
 
@@ -226,10 +230,13 @@ def judged_frames() -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("told", [UNKNOWN, OIL], ids=["blind", "told"])
 @pytest.mark.parametrize("name", [n for n in WITH_NETWORK if n != "openvino"])
 def test_engines_agree_on_frames_of_any_objective(
-    name: str, told: LightPath, judged_frames: dict[str, np.ndarray]
+    name: str,
+    told: LightPath,
+    judged_frames: dict[str, np.ndarray],
+    request: pytest.FixtureRequest,
 ) -> None:
     model = shipped_models()["any-objective"]
-    reference, engine = OpenVinoEngine(model, precision="f32"), opened(name, model)
+    reference, engine = OpenVinoEngine(model, precision="f32"), opened(name, model, request)
     try:
         telling = {name: adversarial_frames()[name] for name in TELLING}
         for kind, frame in (judged_frames | telling).items():
@@ -244,10 +251,13 @@ def test_engines_agree_on_frames_of_any_objective(
 @pytest.mark.parametrize("model", sorted(shipped_models()))
 @pytest.mark.parametrize("name", [n for n in WITH_NETWORK if n != "openvino"])
 def test_engines_agree_on_how_far_to_trust(
-    name: str, model: str, judged_frames: dict[str, np.ndarray]
+    name: str,
+    model: str,
+    judged_frames: dict[str, np.ndarray],
+    request: pytest.FixtureRequest,
 ) -> None:
     reference = OpenVinoEngine(shipped_models()[model], precision="f32")
-    engine = opened(name, shipped_models()[model])
+    engine = opened(name, shipped_models()[model], request)
     try:
         for frame in judged_frames.values():
             wanted = reference.submit(frame)().judgement

@@ -97,6 +97,10 @@ def test_verify_over_the_bound(run, model_file: Path, tmp_path: Path) -> None:
         (["tensorrt", "none.onnx", "--frame", "big"], "--frame big: give HEIGHTxWIDTH"),
         (["tensorrt", "none.onnx", "--frame", "16x512"], "--frame 16x512: give HEIGHTxWIDTH"),
         (["tensorrt", "none.onnx", "--batch", "0"], "--batch"),
+        (["triton", "none.onnx", "repository"], "no such model"),
+        (["triton", "none.onnx", "repository", "--backend", "caffe"], "'caffe' is not one of"),
+        (["triton", "none.onnx", "repository", "--threads", "-1"], "--threads"),
+        (["triton", "none.onnx"], "Missing argument 'REPOSITORY'"),
         (["verify", "none.onnx"], "Missing argument 'B'"),
         (["verify", "none.onnx", "none.onnx"], "none.onnx: no such file"),
         (["verify", "--fast"], "No such option"),
@@ -116,12 +120,20 @@ def test_model_holds_no_path_of_its_maker(model_file: Path) -> None:
     assert b"stack_trace" not in content
 
 
-@pytest.mark.parametrize("command", ["onnx", "tensorrt", "verify"])
+@pytest.mark.parametrize("command", ["onnx", "tensorrt", "triton", "verify"])
 def test_help_has_examples(run, command: str) -> None:
     status, out, _ = run(command, "--help")
     assert status == 0
     assert f"refocus-export {command}" in out
     assert "Example" in out
+
+
+def test_triton(run, model_file: Path, tmp_path: Path) -> None:
+    status, out, err = run("triton", model_file, tmp_path / "new" / "repository", "--json")
+    assert (status, err) == (0, "")
+    facts = json.loads(out)
+    assert (facts["served_as"], facts["backend"]) == ("random", "onnx")
+    assert (tmp_path / "new" / "repository" / "random" / "config.pbtxt").is_file()
 
 
 def test_tensorrt_that_is_not_installed(run, model_file: Path) -> None:
