@@ -225,8 +225,8 @@ def attach(
     core
         A ``CMMCorePlus`` or ``UniMMCore``; its acquisitions are neither changed nor held up.
     engine
-        ``"auto"``, the name of an engine, a model file, or an engine (which stays the caller's
-        to close).
+        ``"auto"``, the name or address of an engine, a model file, or an engine (which stays the
+        caller's to close).
     policy, queue, publish, publish_raw, insecure, keys, shared_memory
         The options of ``refocus-live run``, whose ``--help`` explains them. The policy ``"every"``
         needs ``raw``, and is the default where it is given.

@@ -1,6 +1,7 @@
 """An engine behind a real Triton server: what it refuses, and what it makes of frames."""
 
 import logging
+import shutil
 import socket
 import subprocess
 import threading
@@ -161,6 +162,8 @@ def test_a_server_that_goes_and_comes_back(
 @pytest.fixture
 def certificate(tmp_path: Path) -> Path:
     """Give the folder of a certificate for 127.0.0.1 and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
     subprocess.run(
         [
             *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
