@@ -17,6 +17,7 @@ from refocus.configs.hosts import is_local
 from refocus.stream.messages import RunHeader
 from refocus.stream.subscriber import Message, ReceivedFrame, Subscription
 from refocus.view.ages import Ages
+from refocus.view.marks import Marks
 from refocus.view.places import LatestFrames, Place, Shown, Wanted
 from refocus.view.status import Status
 
@@ -48,6 +49,7 @@ class Listener:
         self._ages = Ages(bool(is_local(endpoint)))
         self._lock = threading.Lock()
         self._newest = LatestFrames()
+        self._marks = Marks()
         self._status = Status(time.monotonic())
         self._phase = ""
         self._run = ""
@@ -90,6 +92,30 @@ class Listener:
         """Give the newest frame of what is wanted."""
         with self._lock:
             return self._newest.get(wanted)
+
+    def of_each_channel(self, wanted: Wanted) -> list[Shown]:
+        """Give the newest frame of each channel of what is wanted, oldest first."""
+        with self._lock:
+            return self._newest.of_each_channel(wanted)
+
+    def held(self, serial: int) -> Shown | None:
+        """Give an earlier frame of this run, or None if it is not kept any more."""
+        with self._lock:
+            return self._newest.held(serial)
+
+    def marks(self, since: int) -> tuple[int, dict[str, Any] | None]:
+        """Give what is remembered of the frames after the first ``since`` of all.
+
+        Returns
+        -------
+        made, marks
+            Marks is None where there are none; else ``run``, ``marks``, and ``kept``, the serial
+            number of the oldest frame whose pixels are here.
+        """
+        with self._lock:
+            fresh = self._marks.since(since)
+            kept = {"run": self._run, "kept": self._newest.oldest, "marks": fresh}
+            return self._marks.made, kept if fresh else None
 
     def state(self, since: int) -> tuple[int, dict[str, Any] | None]:
         """Give what is known of the stream, unless it is that of revision ``since``.
@@ -157,12 +183,14 @@ class Listener:
         if message_is_new_run := self._run_of(message) != self._run:
             self._run = self._run_of(message)
             self._newest.clear()
+            self._marks.clear()
         if isinstance(message, ReceivedFrame):
             self._serial += 1
             captured = now - self._ages.seconds(message.header, time.time())
             shown = Shown(self._serial, Place.of(message.header), message, captured)
             had_raw = self._status.has_raw
             self._status.frame(shown, now)
+            self._marks.put(shown, time.time() - (now - captured))
             new_place = self._newest.put(shown)
             return message_is_new_run or new_place or had_raw != self._status.has_raw
         if isinstance(message, RunHeader):

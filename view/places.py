@@ -1,4 +1,4 @@
-"""The newest frame of every place of a specimen, in bounded memory."""
+"""The newest frame of every place of a specimen, and those before it, in bounded memory."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from refocus.stream.messages import FrameHeader
 from refocus.stream.subscriber import ReceivedFrame
 
 KEPT_BYTES = 512_000_000
-"""What the frames of all places may take; those seen longest ago go first."""
+"""What the frames of all places may take. Those that a newer one has replaced go first."""
 
 NAMED_PLACES = 4096
 """How many places are remembered by name."""
@@ -70,7 +70,7 @@ class Shown:
 
 
 class LatestFrames:
-    """Keeps the newest frame of each place.
+    """Keeps the newest frame of each place, and of those before them as many as there is room for.
 
     Not thread-safe: :class:`~refocus.view.listener.Listener` holds a lock.
 
@@ -84,15 +84,19 @@ class LatestFrames:
         self._budget = budget
         self._bytes = 0
         self._frames: OrderedDict[Place, Shown] = OrderedDict()  # oldest first
+        self._past: OrderedDict[int, Shown] = OrderedDict()  # by serial, replaced longest ago first
         self._places: OrderedDict[Place, None] = OrderedDict()
 
     def put(self, shown: Shown) -> bool:
         """Keep a frame in place of the one before; tell whether its place is new."""
-        self._drop(shown.place)
+        before = self._frames.pop(shown.place, None)
+        if before is not None:
+            self._past[before.serial] = before
         self._frames[shown.place] = shown
         self._bytes += shown.nbytes
-        while self._bytes > self._budget and len(self._frames) > 1:
-            self._drop(next(iter(self._frames)))
+        while self._bytes > self._budget and (self._past or len(self._frames) > 1):
+            _, gone = (self._past or self._frames).popitem(last=False)
+            self._bytes -= gone.nbytes
         new = shown.place not in self._places
         self._places[shown.place] = None
         while len(self._places) > NAMED_PLACES:
@@ -104,6 +108,25 @@ class LatestFrames:
         found = (shown for place, shown in reversed(self._frames.items()) if wanted.takes(place))
         return next(found, None)
 
+    def of_each_channel(self, wanted: Wanted) -> list[Shown]:
+        """Give the newest frame of each channel at the place that is wanted, oldest first."""
+        found: dict[str, Shown] = {}
+        for place, shown in self._frames.items():
+            if wanted.takes(place):
+                found[place.c] = shown
+        return sorted(found.values(), key=lambda shown: shown.serial)
+
+    def held(self, serial: int) -> Shown | None:
+        """Give the frame of a serial number, or None if it is not kept any more."""
+        newest = (shown for shown in self._frames.values() if shown.serial == serial)
+        return self._past.get(serial) or next(newest, None)
+
+    @property
+    def oldest(self) -> int:
+        """Serial number before which no replaced frame is kept."""
+        newest = max((shown.serial for shown in self._frames.values()), default=0)
+        return next(iter(self._past), newest)
+
     def axes(self) -> dict[str, list[Any]]:
         """Name the positions, channels and planes that were seen, each in order."""
         seen = zip(*self._places, strict=True) if self._places else ((), (), ())
@@ -112,9 +135,6 @@ class LatestFrames:
     def clear(self) -> None:
         """Forget all places, as a new run has others."""
         self._frames.clear()
+        self._past.clear()
         self._places.clear()
         self._bytes = 0
-
-    def _drop(self, place: Place) -> None:
-        gone = self._frames.pop(place, None)
-        self._bytes -= gone.nbytes if gone else 0

@@ -65,14 +65,15 @@ class Stream:
     def send(self, topic: bytes, header: messages.Header, *pixels: Any) -> None:
         self.socket.send_multipart([topic, header.encode(), *pixels])
 
-    def run(self, run: str | None = None, **engine: Any) -> None:
+    def run(
+        self, run: str | None = None, positions: tuple[str, ...] = ("left", "right"), **engine: Any
+    ) -> None:
         if run is not None:
             self.id, self.number = run, 0
-        positions = [{"name": "left"}, {"name": "right"}]
         header = messages.RunHeader(
             run=self.id,
             next_number=self.number,
-            sequence={"stage_positions": positions},
+            sequence={"stage_positions": [{"name": name} for name in positions]},
             camera={},
             engine={**ENGINE, **engine},
             policy="newest",

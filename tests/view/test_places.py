@@ -68,6 +68,28 @@ def test_memory_is_bounded_and_the_last_frame_always_kept():
     assert small.get(Wanted()).serial == 1
 
 
+def test_frames_that_were_replaced_are_kept_while_there_is_room():
+    kept = LatestFrames(budget=4 * 16)
+    for serial, p in enumerate([0, 1, 0, 0, 0]):
+        kept.put(shown(serial, p=p))
+    assert [bool(kept.held(serial)) for serial in range(5)] == [False, True, True, True, True]
+    assert kept.oldest == 2
+    for serial in (5, 6, 7):
+        kept.put(shown(serial, p=serial))
+    # the newest of every place stays longer than any that was replaced
+    assert [serial for serial in range(8) if kept.held(serial)] == [4, 5, 6, 7]
+    kept.clear()
+    assert kept.held(7) is None
+
+
+def test_the_newest_frame_of_each_channel():
+    kept = LatestFrames()
+    for serial, c in enumerate(["DAPI", "FITC", "DAPI"]):
+        kept.put(shown(serial, c=c))
+    kept.put(shown(3, p=1))
+    assert [one.serial for one in kept.of_each_channel(Wanted(p=0))] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("index", "channel", "place"),
     [

@@ -55,7 +55,30 @@ class Pinged:
     sent: float
 
 
-def decode(text: str) -> Acknowledged | Pinged | Wanted | None:
+@dataclass(frozen=True)
+class Selected:
+    """What the page wants to see.
+
+    Attributes
+    ----------
+    wanted
+        The places that it follows.
+    each
+        Whether it wants every channel of them, in turn, and not just the newest frame.
+    """
+
+    wanted: Wanted
+    each: bool = False
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The page wants an earlier frame, and no other; None goes on with what comes."""
+
+    serial: int | None
+
+
+def decode(text: str) -> Acknowledged | Pinged | Selected | Recalled | None:
     """Read what the page sent; None for what is not understood, which is passed over."""
     try:
         content = json.loads(text)
@@ -66,11 +89,14 @@ def decode(text: str) -> Acknowledged | Pinged | Wanted | None:
             return Pinged(float(content["sent"]))
         if kind == "select":
             p, c, z = (content.get(axis) for axis in "pcz")
-            return Wanted(
+            wanted = Wanted(
                 None if p is None else int(p),
                 None if c is None else str(c),
                 None if z is None else int(z),
             )
+            return Selected(wanted, content.get("each") is True)
+        if kind == "recall":
+            return Recalled(None if content["serial"] is None else int(content["serial"]))
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         pass
     return None

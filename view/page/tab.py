@@ -15,13 +15,13 @@ from typing import Any
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from refocus.view.listener import Listener
-from refocus.view.page.packet import Acknowledged, Pinged, decode, encode_frame
+from refocus.view.page.packet import Acknowledged, Pinged, Recalled, Selected, decode, encode_frame
 from refocus.view.places import Shown, Wanted
 
 logger = logging.getLogger("refocus.view")
 
-HELD = 3
-"""Frames kept for a snapshot: the one on the screen, and those on their way to it."""
+HELD = 12
+"""Frames kept for a snapshot: those on the screen, one a channel, and those on their way to it."""
 
 
 class Tab:
@@ -50,7 +50,9 @@ class Tab:
         self._loop = asyncio.get_running_loop()
         self._news = asyncio.Event()
         self._told = False
-        self._wanted = Wanted()
+        self._selected = Selected(Wanted())
+        self._recalled: int | None = None
+        self._sent: dict[str, int] = {}  # by channel, the newest that was sent
         self._awaited: int | None = None
         self._sending = asyncio.Lock()
 
@@ -93,14 +95,18 @@ class Tab:
         if isinstance(message, Pinged):
             await self._say("pong", {"sent": message.sent, "server_ms": time.monotonic() * 1e3})
             return
-        if isinstance(message, Wanted):
-            self._wanted = message
+        if isinstance(message, Selected):
+            self._selected = message
+            self._sent.clear()
+        elif isinstance(message, Recalled):
+            self._recalled = message.serial
+            self._sent.clear()
         elif isinstance(message, Acknowledged) and message.serial == self._awaited:
             self._awaited = None
         self._news.set()
 
     async def _send(self) -> None:
-        revision, points = -1, 0
+        revision, points, marks = -1, 0, 0
         while True:
             self._news.clear()
             self._told = False
@@ -110,15 +116,35 @@ class Tab:
             points, fresh = self._feed.points(points)
             if fresh:
                 await self._say("points", {"points": fresh})
+            marks, remembered = self._feed.marks(marks)
+            if remembered is not None:
+                await self._say("marks", remembered)
             if self._awaited is None:
-                await self._send_newest()
+                await self._send_next()
             await self._news.wait()
 
-    async def _send_newest(self) -> None:
-        shown = self._feed.newest(self._wanted)
-        if shown is None or (self.held and shown is self.held[-1]):
+    def _next(self) -> Shown | None:
+        """Give the frame that the page is to get now, if any is new to it."""
+        if self._recalled is not None:
+            shown = self._feed.held(self._recalled)
+        elif self._selected.each:
+            for shown in self._feed.of_each_channel(self._selected.wanted):
+                if shown.serial != self._sent.get(shown.place.c):
+                    return shown
+            return None
+        else:
+            shown = self._feed.newest(self._selected.wanted)
+        return None if shown is None or (self.held and shown is self.held[-1]) else shown
+
+    async def _send_next(self) -> None:
+        shown = self._next()
+        if shown is None:
+            if self._recalled is not None and self._feed.held(self._recalled) is None:
+                await self._say("gone", {"serial": self._recalled})
+                self._recalled = None
             return
         self._awaited = shown.serial
+        self._sent[shown.place.c] = shown.serial
         self.held.append(shown)
         async with self._sending:
             await self._socket.send_bytes(encode_frame(shown))

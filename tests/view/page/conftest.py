@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from .wire import tab_at
+
 FLAGS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
@@ -38,10 +40,17 @@ def page(browser):
 
 
 @pytest.fixture
+def tab(viewer):
+    with tab_at(viewer[0]) as tab:
+        yield tab
+
+
+@pytest.fixture
 def watching(stream, viewer, page):
     """Open the page in front of a run that has begun."""
-    stream.run()
     page.goto(f"http://{viewer[0]}/")
+    page.locator("#link[data-phase=idle]").wait_for()
+    stream.run()
     page.locator("#link[data-phase=running]").wait_for()
     return page
 
@@ -67,6 +76,11 @@ def picture(page):
     page.evaluate("for (const e of document.querySelectorAll('#stage > :not(canvas)'))"
                   " e.style.visibility = ''")  # fmt: skip
     return np.asarray(Image.open(io.BytesIO(shot)).convert("L")).astype(int)
+
+
+def screenshot(page):
+    """Give all of the window, ``(H, W, 3)``."""
+    return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB")).astype(int)
 
 
 def fits(greys, expected):
