@@ -15,8 +15,11 @@ import useq
 
 from refocus.configs.command import make_console
 from refocus.configs.terminal import log_to
+from refocus.engine.protocol import Engine
 
 FPS = 8.0
+"""Frames per second, where the engine keeps up; else the microscope waits for it."""
+
 CYCLES = 450
 """Visits to every field in one run: about ten minutes."""
 
@@ -71,7 +74,7 @@ def demo_sequence(field_um: float) -> useq.MDASequence:
     )
 
 
-def acquire(endpoint: str, engine: str, over: threading.Event) -> None:
+def acquire(endpoint: str, engine: str | Engine, over: threading.Event) -> None:
     """Acquire run after run until ``over`` is set."""
     from refocus.acquisition.command.sources import open_source
     from refocus.acquisition.hook import attach
@@ -81,7 +84,9 @@ def acquire(endpoint: str, engine: str, over: threading.Event) -> None:
     with open_source(config) as source:
         core = source.core
         sequence = demo_sequence(config.size * core.getPixelSizeUm())
-        with attach(core, engine=engine, publish=endpoint, publish_raw=True, queue=4) as live:
+        with attach(
+            core, engine=engine, publish=endpoint, publish_raw=True, queue=1, throttle=True
+        ) as live:
             while not over.is_set():
                 thread = core.run_mda(sequence)
                 while thread.is_alive() and not over.wait(0.1):
