@@ -135,9 +135,11 @@ class Status:
         if self._running:
             gone = self._link == "connecting" or now - self._heard > SILENCE_S
             return "lost" if gone else "running"
+        if self._run is not None:  # and stays so when its publisher has gone
+            return "ended"
         if self._link == "connecting":
             return "connecting" if now - self._link_since < GRACE_S else "nobody"
-        return "ended" if self._run is not None else "idle"
+        return "idle"
 
     def describe(self, now: float) -> dict[str, Any]:
         """Give all of it, as the page takes it."""
@@ -170,7 +172,16 @@ class Status:
     def _describe_stats(self) -> dict[str, Any] | None:
         if self._stats is None:
             return None
-        kept = ("frames", "queued", "capacity", "peak", "alarm", "camera_gaps", "verdicts")
+        kept = (
+            "frames",
+            "planned",
+            "queued",
+            "capacity",
+            "peak",
+            "alarm",
+            "camera_gaps",
+            "verdicts",
+        )
         times = ("latency_ms", "engine_ms", "fps")
         stats: dict[str, Any] = self._stats.model_dump(mode="json", include={*kept, *times})
         return stats

@@ -72,7 +72,7 @@ STORIES = {
             ("link", "connecting", 4.0),
         ],
         6.0,
-        "nobody",
+        "ended",
     ),
 }
 

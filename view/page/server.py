@@ -23,7 +23,10 @@ from refocus.view.page.guard import Guard
 from refocus.view.page.snapshot import file_name, snapshot
 from refocus.view.page.strangers import HEAD_BYTES, protocol_of
 from refocus.view.page.tab import Tab
-from refocus.view.places import Shown, Wanted
+from refocus.view.places import Shown
+
+MOST_CHANNELS = 16
+"""Frames that one file may hold."""
 
 UNREAD_MS = 60_000
 """So long a tab may take nothing of what was sent to it."""
@@ -52,31 +55,34 @@ def build_app(feed: Listener, token: str | None = None) -> Guard:
 
     async def picture(request: Request) -> Response:
         try:
-            serial = int(request.query_params.get("serial", ""))
+            serials = [int(one) for one in request.query_params.get("serials", "").split(",")]
         except ValueError:
-            return PlainTextResponse("serial: not a number\n", 400)
-        shown = _held(serial, tabs, feed)
-        if shown is None:
-            return PlainTextResponse(f"frame {serial}: not held any more; take it again\n", 404)
-        data = await run_in_threadpool(snapshot, shown)
-        disposition = f'attachment; filename="{file_name(shown)}"'
+            return PlainTextResponse("serials: not numbers\n", 400)
+        found = [_held(serial, tabs, feed) for serial in serials[:MOST_CHANNELS]]
+        frames = [one for one in found if one is not None]
+        if len(frames) < len(serials):
+            return PlainTextResponse("a frame is not held any more; take it again\n", 404)
+        try:
+            data = await run_in_threadpool(snapshot, frames)
+        except ValueError as error:
+            return PlainTextResponse(f"{error}\n", 409)
+        disposition = f'attachment; filename="{file_name(frames)}"'
         headers = {"Content-Disposition": disposition, "Cache-Control": "no-store"}
         return Response(data, media_type="image/tiff", headers=headers)
 
     static = StaticFiles(directory=Path(str(files("refocus.view") / "static")), html=True)
     routes = [
         WebSocketRoute("/stream", stream),
-        Route("/snapshot.tif", picture),
+        Route("/snapshot.ome.tif", picture),
         Mount("/", static),
     ]
     return Guard(Starlette(routes=routes), token)
 
 
 def _held(serial: int, tabs: set[Tab], feed: Listener) -> Shown | None:
-    """Find a frame: among what was sent to a tab, or the newest of all."""
-    newest = feed.newest(Wanted())
-    frames = [*(shown for tab in tabs for shown in tab.held), *([newest] if newest else [])]
-    return next((shown for shown in frames if shown.serial == serial), None)
+    """Find a frame: among what was sent to a tab, or what is kept of the run."""
+    sent = (shown for tab in tabs for shown in tab.held if shown.serial == serial)
+    return next(sent, None) or feed.held(serial)
 
 
 def listen(host: str, port: int) -> socket.socket:

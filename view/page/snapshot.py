@@ -1,8 +1,10 @@
-"""A frame as a TIFF file: the exact pixels, and all that is known of them."""
+"""Frames as an OME-TIFF: the exact pixels, and all that is known of them."""
 
 import io
 import json
+from collections.abc import Sequence
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -10,41 +12,78 @@ import tifffile
 from refocus.view.places import Shown
 
 
-def snapshot(shown: Shown) -> bytes:
-    """Write a frame as TIFF.
+def snapshot(frames: Sequence[Shown]) -> bytes:
+    """Write frames of one place, one for each of its channels, as OME-TIFF.
+
+    Parameters
+    ----------
+    frames
+        At least one, all of the same size and type.
 
     Returns
     -------
     bytes
-        A page of the refocused pixels, after one of the captured pixels where there are any. The
-        description of each is the frame's header as JSON, with ``page`` and ``software``; the
-        resolution is that of the specimen.
+        A file of the axes CYX, of each frame the refocused pixels, after the captured ones where
+        there are any. The names of the channels say which is which; the description of the image is
+        the headers of the frames as JSON.
+
+    Raises
+    ------
+    ValueError
+        The frames differ in size or type.
     """
-    frame = shown.frame
-    pages = {"captured": frame.raw} if frame.raw is not None else {}
-    pages["refocused"] = frame.pixels
-    header = frame.header.model_dump(mode="json", by_alias=True)
-    software = f"refocus-live {version('refocus-live')}"
+    pages = {
+        f"{shown.place.c} {side}".strip(): (shown, pixels)
+        for shown in frames
+        for side, pixels in (("captured", shown.frame.raw), ("refocused", shown.frame.pixels))
+        if pixels is not None
+    }
+    stack = [pixels for _, pixels in pages.values()]
+    if len({(one.shape, one.dtype) for one in stack}) > 1:
+        raise ValueError("the channels differ in size or type; save them one by one")
+    headers = [one.frame.header for one in frames]
+    first = headers[0]
+    size = first.pixel_size_um
+    metadata: dict[str, Any] = {
+        "axes": "CYX",
+        "Name": file_name(frames).removesuffix(".ome.tif"),
+        "Description": json.dumps(
+            {
+                "software": f"refocus-live {version('refocus-live')}",
+                "frames": [
+                    one.frame.header.model_dump(mode="json", by_alias=True) for one in frames
+                ],
+            }
+        ),
+        "AcquisitionDate": first.captured_utc[:19],
+        "SignificantBits": first.bit_depth,
+        "Channel": {"Name": list(pages)},
+        "Plane": {
+            "ExposureTime": [one.frame.header.exposure_ms for one, _ in pages.values()],
+            "ExposureTimeUnit": ["ms"] * len(pages),
+        },
+    }
+    for axis in "XY" if size > 0 else "":
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     file = io.BytesIO()
-    with tifffile.TiffWriter(file) as tiff:
-        for name, pixels in pages.items():
-            size = frame.header.pixel_size_um
-            tiff.write(
-                np.ascontiguousarray(pixels),
-                photometric="minisblack",
-                metadata=None,
-                description=json.dumps({"page": name, "software": software, **header}),
-                software=software,
-                resolution=(1e4 / size, 1e4 / size) if size > 0 else None,
-                resolutionunit="CENTIMETER" if size > 0 else None,
-            )
+    tifffile.imwrite(
+        file,
+        np.stack([np.ascontiguousarray(one) for one in stack]),
+        ome=True,
+        photometric="minisblack",
+        metadata=metadata,
+        software=f"refocus-live {version('refocus-live')}",
+        resolution=(1e4 / size, 1e4 / size) if size > 0 else None,
+        resolutionunit="CENTIMETER" if size > 0 else None,
+    )
     return file.getvalue()
 
 
-def file_name(shown: Shown) -> str:
-    """Give a name that says which frame it is, of letters, digits and ``-_`` only."""
-    header = shown.frame.header
+def file_name(frames: Sequence[Shown]) -> str:
+    """Give a name that says which frames they are, of letters, digits and ``-_`` only."""
+    header = frames[0].frame.header
     axes = "".join(f"_{axis}{place}" for axis, place in sorted(header.index.items()))
-    name = f"refocus_{header.run[:8]}_frame{header.frame:06d}{axes}_{header.channel}"
+    channels = "_".join(one.frame.header.channel for one in frames)
+    name = f"refocus_{header.run[:8]}_frame{header.frame:06d}{axes}_{channels}"
     safe = "".join(letter if letter.isascii() and letter.isalnum() else "_" for letter in name)
-    return safe.strip("_") + ".tif"
+    return safe.strip("_")[:150] + ".ome.tif"

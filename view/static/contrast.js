@@ -1,5 +1,7 @@
 // From 16 bits to the screen: which pixel value is black and which is white, for each channel.
 
+import { usualLut } from "./luts.js";
+
 const SAMPLES = 16384;
 const BINS = 128;
 const SETTLE = 0.3; // how much of the way to a frame's percentiles its picture goes, against flicker
@@ -36,6 +38,8 @@ class Channel {
     this.found = null; // by percentile, {captured, refocused}
     this.samples = null;
     this.full = [0, 65535];
+    this.lut = ""; // grey alone, and in an overlay the colour that is usual for its dye
+    this.overlaid = true;
   }
 }
 
@@ -92,18 +96,37 @@ export class Contrast {
     channel.mode = mode;
   }
 
+  // The look-up table of a channel: the one that was chosen, or else a usual one.
+  lut(name, overlay, lut = this.of(name).lut) {
+    if (lut || !overlay) return lut || "grey";
+    const taken = [];
+    for (const [other, { samples, lut: chosen }] of this.channels) {
+      if (other === name) break;
+      if (samples) taken.push(chosen || usualLut(other, taken)); // those that have come
+    }
+    return usualLut(name, taken);
+  }
+
+  // Say why values of black and white cannot be, or "".
+  fault(name, low, high) {
+    const channel = this.of(name);
+    const [bottom, top] = channel.mode === "auto" ? [0, 100] : channel.full;
+    if (!Number.isFinite(low) || !Number.isFinite(high)) return "not a number";
+    if (low >= high) return "from has to be below to";
+    return low >= top || high <= bottom ? `outside of ${bottom} to ${top}` : "";
+  }
+
+  // Values that fault() has nothing to say of.
   setHand(name, low, high) {
     const channel = this.of(name);
     const [bottom, top] = channel.full;
-    low = Math.min(Math.max(bottom, low), top - 1);
-    channel.hand = [low, Math.min(Math.max(high, low + 1), top)];
+    channel.hand = [Math.max(bottom, low), Math.min(high, top)];
     channel.mode = "hand";
   }
 
   setPercents(name, low, high) {
     const channel = this.of(name);
-    low = Math.min(Math.max(0, low), 99.9);
-    channel.percents = [low, Math.min(Math.max(high, low + 0.1), 100)];
+    channel.percents = [Math.max(0, low), Math.min(high, 100)];
     channel.mode = "auto";
     if (channel.samples) this.settle(channel, 1);
   }

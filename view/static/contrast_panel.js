@@ -42,6 +42,7 @@ export class ContrastPanel {
 
   setMode(mode) {
     this.hold();
+    this.complain("");
     this.contrast.setMode(this.name, mode);
     this.update();
   }
@@ -52,21 +53,37 @@ export class ContrastPanel {
     const [low, high] = ["contrast-low", "contrast-high"].map((id) =>
       Number.parseFloat($(id).value.replace(",", ".")),
     );
-    if (Number.isFinite(low) && Number.isFinite(high)) {
-      if (this.contrast.of(this.name).mode === "auto") {
-        this.contrast.setPercents(this.name, low, high);
-      } else {
-        this.contrast.setHand(this.name, Math.round(low), Math.round(high));
-      }
-    }
+    const auto = this.contrast.of(this.name).mode === "auto";
+    const values = auto ? [low, high] : [Math.round(low), Math.round(high)];
+    const fault = this.contrast.fault(this.name, ...values);
+    this.complain(fault);
+    if (fault) return; // the picture stays, and so does what was typed
+    if (auto) this.contrast.setPercents(this.name, ...values);
+    else this.contrast.setHand(this.name, ...values);
     this.update(true);
+  }
+
+  complain(fault) {
+    $("contrast-note").textContent = fault && `${fault}; the picture is as before`;
+    for (const id of ["contrast-low", "contrast-high"]) {
+      $(id).setAttribute("aria-invalid", Boolean(fault));
+    }
   }
 
   select(name) {
     if (name === this.name || (this.name && this.held)) return;
     this.name = name;
+    this.complain("");
     $("contrast-channel").textContent = name;
     this.draw(true); // also over what is being typed: it is of another channel
+  }
+
+  // Adjust this channel, because a person says so.
+  choose(name) {
+    this.heldUntil = 0;
+    document.activeElement?.blur();
+    this.select(name);
+    this.update(true);
   }
 
   update(overwrite = false) {
@@ -84,7 +101,8 @@ export class ContrastPanel {
     ["contrast-low", "contrast-high"].forEach((id, i) => {
       const field = $(id);
       field.disabled = channel.mode === "full";
-      if (overwrite || document.activeElement !== field) field.value = typed[i];
+      const kept = document.activeElement === field || field.getAttribute("aria-invalid") === "true";
+      if (overwrite || !kept) field.value = typed[i];
     });
     $("contrast-unit").textContent = channel.mode === "auto" ? "%" : "";
     $("contrast-same").checked = channel.same;
@@ -145,7 +163,11 @@ export class ContrastPanel {
     };
     const move = (event) => {
       const limits = this.contrast.limits(this.name, "refocused").map(Math.round);
-      limits[this.dragged] = valueAt(event);
+      // a handle stops at the other
+      const [low, high] = limits;
+      const value = valueAt(event);
+      limits[this.dragged] = this.dragged ? Math.max(value, low + 1) : Math.min(value, high - 1);
+      this.complain("");
       this.contrast.setHand(this.name, ...limits);
       this.update(true);
     };

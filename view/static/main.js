@@ -2,13 +2,22 @@
 // only then acknowledged, so that there is never a backlog.
 
 import { Banners } from "./banners.js";
+import { Channels } from "./channels.js";
 import { Contrast } from "./contrast.js";
 import { ContrastPanel } from "./contrast_panel.js";
+import { Focus } from "./focus.js";
+import { Grid } from "./grid.js";
+import { History } from "./history.js";
+import { Journal } from "./journal.js";
+import { Keeper } from "./keep.js";
 import { listenKeys } from "./keys.js";
 import { Link } from "./websocket.js";
-import { Places, writeFigures, writeFrame, writeState } from "./panel.js";
+import { writeFigures, writeFrame, writeState } from "./panel.js";
+import { Places } from "./places.js";
+import { Profile } from "./profile.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
+import { clock } from "./times.js";
 
 const RECENT_MS = 3000; // what "now" means for rates and latencies
 const NUMBERS_MS = 250;
@@ -19,16 +28,25 @@ let pending = null; // a frame that came and was not drawn
 let waiting = false; // for the browser to ask for a picture
 let state = null;
 let connected = true; // until it fails
+let refused = false; // the server does not know this page's address any more
 let heardAt = performance.now();
 let fps = null;
+let asked = true; // for another place or time: what comes next is not new
+let shownKey = ""; // run, place and time of the picture, roughly
 const drawn = []; // {at, latency_ms} of the last seconds
 let pictures = 0;
 
-const stage = new Stage(redraw);
+const stage = new Stage(redraw, tell);
 const contrast = new Contrast();
 const contrastPanel = new ContrastPanel(contrast, redraw);
 const timeline = new Timeline($("timeline"), $("tip"));
-const banners = new Banners($("banners"));
+const banners = new Banners($("banners"), {
+  follow: () => places.choose({ p: null, c: null, z: null }),
+});
+const journal = new Journal();
+const focus = new Focus(tell);
+const profile = new Profile(stage, redraw);
+const keeper = new Keeper(stage, paint, say);
 
 const address = new URL("stream", location.href);
 address.protocol = address.protocol.replace("http", "ws");
@@ -36,11 +54,18 @@ address.search = "";
 const link = new Link(address, {
   open() {
     connected = true;
+    refused = false;
     timeline.clear(); // the server sends all it has
+    asked = true;
+    history.live();
     tell();
   },
   closed() {
     connected = false;
+    tell();
+  },
+  refused() {
+    refused = true;
     tell();
   },
   frame(frame) {
@@ -51,15 +76,44 @@ const link = new Link(address, {
   state(message) {
     state = message;
     heardAt = performance.now();
-    places.offer(state.places, state.run?.positions ?? []);
+    places.offer(state.places, state.run?.positions ?? [], state.run?.id ?? "");
     tell();
   },
   points({ points }) {
     fps = points.at(-1).fps;
     timeline.add(points, figures().latency_ms);
   },
+  marks(message) {
+    if (message.run !== journal.run) history.live();
+    journal.add(message);
+  },
+  gone({ serial }) {
+    journal.kept = Math.max(journal.kept, serial + 1);
+    history.live();
+  },
 });
-const places = new Places((wanted) => link.select(wanted));
+const following = new URLSearchParams(location.search).has("follow");
+const history = new History((serial) => {
+  asked = true;
+  link.recall(serial);
+});
+const places = new Places((wanted) => {
+  asked = true;
+  history.live();
+  link.select(wanted);
+}, following);
+const grid = new Grid((p) => places.choose({ p }));
+const channels = new Channels(contrast, {
+  choose(name) {
+    if (stage.mode !== "overlay" && places.held) places.choose({ c: name });
+    contrastPanel.choose(name);
+    tell();
+  },
+  changed() {
+    redraw();
+    tell();
+  },
+});
 
 function redraw() {
   if (waiting) return;
@@ -71,24 +125,49 @@ function draw() {
   waiting = false;
   const fresh = pending;
   pending = null;
-  if (fresh) take(fresh);
-  const name = stage.frame?.header.place.c ?? "";
-  stage.draw((side) => contrast.limits(name, side));
-  if (fresh) requestAnimationFrame((now) => seen(fresh, now));
+  const taken = fresh && take(fresh);
+  paint();
+  if (taken) requestAnimationFrame((now) => seen(fresh, now));
 }
 
-// Make a frame the one that is shown, and ask for the next while it is being drawn.
+function paint() {
+  const look = {
+    limits: (name, side) => contrast.limits(name, side),
+    lut: (name) => contrast.lut(name, stage.mode === "overlay"),
+    overlaid: (name) => contrast.of(name).overlaid,
+    chosen: contrastPanel.name,
+  };
+  stage.draw(look);
+  profile.draw(look);
+  keeper.painted();
+}
+
+// Make a frame the one that is shown, and ask for the next while it is being drawn; false where it
+// is not wanted any more.
 function take(frame) {
   const { header } = frame;
   const name = header.place.c;
+  if (!places.takes(header.place) || (!history.isLive && history.serial !== header.serial)) {
+    link.acknowledge(header.serial); // it was asked for before something else was
+    return false;
+  }
+  frame.earlier = !history.isLive;
+  frame.asked = asked;
+  asked = false;
+  places.arrived(header.place); // before the next is asked for, or it could be of another place
   contrast.look(name, frame);
   stage.show(frame);
   link.acknowledge(header.serial);
-  contrastPanel.select(name);
-  places.arrived(header.place);
+  if (stage.mode !== "overlay" || !contrastPanel.name) contrastPanel.select(name);
   $("empty").hidden = true;
   stage.root.dataset.frame = header.frame;
   stage.root.dataset.run = header.run;
+  const { p, c } = header.place;
+  const overlay = stage.mode === "overlay";
+  const key = JSON.stringify([header.run, p, overlay || c, frame.earlier && header.serial]);
+  if (key !== shownKey) tell();
+  shownKey = key;
+  return true;
 }
 
 // A frame is on the screen: the browser asks for the picture after it.
@@ -96,8 +175,8 @@ function seen(frame, now) {
   pictures += 1;
   const offset = link.clock.offset;
   const latency = offset === null ? null : now + offset - frame.header.captured_ms;
-  // the first frame may be old, and a tab in the background draws none
-  const counts = !frame.hidden && pictures > 1;
+  // a frame that was asked for may be old, and a tab in the background draws none
+  const counts = !frame.hidden && !frame.asked;
   drawn.push({ at: now, latency_ms: counts ? latency : null });
   while (drawn.length && drawn[0].at < now - RECENT_MS) drawn.shift();
 }
@@ -120,11 +199,30 @@ function figures() {
   };
 }
 
+// What the picture is of, where it is not what is wanted now; else "".
+function whatItIsOf() {
+  if (!stage.frame || !state?.run) return "";
+  const { run, place } = stage.frame.header;
+  if (run !== state.run.id) return "of the run before";
+  return places.takes(place) ? "" : "of the place before";
+}
+
 function tell() {
   const silence = state ? Math.round(state.silent_s + (performance.now() - heardAt) / 1e3) : 0;
-  banners.update({ connected, state, silence });
+  const lacking = places.lacking;
+  const tooFar = focus.watch(journal, places);
+  banners.update({ connected, refused, state, silence, lacking, tooFar, painter: stage.fault });
   if (state) writeState(state, connected);
-  stage.root.classList.toggle("stale", !connected || state?.phase === "lost");
+  timeline.setLive(connected && state?.phase === "running");
+  const past = whatItIsOf();
+  stage.root.classList.toggle("stale", !connected || state?.phase === "lost" || Boolean(past));
+  const earlier = stage.frame?.earlier;
+  $("stand").hidden = !past && !earlier;
+  const when = earlier && clock(Date.parse(stage.frame.header.captured_utc));
+  $("stand").textContent = past || `earlier, ${when}`;
+  history.update(journal, stage.mode === "overlay" ? null : stage.frame); // whose layers are of now
+  grid.update(places, journal, focus.positions);
+  channels.update(places.seen.c, contrastPanel.name, stage.mode === "overlay");
   for (const button of $("modes").children) {
     button.setAttribute("aria-pressed", button.dataset.mode === stage.mode);
   }
@@ -137,39 +235,25 @@ setInterval(() => {
     writeFrame(stage.frame.header);
     contrastPanel.draw();
   }
-  if (state && state.phase !== "running") tell(); // the silence grows
+  tell();
+  focus.draw(journal, places, stage.judged(contrastPanel.name));
 }, NUMBERS_MS);
 setInterval(() => timeline.draw(), 1000);
 
 // -- what a person can do
 
-async function snapshot() {
-  const serial = stage.frame?.header.serial;
-  if (serial === undefined) return;
-  const button = $("snapshot");
-  const say = (text) => {
-    button.textContent = text;
-    setTimeout(() => (button.textContent = "Snapshot"), 2000);
-  };
-  try {
-    const answer = await fetch(`snapshot.tif?serial=${serial}`);
-    if (!answer.ok) throw new Error(await answer.text());
-    const name = /filename="([^"]+)"/.exec(answer.headers.get("Content-Disposition"));
-    const anchor = document.createElement("a");
-    anchor.href = URL.createObjectURL(await answer.blob());
-    anchor.download = name ? name[1] : "refocus.tif";
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(anchor.href), 60_000);
-    say("Saved");
-  } catch (error) {
-    button.title = String(error);
-    say("Not saved");
-  }
+// What a button says for a moment, or for as long as it takes.
+function say(id, words, stays = false) {
+  const button = $(id);
+  button.dataset.usual ??= button.textContent;
+  button.textContent = words;
+  if (!stays) setTimeout(() => (button.textContent = button.dataset.usual), 2000);
 }
 
 const actions = {
   mode(mode) {
     stage.setMode(mode);
+    places.setEach(mode === "overlay");
     tell();
   },
   step: () => stage.step(),
@@ -193,7 +277,16 @@ const actions = {
   },
   pin: () => places.pin(),
   contrast: (mode) => contrastPanel.setMode(mode),
-  snapshot,
+  back: (by) => history.step(by),
+  live: () => history.live(),
+  snapshot() {
+    const { mode, layers, frame } = stage;
+    const shown = mode === "overlay" ? [...layers.values()] : frame ? [frame] : [];
+    if (shown.length) keeper.tiff(shown.map(({ header }) => header.serial));
+  },
+  png: () => keeper.png(),
+  movie: () => keeper.movie(),
+  profile: () => profile.toggle(),
   panel() {
     document.body.classList.toggle("without-panel");
   },
@@ -205,7 +298,7 @@ const actions = {
 };
 listenKeys(actions);
 for (const button of $("modes").children) button.onclick = () => actions.mode(button.dataset.mode);
-$("snapshot").onclick = snapshot;
+for (const id of ["snapshot", "png", "movie", "profile"]) $(id).onclick = () => actions[id]();
 $("panel-toggle").onclick = actions.panel;
 $("help-open").onclick = actions.help;
 $("pin").onclick = actions.pin;
@@ -216,6 +309,5 @@ $("zoom-one").onclick = actions.one;
 
 tell();
 contrastPanel.draw();
-document.documentElement.dataset.painter = stage.withWebGl ? "webgl" : "canvas";
 performance.mark("ready");
 window.refocusView = { figures, drawn }; // for bench/view_bench.py and the tests

@@ -1,5 +1,7 @@
-// Paints the same pictures where the browser has no WebGL 2: a table from pixel values to greys, and
+// Paints the same pictures where the browser has no WebGL 2: a table from pixel values to colours, and
 // the nearest pixel for every one of the screen.
+
+import { lut } from "./luts.js";
 
 const BLACK = 0xff000000;
 
@@ -15,8 +17,8 @@ export class CanvasPainter {
     return true;
   }
 
-  show(side, pixels, width, height) {
-    this.pictures[side] = { pixels, width, height };
+  show(key, pixels, width, height) {
+    this.pictures[key] = { pixels, width, height };
   }
 
   // The same as GlPainter.paint.
@@ -24,19 +26,27 @@ export class CanvasPainter {
     this.context.fillStyle = "#000";
     this.context.fillRect(0, 0, this.canvas.width, this.canvas.height);
     for (const pane of panes) {
-      const picture = this.pictures[pane.side];
-      if (picture && pane.clip.width >= 1) this.paintPane(pane, picture, view);
+      if (pane.clip.width >= 1) this.paintPane(pane, view);
     }
   }
 
-  paintPane(pane, { pixels, width, height }, { center, zoom }) {
-    const table = this.table(pane.side, pane.limits, pixels.BYTES_PER_ELEMENT);
+  paintPane(pane, view) {
     const left = Math.round(pane.clip.x);
     const wide = Math.round(pane.clip.x + pane.clip.width) - left;
     const tall = Math.round(pane.height);
     if (wide < 1 || tall < 1) return;
     const image = this.context.createImageData(wide, tall);
     const out = new Uint32Array(image.data.buffer).fill(BLACK);
+    pane.layers.forEach((layer, i) => {
+      const picture = this.pictures[layer.key];
+      if (picture) this.paintLayer(out, [left, wide, tall], pane, layer, picture, view, i > 0);
+    });
+    this.context.putImageData(image, left, Math.round(pane.y));
+  }
+
+  paintLayer(out, [left, wide, tall], pane, layer, picture, { center, zoom }, adds) {
+    const { pixels, width, height } = picture;
+    const table = this.table(layer, pixels.BYTES_PER_ELEMENT);
     const columns = new Int32Array(wide);
     for (let x = 0; x < wide; x++) {
       const offset = left + x + 0.5 - (pane.x + pane.width / 2);
@@ -50,25 +60,31 @@ export class CanvasPainter {
       const start = y * wide;
       if (row < 0 || row >= height || first < 0) continue;
       for (let x = first, base = row * width; x <= last; x++) {
-        out[start + x] = table[pixels[base + columns[x]]];
+        const color = table[pixels[base + columns[x]]];
+        out[start + x] = adds ? sum(out[start + x], color) : color;
       }
     }
-    this.context.putImageData(image, left, Math.round(pane.y));
   }
 
-  // Greys by pixel value, as 32-bit words; made anew only when the contrast moves.
-  table(side, [low, high], bytes) {
-    const known = this.tables[side];
-    if (known && known.low === low && known.high === high && known.bytes === bytes) {
-      return known.table;
-    }
+  // Colours by pixel value, as 32-bit words; made anew only when the contrast moves.
+  table({ key, limits: [low, high], lut: name }, bytes) {
+    const known = this.tables[key];
+    const same = known?.low === low && known.high === high && known.bytes === bytes;
+    if (same && known.name === name) return known.table;
+    const colors = new Uint32Array(lut(name).buffer);
     const table = new Uint32Array(bytes === 1 ? 256 : 65536);
     const scale = 255 / Math.max(high - low, 1);
     for (let value = 0; value < table.length; value++) {
       const grey = Math.min(255, Math.max(0, Math.round((value - low) * scale)));
-      table[value] = BLACK | (grey * 0x010101);
+      table[value] = colors[grey];
     }
-    this.tables[side] = { low, high, bytes, table };
+    this.tables[key] = { low, high, bytes, name, table };
     return table;
   }
+}
+
+// The sum of two colours, each of its parts at most 255.
+function sum(a, b) {
+  const part = (shift) => Math.min(255, ((a >> shift) & 255) + ((b >> shift) & 255)) << shift;
+  return BLACK | part(0) | part(8) | part(16);
 }

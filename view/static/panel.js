@@ -1,7 +1,8 @@
-// The numbers, the verdicts, and the choice of place.
+// The numbers and the verdicts.
+
+import { clock } from "./times.js";
 
 const VERDICTS = ["in-focus", "refocused", "beyond", "unfamiliar", "blank", "unrated"];
-const AXES = ["p", "c", "z"];
 
 const $ = (id) => document.getElementById(id);
 
@@ -34,15 +35,17 @@ export function writeState(state, connected) {
   write("engine-name", named(engine?.name), Boolean(state.fallback));
   write("engine-precision", named(engine?.precision));
   $("engine-name").title = engine?.device ?? "";
-  if (state.stats) writeStats(state.stats, state.lost);
+  if (state.stats) writeStats(state.stats, state.lost, phase === "running");
 }
 
-function writeStats(stats, lost) {
+// What is only so at this moment is not told of a run that is over or lost.
+function writeStats(stats, lost, running) {
   const { frames } = stats;
   const count = (key) => (frames[key] ?? 0).toLocaleString("en");
   write("n-engine", `${stats.engine_ms.p50.toFixed(1)} ms`);
   write("n-published", count("published"));
-  write("n-queue", `${stats.queued} of ${stats.capacity}`, stats.alarm !== "");
+  const queue = `${stats.queued} of ${stats.capacity}`;
+  write("n-queue", running ? queue : "–", running && stats.alarm !== "");
   for (const key of ["dropped", "deferred", "failed"]) {
     write(`n-${key}`, count(key), frames[key] > 0);
   }
@@ -84,82 +87,10 @@ export function writeFrame(header) {
     .map(([axis, um]) => `${axis} ${um.toFixed(1)}`)
     .join("  ");
   const lines = [
-    `${header.frame}${header.source ? ` · ${header.source}` : ""} · ${header.captured_utc.slice(11, 23)} UTC`,
+    `${header.frame}${header.source ? ` · ${header.source}` : ""} · ${clock(Date.parse(header.captured_utc), true)}`,
     `${width} × ${height} · ${header.bit_depth} bit · ${header.exposure_ms} ms`,
     position && `${position} µm`,
   ];
   write("frame-info", lines.filter(Boolean).join("\n"));
-}
-
-// The choice of position, channel and plane.
-export class Places {
-  constructor(chosen) {
-    this.wanted = { p: null, c: null, z: null };
-    this.now = { p: null, c: null, z: null };
-    this.options = {};
-    this.chosen = chosen;
-    for (const axis of AXES) {
-      $(`select-${axis}`).onchange = (event) => {
-        const value = event.target.value;
-        this.choose({ [axis]: value === "" ? null : axis === "c" ? value.slice(1) : Number(value) });
-      };
-    }
-  }
-
-  choose(wanted) {
-    Object.assign(this.wanted, wanted);
-    this.chosen(this.wanted);
-    this.mark();
-  }
-
-  // Stay at the place that is seen now, or follow the run again.
-  pin() {
-    const pinned = AXES.some((axis) => this.wanted[axis] !== null);
-    this.choose(pinned ? { p: null, c: null, z: null } : { ...this.now });
-  }
-
-  // seen: {p, c, z}, lists of what there is; names of the positions.
-  offer(seen, names) {
-    for (const axis of AXES) {
-      const wanted = this.wanted[axis];
-      const values = seen[axis].includes(wanted) || wanted === null ? seen[axis] : [...seen[axis], wanted];
-      const labels = values.map((value) => this.label(axis, value, names));
-      const key = JSON.stringify(labels);
-      if (this.options[axis] === key) continue; // an open list stays open
-      this.options[axis] = key;
-      const options = values.map((value, i) => new Option(labels[i], axis === "c" ? `=${value}` : value));
-      $(`select-${axis}`).replaceChildren(new Option("follow the run", ""), ...options);
-      $(`select-${axis}`).parentElement.hidden = values.length < 2 && wanted === null;
-    }
-    this.names = names;
-    $("where").hidden = AXES.every((axis) => $(`select-${axis}`).parentElement.hidden);
-    this.mark();
-  }
-
-  label(axis, value, names) {
-    if (axis === "c") return value || "no name";
-    return (axis === "p" && names[value]) || `${axis} ${value}`;
-  }
-
-  arrived(place) {
-    if (AXES.every((axis) => this.now[axis] === place[axis])) return;
-    this.now = { ...place };
-    this.mark();
-  }
-
-  mark() {
-    for (const axis of AXES) {
-      const select = $(`select-${axis}`);
-      const wanted = this.wanted[axis];
-      select.value = wanted === null ? "" : axis === "c" ? `=${wanted}` : wanted;
-      const [follow] = select.options;
-      if (!follow) continue;
-      const now = this.now[axis];
-      const text = now === null ? "follow the run" : `follow: ${this.label(axis, now, this.names ?? [])}`;
-      if (follow.textContent !== text) follow.textContent = text;
-    }
-    const pinned = AXES.some((axis) => this.wanted[axis] !== null);
-    $("pin").setAttribute("aria-pressed", pinned);
-    $("pin").textContent = pinned ? "Pinned" : "Pin";
-  }
+  $("frame-info").title = `captured ${header.captured_utc}`;
 }

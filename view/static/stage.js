@@ -1,19 +1,13 @@
 // The pictures: one canvas, cut into panes by the way of viewing, and what is written over it.
 
+import { inkOf } from "./luts.js";
 import { CanvasPainter } from "./paint_2d.js";
 import { GlPainter } from "./paint_gl.js";
+import { verdictInWords } from "./verdicts.js";
 import { Viewport, listen } from "./viewport.js";
 
 const GAP = 2; // CSS pixels between panes
 const FLICKER_MS = 600; // slow enough for anybody's eyes
-const VERDICTS = {
-  "in-focus": ["●", "in focus, left alone"],
-  refocused: ["✓", "refocused"],
-  beyond: ["▲", "too far from focus to restore"],
-  unfamiliar: ["✕", "unlike anything trained on"],
-  blank: ["□", "nothing to see but noise"],
-  unrated: ["○", "not judged"],
-};
 
 const $ = (id) => document.getElementById(id);
 
@@ -26,22 +20,24 @@ function distanceInWords(focus, verdict) {
 
 export class Stage {
   // changed() is called whenever the stage wants to be drawn again.
-  constructor(changed) {
+  // failed() is called when the graphics card is lost.
+  constructor(changed, failed) {
     this.changed = changed;
+    this.failed = failed;
+    this.tool = null; // is given pointer events first; true where it has dealt with one
+    this.fault = ""; // why there is no graphics card any more
     this.root = $("stage");
     this.canvas = $("picture");
-    this.open();
     this.viewport = new Viewport();
     this.mode = "side";
     this.wipe = 0.5;
     this.flicker = { side: "refocused", timer: null };
     this.peeking = false;
     this.frame = null;
+    this.layers = new Map(); // by channel, the newest frame of the place that is shown
     this.panes = [];
-    listen(this.canvas, this.viewport, (event) => this.fromMiddle(event), changed);
+    this.open();
     this.listenWipe();
-    this.canvas.addEventListener("pointermove", (event) => this.point(event));
-    this.canvas.addEventListener("pointerleave", () => this.point(null));
     new ResizeObserver(() => changed()).observe(this.root);
   }
 
@@ -49,36 +45,63 @@ export class Stage {
     const forced = new URLSearchParams(location.search).get("painter"); // "webgl" or "canvas"
     const trial = document.createElement("canvas"); // a canvas has one kind of context for life
     const withGl = forced !== "canvas" && GlPainter.open(trial, forced === "webgl");
-    this.painter = withGl ? GlPainter.open(this.canvas, true) : new CanvasPainter(this.canvas);
-    this.canvas.addEventListener("webglcontextlost", (event) => event.preventDefault());
-    this.canvas.addEventListener("webglcontextrestored", () => {
-      this.painter.prepare();
+    this.adopt(withGl ? GlPainter.open(this.canvas, true) : new CanvasPainter(this.canvas));
+    this.canvas.addEventListener("webglcontextlost", () => {
+      this.fault = "The browser has lost the graphics card";
+      this.paintWithoutGl();
       if (this.frame) this.show(this.frame);
       this.changed();
+      this.failed();
     });
   }
 
-  get withWebGl() {
-    return this.painter instanceof GlPainter;
+  adopt(painter) {
+    this.painter = painter;
+    document.documentElement.dataset.painter = painter instanceof GlPainter ? "webgl" : "canvas";
+    for (const type of ["pointerdown", "pointermove", "pointerup", "pointercancel"]) {
+      const first = (event) => this.tool?.(event) && event.stopImmediatePropagation();
+      this.canvas.addEventListener(type, first, { capture: true });
+    }
+    listen(this.canvas, this.viewport, (event) => this.fromMiddle(event), this.changed);
+    this.canvas.addEventListener("pointermove", (event) => this.point(event));
+    this.canvas.addEventListener("pointerleave", () => this.point(null));
+  }
+
+  // A canvas has one kind of context for life, so another takes its place.
+  paintWithoutGl() {
+    const fresh = this.canvas.cloneNode();
+    this.canvas.replaceWith(fresh);
+    this.canvas = fresh;
+    this.adopt(new CanvasPainter(fresh));
   }
 
   // Give the graphics a frame, to be drawn next.
   show(frame) {
-    if (!this.painter.takes(frame.width, frame.height)) {
-      // a canvas has one kind of context for life
-      const fresh = this.canvas.cloneNode();
-      this.canvas.replaceWith(fresh);
-      this.canvas = fresh;
-      this.painter = new CanvasPainter(fresh);
-      listen(fresh, this.viewport, (event) => this.fromMiddle(event), this.changed);
-    }
+    if (!this.painter.takes(frame.width, frame.height)) this.paintWithoutGl();
     this.frame = frame;
+    this.addLayer(frame);
     this.asCaptured = isAsCaptured(frame);
     this.painter.show("refocused", frame.refocused, frame.width, frame.height);
     if (frame.captured) this.painter.show("captured", frame.captured, frame.width, frame.height);
   }
 
+  // The frames that an overlay lays over each other are of one run, place and size.
+  addLayer(frame) {
+    const { header } = frame;
+    for (const [c, { header: other, width, height }] of this.layers) {
+      const same = header.run === other.run && header.place.p === other.place.p;
+      if (!same || width !== frame.width || height !== frame.height) this.layers.delete(c);
+    }
+    this.layers.set(header.place.c, frame);
+    if (this.mode === "overlay") this.giveLayer(frame);
+  }
+
+  giveLayer({ header, refocused, width, height }) {
+    this.painter.show(layerKey(header.place.c), refocused, width, height);
+  }
+
   setMode(mode) {
+    if (mode === "overlay") for (const frame of this.layers.values()) this.giveLayer(frame);
     this.mode = mode;
     clearInterval(this.flicker.timer);
     this.flicker = { side: "refocused", timer: null };
@@ -117,8 +140,9 @@ export class Stage {
 
   // -- drawing
 
-  // limits(side) gives the values of black and white.
-  draw(limits) {
+  // look: {limits(channel, side), lut(channel), overlaid(channel), chosen}: values of black and white,
+  // the name of a look-up table, whether it is part of an overlay, and the channel that is adjusted.
+  draw(look) {
     const { clientWidth: wide, clientHeight: tall } = this.root;
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [Math.round(wide * ratio), Math.round(tall * ratio)];
@@ -131,10 +155,19 @@ export class Stage {
     const { width: w, height: h } = this.panes[0];
     this.viewport.resize([this.frame.width, this.frame.height], [w, h]);
     this.painter.paint(
-      this.panes.map((pane) => onScreen(pane, ratio, limits(pane.side))),
+      this.panes.map((pane) => onScreen(pane, ratio, this.layersOf(pane, look))),
       { center: this.viewport.center, zoom: this.viewport.zoom * ratio },
     );
-    this.writeOver(wide);
+    this.writeOver(wide, look);
+  }
+
+  // What is painted in a pane: one picture, or in an overlay one of each channel.
+  layersOf({ side }, look) {
+    const { c } = this.frame.header.place;
+    if (side !== "overlay") return [{ key: side, limits: look.limits(c, side), lut: look.lut(c) }];
+    return [...this.layers.keys()]
+      .filter(look.overlaid)
+      .map((c) => ({ key: layerKey(c), limits: look.limits(c, "refocused"), lut: look.lut(c) }));
   }
 
   // Panes in CSS pixels; the first is as large as any.
@@ -147,6 +180,7 @@ export class Stage {
       height: tall,
       clip: { x: from * wide, width: (to - from) * wide },
     });
+    if (this.mode === "overlay") return [whole("overlay")];
     if (!this.frame.captured) return [whole("refocused")];
     if (this.peeking) return [whole("captured")];
     if (this.mode === "one") return [whole("refocused")];
@@ -163,8 +197,10 @@ export class Stage {
     });
   }
 
-  writeOver(wide) {
-    const { header } = this.frame;
+  writeOver(wide, look) {
+    const overlay = this.mode === "overlay";
+    const { header } = this.judged(look.chosen);
+    this.writeLegend(overlay ? [...this.layers.keys()].filter(look.overlaid) : [], look);
     const wiping = this.mode === "wipe" && this.panes.length === 2;
     for (const side of ["captured", "refocused"]) {
       const pane = this.panes.find((one) => one.side === side);
@@ -187,12 +223,13 @@ export class Stage {
 
   writeVerdict(header, pane, onTheRight) {
     const badge = $("verdict");
-    badge.hidden = !header.trust;
-    if (!header.trust) return;
+    badge.hidden = !header.trust || pane.side === "captured";
+    if (badge.hidden) return;
     const { verdict, score, share } = header.trust;
-    const [sign, words] = VERDICTS[verdict] ?? VERDICTS.unrated;
+    const [sign, words] = verdictInWords(verdict);
+    const channel = pane.side === "overlay" ? `${header.place.c} ` : "";
     badge.dataset.verdict = verdict;
-    badge.firstElementChild.textContent = `${sign} ${verdict}`;
+    badge.firstElementChild.textContent = `${channel}${sign} ${verdict}`;
     const far = header.focus ? distanceInWords(header.focus, verdict) : "";
     const sure = score === null ? "" : `score ${score.toFixed(2)}`;
     const part = share > 0 && share < 1 ? `${Math.round(100 * share)} % refocused` : "";
@@ -200,7 +237,30 @@ export class Stage {
     badge.title = words;
     badge.style.left = onTheRight ? "auto" : `${pane.x + 10}px`;
     badge.style.right = onTheRight ? "10px" : "auto";
+    badge.style.maxWidth = `${pane.width - 20}px`;
     badge.style.top = `${pane.y + 42}px`;
+  }
+
+  // The frame whose verdict and distance are told: in an overlay, that of the channel that is chosen.
+  judged(chosen) {
+    return (this.mode === "overlay" && this.layers.get(chosen)) || this.frame;
+  }
+
+  // The channels of an overlay, each in its colour.
+  writeLegend(channels, look) {
+    const legend = $("legend");
+    legend.hidden = this.mode !== "overlay";
+    const key = JSON.stringify(channels.map((c) => [c, look.lut(c)]));
+    if (legend.dataset.key === key) return;
+    legend.dataset.key = key;
+    legend.replaceChildren(
+      ...channels.map((c) => {
+        const name = document.createElement("span");
+        name.textContent = c || "no name";
+        name.style.color = inkOf(look.lut(c));
+        return name;
+      }),
+    );
   }
 
   // A bar of 1, 2 or 5 times a power of ten, at most a fifth of a pane.
@@ -250,10 +310,18 @@ export class Stage {
       if (x >= 0 && x < width && y >= 0 && y < height) {
         const at = y * width + x;
         text = `x ${x}  y ${y}`;
+        if (this.mode === "overlay") {
+          for (const [c, layer] of this.layers) text += `  ${c} ${layer.refocused[at]}`;
+          return this.write(text);
+        }
         if (captured) text += `  captured ${captured[at]}`;
         text += `  refocused ${refocused[at]}${tileAt(this.frame.header.tiles, x, y)}`;
       }
     }
+    this.write(text);
+  }
+
+  write(text) {
     const out = $("readout");
     if (out.textContent !== text) out.textContent = text;
   }
@@ -297,14 +365,18 @@ function isAsCaptured({ header, captured, refocused }) {
   return captured !== null;
 }
 
-function onScreen(pane, ratio, limits) {
+// By which the painter knows a channel's picture.
+function layerKey(channel) {
+  return `of ${channel}`;
+}
+
+function onScreen(pane, ratio, layers) {
   const scaled = (value) => Math.round(value * ratio);
   const x = scaled(pane.x);
   const y = scaled(pane.y);
   const from = scaled(pane.clip.x);
   return {
-    side: pane.side,
-    limits,
+    layers,
     x,
     y,
     width: scaled(pane.x + pane.width) - x,

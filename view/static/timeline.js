@@ -1,5 +1,7 @@
 // The last minutes of a stream: latency, rate, queue, and when frames were dropped, deferred, failed.
 
+import { clock } from "./times.js";
+
 const KEPT = 600; // points, one a second; older ones are forgotten, so a tab may stay open
 const SPANS = [60, 120, 300, 600]; // s
 const ROW = 26;
@@ -16,6 +18,7 @@ export class Timeline {
     this.canvas = canvas;
     this.tip = tip;
     this.points = [];
+    this.live = false; // the last point is of now
     this.shift = 0; // s, what the server's clock is ahead of ours
     canvas.addEventListener("pointermove", (event) => this.point(event));
     canvas.addEventListener("pointerleave", () => (tip.hidden = true));
@@ -41,6 +44,13 @@ export class Timeline {
 
   clear() {
     this.points = [];
+  }
+
+  // Whether a run goes on; of one that is over, or lost, there are no figures of now.
+  setLive(live) {
+    if (live === this.live) return;
+    this.live = live;
+    this.draw();
   }
 
   get span() {
@@ -73,22 +83,26 @@ export class Timeline {
       ["rate", "/s", (point) => point.fps, "--refocused"],
       ["queue", "", (point) => point.queued, "--captured-line"],
     ];
-    rows.forEach(([name, unit, value, hue], i) => {
-      this.drawRow(context, 4 + i * ROW, wide, name, unit, value, color(hue), color("--dim"));
-    });
+    const now = rows.map(([name, unit, value, hue], i) =>
+      this.drawRow(context, 4 + i * ROW, wide, name, unit, value, color(hue), color("--dim")),
+    );
+    const words = now.filter(Boolean).join(", ") || "nothing";
+    this.canvas.setAttribute("aria-label", `Time line: ${words}`);
     this.drawLosses(context, 4 + rows.length * ROW, wide, color);
     this.drawAxis(context, wide, tall, color("--dim"));
   }
 
+  // Draw one figure over time; give what it is now, in words.
   drawRow(context, top, wide, name, unit, value, hue, dim) {
     const known = this.points.filter((point) => value(point) !== null);
     const most = Math.max(...known.map(value), 1);
-    const last = known.at(-1);
+    const last = this.live && known.at(-1);
+    const figure = last ? `${short(value(last))} ${unit}`.trim() : "";
     context.fillStyle = dim;
     context.fillText(name, 12, top + ROW / 2);
     context.fillStyle = hue;
     context.textAlign = "right";
-    if (last) context.fillText(`${short(value(last))} ${unit}`, LEFT - 8, top + ROW / 2);
+    context.fillText(figure || "–", LEFT - 8, top + ROW / 2);
     context.textAlign = "left";
     context.strokeStyle = hue;
     context.lineWidth = 1.25;
@@ -103,6 +117,7 @@ export class Timeline {
       before = point.t;
     }
     context.stroke();
+    return figure && `${name} ${figure}`;
   }
 
   drawLosses(context, top, wide, color) {
@@ -140,10 +155,9 @@ export class Timeline {
     const near = this.points.reduce((best, p) => (!best || far(p) < far(best) ? p : best), null);
     this.tip.hidden = !near || far(near) > 12;
     if (this.tip.hidden) return;
-    const time = new Date(near.t * 1e3).toLocaleTimeString();
     const latency = near.screen_ms ?? near.latency_ms;
     this.tip.textContent = [
-      time,
+      clock(near.t * 1e3),
       latency === null ? "" : `${short(latency)} ms`,
       `${short(near.fps)} /s`,
       `queue ${near.queued}`,
@@ -151,7 +165,9 @@ export class Timeline {
     ]
       .filter(Boolean)
       .join("  ");
-    this.tip.style.left = `${Math.min(x, box.width - 260)}px`;
+    this.tip.style.left = "0"; // where it is as wide as it can be
+    const most = box.width - this.tip.offsetWidth;
+    this.tip.style.left = `${Math.max(0, Math.min(x, most))}px`;
   }
 }
 

@@ -52,7 +52,12 @@ export class Viewport {
 
   // The pixel under a point, given in CSS pixels from the middle of a pane.
   pixelAt(at) {
-    return this.center.map((c, i) => Math.floor(c + at[i] / this.zoom));
+    return this.placeAt(at).map(Math.floor);
+  }
+
+  // The same, to parts of a pixel.
+  placeAt(at) {
+    return this.center.map((c, i) => c + at[i] / this.zoom);
   }
 }
 

@@ -41,7 +41,7 @@ export function decodeFrame(buffer) {
 }
 
 export class Link {
-  // on: {frame, hello, state, points, open, closed}, each called with what came.
+  // on: {frame, hello, state, points, open, closed, refused}, each called with what came.
   constructor(address, on) {
     this.address = address;
     this.on = on;
@@ -82,7 +82,15 @@ export class Link {
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
     this.on.closed();
+    this.knock();
     setTimeout(() => this.connect(), RETRY_MS);
+  }
+
+  // Is there a server that does not know this address? A websocket does not say why it is refused.
+  async knock() {
+    const options = { cache: "no-store", signal: AbortSignal.timeout(SILENT_MS) };
+    const answer = await fetch("./", options).catch(() => null);
+    if (answer && [403, 404].includes(answer.status)) this.on.refused();
   }
 
   send(message) {
@@ -113,9 +121,14 @@ export class Link {
     this.send({ type: "ack", serial });
   }
 
-  // wanted: {p, c, z}, each a value to stay at, or null to follow the run.
+  // wanted: {p, c, z}, each a value to stay at, or null to follow the run; each: all channels in turn.
   select(wanted) {
     this.wanted = wanted;
     this.send({ type: "select", ...wanted });
+  }
+
+  // serial: of an earlier frame, to be shown alone; null for what comes.
+  recall(serial) {
+    this.send({ type: "recall", serial });
   }
 }

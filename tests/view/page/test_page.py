@@ -79,6 +79,8 @@ def test_the_wipe_slides(stream, watching, gradient):
 
     def border():
         """Where captured ends and refocused begins, as a share of the width."""
+        stream.stats()  # or the run would count as lost
+        page.locator("#link[data-phase=running]").wait_for()
         page.wait_for_timeout(200)
         greys = picture(page)
         bright = np.flatnonzero(greys[greys.shape[0] // 2] > 128)
@@ -230,14 +232,36 @@ def test_the_verdict_is_over_the_picture(stream, watching, verdict, words, event
     assert text(page, "label-refocused") == "as captured"
 
 
+def test_by_default_the_page_holds_still(stream, watching, gradient):
+    page = watching
+    stream.frame(gradient(), gradient(), index={"p": 0})
+    shows(page, 0)
+    page.evaluate(
+        "window.shown = []; new MutationObserver(() => shown.push(stage.dataset.frame))"
+        ".observe(stage, {attributeFilter: ['data-frame']})"
+    )
+    for p, c in [(0, "FITC"), (1, "DAPI"), (1, "FITC"), (0, "DAPI")]:
+        stream.frame(gradient(), gradient(), index={"p": p}, channel=c)
+    shows(page, 4)
+    assert page.evaluate("shown") == ["4"]
+    stream.run("second", positions=["left", "right"])
+    stream.frame(gradient(), gradient(), index={"p": 1}, channel="FITC")
+    page.locator("#stage[data-run=second]").wait_for()  # nobody chose the place
+    stream.frame(gradient(), gradient(), index={"p": 0}, channel="DAPI")
+    stream.frame(gradient(), gradient(), index={"p": 1}, channel="FITC")
+    shows(page, 2)
+
+
 def test_the_selectors_follow_or_stay(stream, watching, gradient, eventually):
     page = watching
     for p, c in [(0, "DAPI"), (1, "FITC")]:
         stream.frame(gradient(), gradient(), index={"p": p}, channel=c)
-        shows(page, p)
+        shows(page, 0)
     eventually(lambda: page.locator("#select-p option").all_inner_texts()[1:] == ["left", "right"])
-    assert page.locator("#select-p option").first.inner_text() == "follow: right"
     assert not page.locator("#select-z").is_visible()  # there is but one plane
+    page.get_by_role("button", name="Follow the run").click()
+    shows(page, 1)
+    eventually(lambda: page.locator("#select-p option").first.inner_text() == "follow: right")
     page.locator("#select-p").select_option("left")
     shows(page, 0)
     stream.frame(gradient(), gradient(), index={"p": 1}, channel="FITC")
@@ -251,14 +275,16 @@ def test_the_selectors_follow_or_stay(stream, watching, gradient, eventually):
     stream.frame(gradient(), gradient(), index={"p": 0}, channel="DAPI")
     stream.frame(gradient(), gradient(), index={"p": 1}, channel="FITC")
     shows(page, 6)
-    assert text(page, "pin") == "Pinned"
+    assert text(page, "pin") == "Follow the run"
     page.keyboard.press("p")
     stream.frame(gradient(), gradient(), index={"p": 0}, channel="DAPI")
     shows(page, 7)
+    assert text(page, "pin") == "Stay here"
 
 
 def test_contrast_by_hand_and_by_percentile_for_each_channel(stream, watching):
     page = watching
+    page.goto(f"{page.url}?follow")  # every channel is shown as it comes
     values = np.repeat(np.arange(1000, 3000, 100, dtype=np.uint16), 20).reshape(20, 20)
 
     def show(channel):

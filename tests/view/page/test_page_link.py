@@ -129,10 +129,10 @@ def test_a_snapshot_is_saved(stream, watching, gradient, tmp_path):
     shows(page, 0)
     with page.expect_download() as saved:
         page.keyboard.press("s")
-    assert saved.value.suggested_filename == "refocus_first_frame000000_p1_DAPI.tif"
+    assert saved.value.suggested_filename == "refocus_first_frame000000_p1_DAPI.ome.tif"
     saved.value.save_as(tmp_path / "frame.tif")
     with tifffile.TiffFile(tmp_path / "frame.tif") as tiff:
-        captured, refocused = (one.asarray() for one in tiff.pages)
+        captured, refocused = tiff.asarray()
     np.testing.assert_array_equal(refocused, gradient())
     np.testing.assert_array_equal(captured, np.invert(gradient()))
 
