@@ -19,7 +19,7 @@ from pydantic import PrivateAttr
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, STEP_UM, FocusBelief
+from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, STEP_UM, STILL, FocusBelief
 from refocus.configs import RefocusError
 from refocus.engine.trust.judgement import Judgement
 
@@ -39,6 +39,10 @@ AGREEING = 3
 alike, so more would not be surer, and each is a frame out of focus."""
 APART_UM = 1.0
 """A distance is as expected within this, or within its standard deviation."""
+STANDS_STILL = (
+    "the distance stays the same wherever the stage is, so it is of something that the stage does "
+    "not move, such as dust on the camera"
+)
 ASTRAY_UM = 1.0
 """If the stage stands farther from where it was asked to go, somebody else moves it."""
 
@@ -95,7 +99,7 @@ class FocusKeeper:
         self.unmoved: Counter[str] = Counter()
         self._stage_um = stage_um
         self._make_belief = partial(FocusBelief, limit_um, drift_um_per_min)
-        self._upward = 0.5
+        self._upward, self._still = 0.5, STILL
         self._places: dict[int, _Place] = {}
         self._lock = threading.Lock()
         self._offset_um: dict[int, float] = {}
@@ -143,10 +147,13 @@ class FocusKeeper:
     ) -> None:
         frame, number = result.captured, result.captured.index.get("p", 0)
         if number not in self._places:
-            self._places[number] = _Place(self._make_belief(self._upward), frame.captured_ns)
+            belief = self._make_belief(upward=self._upward, still=self._still)
+            self._places[number] = _Place(belief, frame.captured_ns)
         place = self._places[number]
         place.take(frame.captured_ns, there_um, judged)
-        self._upward = place.belief.upward
+        self._upward, self._still = place.belief.upward, place.belief.still
+        if place.belief.is_still:
+            self._leave("still", STANDS_STILL)
         with self._lock:
             before = self._offset_um.get(number, 0.0)
             wanted = place.belief.best(before)
@@ -155,10 +162,11 @@ class FocusKeeper:
                 return
             distance, sigma = judged.distance_um or 0.0, judged.sigma_um or 0.0
             told = f"{distance:.1f} ± {sigma:.1f} µm from focus"
-            if sigma > SMALL * distance:
+            back = place.belief.is_still
+            if sigma > SMALL * distance and not back:
                 self._leave("near", f"{told} is not far enough to be sure of", logging.INFO)
                 return
-            if place.agreeing < AGREEING:
+            if place.agreeing < AGREEING and not back:
                 self._leave("agree", f"{told} is not yet said by {AGREEING} frames", logging.INFO)
                 return
             self._offset_um[number] = wanted
