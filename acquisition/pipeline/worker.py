@@ -10,7 +10,7 @@ thread is waiting for it. So there is little of it, and less for a frame that wa
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,12 @@ from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult, read_
 from refocus.acquisition.pipeline.queue import Fate, Taken, Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr, read_back
 from refocus.acquisition.pipeline.run import Run
-from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink
+from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink, Steering
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
 from refocus.engine.protocol import LightPath, Refocused, Ticket
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.trust.judgement import Judgement
 
 logger = logging.getLogger("refocus.acquisition")
 
@@ -96,6 +97,7 @@ class Worker:
         self.busy_since_ns = 0
         self._refocuser = refocuser
         self._sinks = tuple(sinks)
+        self._steering = next((sink for sink in sinks if isinstance(sink, Steering)), None)
         self._raw = raw
         self._defer = defer
         self._pixel_size_um = pixel_size_um
@@ -247,6 +249,7 @@ class Worker:
     def _publish(self, run: Run, under_way: UnderWay, done: Refocused | None) -> None:
         frame, begun = under_way.frame, under_way.begun_ns
         engine_ms = (time.perf_counter_ns() - begun) / 1e6
+        judgement = done.judgement if done else None
         result = FrameResult(
             captured=frame,
             pixels=read_only(done.pixels) if done else frame.pixels,
@@ -255,7 +258,8 @@ class Worker:
             queued_ms=(begun - frame.captured_ns) / 1e6,
             engine_ms=engine_ms if done else 0.0,
             engine=done.engine if done else None,
-            judgement=done.judgement if done else None,
+            judgement=judgement,
+            decision=self._decide(run, frame, judgement),
         )
         run.number += 1
         taken = [self._call(run, sink, "put", result) for sink in tuple(run.sinks)]
@@ -269,6 +273,16 @@ class Worker:
                 run.latency_ms.add((run.last_ns - frame.captured_ns) / 1e6)
             run.verdicts[done.judgement.verdict] += whole
         run.queue.settle(under_way.task, Fate.PUBLISHED if whole else Fate.FAILED)
+
+    def _decide(
+        self, run: Run, frame: CapturedFrame, judgement: Judgement | None
+    ) -> Mapping[str, Any] | None:
+        """Ask whoever steers the acquisition what is done about a frame."""
+        try:
+            return self._steering.decide(frame, judgement) if self._steering else None
+        except Exception as error:
+            run.problem(f"nothing decided about a frame: {one_line(error)}")
+            return None
 
     def _skip(self, run: Run, frame: CapturedFrame, reason: str) -> None:
         for sink in tuple(run.noting):

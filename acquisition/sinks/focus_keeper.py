@@ -116,7 +116,7 @@ class FocusKeeper:
         planned = self._stage_um if event.z_pos is None else event.z_pos
         with self._lock:
             put = planned + self._offset_um.get(event.index.get("p", 0), 0.0)
-            self._asked[_key(event.index)] = planned, put
+            self._asked[event_key(event.index)] = planned, put
         return event.model_copy(update={"z_pos": put})
 
     def start(self, run: RunInfo) -> None:
@@ -125,11 +125,11 @@ class FocusKeeper:
     def put(self, result: FrameResult) -> None:
         """Learn from a frame, and move if it asks for it."""
         frame, judged = result.captured, result.judgement
-        asked = self._asked.get(_key(frame.index))
+        asked = self._asked.get(event_key(frame.index))
         if asked is None or judged is None:
             return
         planned, put = asked
-        if why := _unknown(judged):
+        if why := unknown(judged):
             self._leave(*why)
         elif "z" not in frame.position_um:
             self._leave("place", "nobody says where the focus stage stands")
@@ -204,7 +204,7 @@ def require_free_stage(sequence: useq.MDASequence) -> None:
     inner = [p.sequence for p in sequence.stage_positions]
     if "z" in sequence.used_axes or (inner and all(s and "z" in s.used_axes for s in inner)):
         raise RefocusError("--act: the sequence takes z-stacks, which are left as planned")
-    if any(s.autofocus_plan for s in (sequence, *inner) if s):
+    if has_autofocus(sequence):
         raise RefocusError(
             "--act: the sequence has an autofocus_plan, and the two would move the stage against "
             "each other; leave out one of them"
@@ -214,7 +214,13 @@ def require_free_stage(sequence: useq.MDASequence) -> None:
             require_free_stage(deeper)
 
 
-def _unknown(judged: Judgement) -> tuple[str, str] | None:
+def has_autofocus(sequence: useq.MDASequence) -> bool:
+    """Whether a sequence, or that of a position, has a hardware autofocus."""
+    inner = [p.sequence for p in sequence.stage_positions]
+    return any(s.autofocus_plan for s in (sequence, *inner) if s)
+
+
+def unknown(judged: Judgement) -> tuple[str, str] | None:
     """Say why the distance of a frame is no knowledge; None where it is."""
     if judged.verdict == "blank":
         return "blank", "a frame shows nothing but noise, which has no distance from focus"
@@ -240,5 +246,6 @@ class _Kept(useq.MDASequence):
             yield self._keeper.adjusted(event) if self._keeper else event
 
 
-def _key(index: Any) -> tuple[tuple[str, int], ...]:
+def event_key(index: Any) -> tuple[tuple[str, int], ...]:
+    """Give the useq index of an event or a frame, so that one is found by the other."""
     return tuple(sorted((str(axis), int(place)) for axis, place in index.items()))
