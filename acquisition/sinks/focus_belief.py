@@ -26,6 +26,11 @@ LIKELY = 0.2
 """Where focus is with this probability, a frame may find it without surprise."""
 SURE = 0.9
 """The most that the side of one frame is believed: neighbours in time err alike."""
+SMALL = 0.5
+"""A deviation that is no more than this part of its distance: 8 ± 2 µm is knowledge, 8 ± 7 is not.
+
+Of nuclei the shipped model says 0.5 ± 0.8 µm in focus and 4 to 5 ± 1.8 at 5 µm; where it cannot
+tell, as of smooth tissue, 12 to 18 ± 9."""
 STILL = 0.2
 """How likely a distance is, before any move, to be of something that no move changes."""
 STILL_AT_MOST = 0.98
@@ -56,7 +61,7 @@ class FocusBelief:
     upward
         How likely the positive side is that of larger stage positions.
     still
-        How likely what is seen does not move with the stage.
+        How likely what is seen does not move with the stage: then it is the same at all places.
     around_um
         Where focus is looked for first, as an offset from the plan, µm.
     """
@@ -72,7 +77,8 @@ class FocusBelief:
         self.limit_um = limit_um
         self.still = still
         self._around_um = around_um
-        self._told: tuple[float, float] | None = None
+        self._drift_um_per_min = drift_um_per_min
+        self._told: tuple[float | None, float] | None = None  # at which offset, which distance
         half = round((limit_um + 10.0) / STEP_UM)
         self._offsets = np.arange(-half, half + 1) * STEP_UM
         self._speeds = np.linspace(-1, 1, SPEEDS) * drift_um_per_min / 60  # µm/s
@@ -86,6 +92,14 @@ class FocusBelief:
     def upward(self) -> float:
         """How likely the positive side is that of larger stage positions."""
         return float(self._belief[0].sum())
+
+    def elsewhere(self, around_um: float = 0.0) -> "FocusBelief":
+        """Give what is to be believed of another place, of the same microscope."""
+        there = FocusBelief(
+            self.limit_um, self._drift_um_per_min, self.upward, self.still, around_um
+        )
+        there._told = None if self._told is None else (None, self._told[1])
+        return there
 
     @property
     def is_still(self) -> bool:
@@ -119,16 +133,18 @@ class FocusBelief:
         self, offset_um: float, distance_um: float, sigma_um: float, expected: float
     ) -> None:
         """Weigh up whether the last move has changed the distance, by a ratio of densities."""
+        known = sigma_um <= SMALL * distance_um
         if self._told is None:
-            self._told = offset_um, distance_um
+            self._told = (offset_um, distance_um) if known else None
             return
         there_um, told_um = self._told
         same = (_normal(distance_um - told_um, REPEATED * sigma_um) + OUTLIERS) / REPEATED
         ratio = float(same) / expected
-        if abs(offset_um - there_um) >= MOVED_UM:
-            self._told = offset_um, distance_um
-        else:
+        moved = there_um is not None and abs(offset_um - there_um) >= MOVED_UM
+        if not (moved and known):
             ratio = min(1.0, ratio)  # without a move, a distance that stays says nothing
+        if known and (moved or there_um is None):
+            self._told = offset_um, distance_um
         odds = ratio * self.still / (1 - self.still)
         self.still = min(odds / (1 + odds), STILL_AT_MOST)
 

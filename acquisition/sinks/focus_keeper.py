@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import useq
@@ -19,7 +18,7 @@ from pydantic import PrivateAttr
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, STEP_UM, STILL, FocusBelief
+from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, SMALL, STEP_UM, FocusBelief
 from refocus.configs import RefocusError
 from refocus.engine.trust.judgement import Judgement
 
@@ -27,11 +26,6 @@ log = logging.getLogger("refocus.focus")
 
 KNOWING = ("in-focus", "refocused")
 """Verdicts whose distance is believed."""
-SMALL = 0.5
-"""The stage moves for a distance of at least twice its standard deviation: 8 ± 2 µm, not 8 ± 7.
-
-Of nuclei the shipped model says 0.5 ± 0.8 µm in focus and 4 to 5 ± 1.8 at 5 µm; where it cannot
-tell, as of smooth tissue, 12 to 18 ± 9."""
 NEAR_UM = 2.0
 """A distance whose deviation is no larger is learned from, if not moved for."""
 AGREEING = 3
@@ -98,8 +92,7 @@ class FocusKeeper:
         self.moves = 0
         self.unmoved: Counter[str] = Counter()
         self._stage_um = stage_um
-        self._make_belief = partial(FocusBelief, limit_um, drift_um_per_min)
-        self._upward, self._still = 0.5, STILL
+        self._latest = FocusBelief(limit_um, drift_um_per_min)
         self._places: dict[int, _Place] = {}
         self._lock = threading.Lock()
         self._offset_um: dict[int, float] = {}
@@ -147,11 +140,10 @@ class FocusKeeper:
     ) -> None:
         frame, number = result.captured, result.captured.index.get("p", 0)
         if number not in self._places:
-            belief = self._make_belief(upward=self._upward, still=self._still)
-            self._places[number] = _Place(belief, frame.captured_ns)
+            self._places[number] = _Place(self._latest.elsewhere(), frame.captured_ns)
         place = self._places[number]
         place.take(frame.captured_ns, there_um, judged)
-        self._upward, self._still = place.belief.upward, place.belief.still
+        self._latest = place.belief
         if place.belief.is_still:
             self._leave("still", STANDS_STILL)
         with self._lock:

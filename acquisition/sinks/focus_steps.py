@@ -7,8 +7,8 @@ time and light last. All of it is arithmetic: who moves the stage is in ``reimag
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from refocus.acquisition.sinks.focus_belief import MOVED_UM, FocusBelief
-from refocus.acquisition.sinks.focus_keeper import SMALL, STANDS_STILL, unknown
+from refocus.acquisition.sinks.focus_belief import MOVED_UM, SMALL, FocusBelief
+from refocus.acquisition.sinks.focus_keeper import KNOWING, STANDS_STILL, unknown
 from refocus.engine.trust.judgement import Judgement
 
 Action = Literal["accept", "refocus", "again", "leave"]
@@ -115,9 +115,8 @@ class FieldSteps:
             self._best = distance, there_um, frame
         told = f"{distance:.1f} ± {sigma:.1f} µm from focus"
         guess = unknown(judged)
-        out_of_focus = sigma <= SMALL * distance
-        near = guess is None and distance <= self._budget.near_um and not worse
-        if judged.verdict == "in-focus" or (near and not out_of_focus):
+        near = judged.verdict in KNOWING and distance <= self._budget.near_um and not worse
+        if judged.verdict == "in-focus" or (near and sigma > SMALL * distance):
             return self._good("accept", told, attempt, frame, there_um)
         if near and judged.taken >= ENOUGH:
             return self._good("refocus", told, attempt, frame, there_um)

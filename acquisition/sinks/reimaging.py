@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import useq
@@ -21,7 +20,7 @@ from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.plan import ADDED
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.sinks.focus_belief import STILL, FocusBelief
+from refocus.acquisition.sinks.focus_belief import FocusBelief
 from refocus.acquisition.sinks.focus_keeper import (
     APART_UM,
     ASTRAY_UM,
@@ -103,10 +102,9 @@ class Reimaging:
         self.planned = sequence
         self.counts: Counter[str] = Counter()
         self._budget = Budget(seconds, frames, limit_um, near_um)
-        self._make_belief = partial(FocusBelief, limit_um)
         self._carries = not has_autofocus(sequence)
         self._stage_um = core.getZPosition()
-        self._upward, self._still, self._around_um = 0.5, STILL, 0.0
+        self._latest, self._around_um = FocusBelief(limit_um), 0.0
         self._places: dict[Place, FieldSteps] = {}
         self._seen: dict[Place, _Seen] = {}
         self._asked: _Asked | None = None
@@ -172,7 +170,7 @@ class Reimaging:
     def _steps(self, place: Place) -> FieldSteps:
         if place not in self._places:
             around = self._around_um if self._carries else 0.0
-            belief = self._make_belief(upward=self._upward, still=self._still, around_um=around)
+            belief = self._latest.elsewhere(around)
             self._places[place] = FieldSteps(self._budget, belief, around)
         return self._places[place]
 
@@ -209,7 +207,7 @@ class Reimaging:
             return back
         left_s = asked.until - time.monotonic() if asked.until else self._budget.seconds
         found = steps.decide(frame.frame, frame.captured_ns, offset, judged, left_s)
-        self._upward, self._still = steps.belief.upward, steps.belief.still
+        self._latest = steps.belief
         if steps.confirmed and found.action != "again":
             self._around_um = steps.offset_um
         if found.take == frame.frame and unknown(judged) is None:
