@@ -28,6 +28,7 @@ from refocus.acquisition.pipeline.arrival import MDAArrival, RunContext
 from refocus.acquisition.pipeline.layout import cameras
 from refocus.acquisition.pipeline.pipeline import PATIENCE_SECONDS, Pipeline, Run
 from refocus.acquisition.pipeline.plan import Plan, is_planned
+from refocus.acquisition.pipeline.processing import Processing, Processor
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink, Steering
@@ -220,6 +221,7 @@ def attach(
     insecure: bool = DEFAULTS.insecure,
     keys: str | Path | None = DEFAULTS.keys,
     shared_memory: bool = DEFAULTS.shared_memory,
+    processor: str | Processor | None = None,
     selection: Selection | None = None,
     sinks: Sequence[Sink] = (),
     raw: str | Path | RawFrames | None = None,
@@ -249,6 +251,10 @@ def attach(
     optics
         What is known of the light path, as the section ``optics`` of a run's settings says it:
         ``{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}``.
+    processor
+        What every frame goes through once it is refocused, or was passed on: a function of one
+        frame, or of several of one place and channel, ``package:name`` or an entry point; see
+        :mod:`refocus.acquisition.pipeline.processing`.
     sinks
         Further sinks, called after the publisher.
     raw
@@ -283,6 +289,7 @@ def attach(
             "every_nth, region and on_distrust; leave one or the other out"
         )
     selection = selection or chosen
+    processing = None if processor is None else Processing(processor)
     publisher: Publisher | None = None
     pipeline: Pipeline | None = None
     with ExitStack() as stack:
@@ -316,6 +323,7 @@ def attach(
             on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
             optics=options.optics,
+            processing=processing,
         )
         try:
             pipeline.warm_up(shape, dtype, light_path)

@@ -148,6 +148,16 @@ class OpticsOptions(_Options):
     """Of all channels, but for those that say otherwise."""
 
 
+class ProcessingOptions(_Options):
+    """What frames go through once they are refocused."""
+
+    processor: Annotated[
+        str | None, Field(min_length=1), Option("FILE:NAME", "mine.py:denoise")
+    ] = None
+    """A function from frame to frame, or from several of one place and channel: package:name,
+    file.py:name, or the name of an entry point. What it gives is published."""
+
+
 class FollowingOptions(_Options):
     """Whether the stage follows focus, and what is taken again."""
 
@@ -205,6 +215,7 @@ class LiveConfig(
     OutcomeOptions,
     PublishingOptions,
     FollowingOptions,
+    ProcessingOptions,
     OpticsOptions,
     RefocusingOptions,
     SourceOptions,

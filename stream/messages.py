@@ -239,6 +239,8 @@ class FrameHeader(Header):
     """Null for a frame passed through untouched."""
     tiles: Tiles | None = None
     """Null where tiles were not judged, or only a region was."""
+    processor: str = ""
+    """What made these pixels of those that ``pixels`` names; empty where nothing did."""
     decision: Decided | None = None
     """Null where the acquisition is not steered by its frames."""
 
@@ -296,6 +298,8 @@ class StatsHeader(Header):
     """Frames that the sequence has, to be ``received`` or ``skipped``; null where nobody knows."""
     verdicts: Annotated[dict[Verdict, Count], BeforeValidator(_counted)] = {}
     """How many published frames got which verdict."""
+    unprocessed: Count = 0
+    """Published frames that the processor failed on: they are as captured."""
     fps: float
     latency_ms: dict[str, float]
     """``p50, p99, max`` from capture to publication."""

@@ -149,6 +149,7 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
         engine=engine,
         **{name: getattr(config, name) for name in SHARED if name not in ("queue", "optics")},
         optics=source.optics,
+        processor=config.processor,
         queue=_queue(config, source),
         sinks=sinks,
         raw=config.save / RAW if config.save else None,

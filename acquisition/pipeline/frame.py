@@ -105,6 +105,8 @@ class FrameResult:
         How far it can be trusted, and how much of it is refocused; None for a frame passed through.
     decision
         What is done about it, and why, where the acquisition is steered by its frames; else None.
+    processor
+        Name of what made the pixels, of those that would have been published; else empty.
     """
 
     captured: CapturedFrame
@@ -116,3 +118,4 @@ class FrameResult:
     engine: EngineInfo | None = None
     judgement: "Judgement | None" = None
     decision: Mapping[str, Any] | None = None
+    processor: str = ""

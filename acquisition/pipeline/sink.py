@@ -41,6 +41,8 @@ class RunInfo:
     planned
         What a mere iterable of events carries out, with more or fewer of them; None where
         ``sequence`` says all.
+    processor
+        Name of the function that frames go through before they are published, or empty.
     """
 
     run: str
@@ -52,6 +54,7 @@ class RunInfo:
     optics: Mapping[str, Any] = field(default_factory=dict)
     summary_meta: Mapping[str, Any] | None = None
     planned: "MDASequence | None" = None
+    processor: str = ""
 
 
 class Refused(RefocusError):

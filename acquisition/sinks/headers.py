@@ -97,6 +97,7 @@ def frame_header(
         focus=focus_of(result.judgement),
         trust=trust_of(result.judgement),
         tiles=tiles_of(result.judgement),
+        processor=_text(result.processor),
         decision=Decided(**result.decision) if result.decision else None,
     )
 
@@ -200,6 +201,7 @@ def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
         "peak": stats.peak,
         "alarm": stats.alarm,
         "verdicts": dict(stats.verdicts),
+        "unprocessed": stats.unprocessed,
         "camera_gaps": stats.camera_gaps,
         "planned": stats.planned,
         "saved": _plain(stats.saved) or None,

@@ -18,7 +18,7 @@ RUN: Any = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-
 NAMES = """
 --demo --replay --mm-config --reference --specimen --sequence --frames --fps
 --size --defocus --drift --tilt --exposure --engine --policy --queue --refocus-z --channel
---every-nth --region --on-distrust --na --immersion --emission-um --pixel-size-um --act
+--every-nth --region --on-distrust --na --immersion --emission-um --pixel-size-um --processor --act
 --act-limit-um --reimage --reimage-frames --publish --publish-raw --insecure --keys --shared-memory
 --metrics --wait-subscribers --save --report --strict --config --json
 """
