@@ -27,10 +27,11 @@ from refocus.acquisition.live_mode import LiveMode
 from refocus.acquisition.pipeline.arrival import MDAArrival, RunContext
 from refocus.acquisition.pipeline.layout import cameras
 from refocus.acquisition.pipeline.pipeline import PATIENCE_SECONDS, Pipeline, Run
-from refocus.acquisition.pipeline.plan import Plan
+from refocus.acquisition.pipeline.plan import Plan, is_planned
+from refocus.acquisition.pipeline.processing import Processing, Processor
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
-from refocus.acquisition.pipeline.sink import RunInfo, Sink
+from refocus.acquisition.pipeline.sink import RunInfo, Sink, Steering
 from refocus.acquisition.raw_guard import guarded
 from refocus.acquisition.raw_lines import RawLines
 from refocus.acquisition.selection import Chooser, Selection, open_models
@@ -76,6 +77,8 @@ class Hook:
         Which frames are refocused.
     raw
         Where the acquisitions are saved; None where that is not known.
+    planned
+        What an acquisition of a mere iterable of events carries out; None where nobody knows.
     """
 
     def __init__(
@@ -85,7 +88,10 @@ class Hook:
         engine: Engine,
         selection: Selection | None = None,
         raw: Path | None = None,
+        *,
+        planned: "MDASequence | None" = None,
     ) -> None:
+        self._planned = planned
         self._core = core
         self._pipeline = pipeline
         self._engine = engine
@@ -99,6 +105,7 @@ class Hook:
         events = core.mda.events
         self._slots: list[tuple[Any, Callable[..., None]]] = [
             (events.sequenceStarted, self._on_started),
+            (events.eventStarted, self._on_event),
             (events.frameReady, self._on_frame),
             (events.sequenceFinished, self._on_finished),
         ]
@@ -142,9 +149,13 @@ class Hook:
             if self._raw_lines is not None:
                 self._raw_lines.begin()
             run = self._begin(sequence, summary)
-            run.plan = Plan(sequence, cameras(run.info))
+            run.plan = Plan(run.info.planned or sequence, cameras(run.info))
         except Exception:
             logger.exception("this acquisition is not refocused")
+
+    def _on_event(self, event: "MDAEvent") -> None:
+        if self._run is not None:
+            self._run.plan.begun(event)
 
     def _on_frame(self, pixels: Frame, event: "MDAEvent", meta: Mapping[str, Any]) -> None:
         now = time.perf_counter_ns()
@@ -174,7 +185,8 @@ class Hook:
     def _begin(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> Run:
         context = self._context = RunContext(summary)
         self._frame = 0
-        chooser = Chooser(self._selection, sequence)
+        planned = None if sequence is None or is_planned(sequence) else self._planned
+        chooser = Chooser(self._selection, planned or sequence)
         self._choose = None if chooser.everything else chooser.choose
         self._run = self._pipeline.start(
             RunInfo(
@@ -185,6 +197,7 @@ class Hook:
                 policy=self._pipeline.policy,
                 selection=vars(self._selection),
                 summary_meta=summary or None,
+                planned=planned,
             )
         )
         self._run.camera_gaps = lambda: context.camera_gaps
@@ -208,6 +221,7 @@ def attach(
     insecure: bool = DEFAULTS.insecure,
     keys: str | Path | None = DEFAULTS.keys,
     shared_memory: bool = DEFAULTS.shared_memory,
+    processor: str | Processor | None = None,
     selection: Selection | None = None,
     sinks: Sequence[Sink] = (),
     raw: str | Path | RawFrames | None = None,
@@ -237,6 +251,10 @@ def attach(
     optics
         What is known of the light path, as the section ``optics`` of a run's settings says it:
         ``{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}``.
+    processor
+        What every frame goes through once it is refocused, or was passed on: a function of one
+        frame, or of several of one place and channel, ``package:name`` or an entry point; see
+        :mod:`refocus.acquisition.pipeline.processing`.
     sinks
         Further sinks, called after the publisher.
     raw
@@ -271,6 +289,7 @@ def attach(
             "every_nth, region and on_distrust; leave one or the other out"
         )
     selection = selection or chosen
+    processing = None if processor is None else Processing(processor)
     publisher: Publisher | None = None
     pipeline: Pipeline | None = None
     with ExitStack() as stack:
@@ -304,6 +323,7 @@ def attach(
             on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
             optics=options.optics,
+            processing=processing,
         )
         try:
             pipeline.warm_up(shape, dtype, light_path)
@@ -312,7 +332,8 @@ def attach(
             raise
         zarr = saved.path if isinstance(saved, RawZarr) else None
         guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
-        hook = Hook(core, pipeline, opened, selection, zarr)
+        planned = next((one.planned for one in sinks if isinstance(one, Steering)), None)
+        hook = Hook(core, pipeline, opened, selection, zarr, planned=planned)
         live = LiveMode(core, pipeline, opened, selection) if live_mode else None
         return Live(
             core,

@@ -5,6 +5,7 @@ The command's options and their help, ``configs/live.yaml`` and the defaults of
 anew: ``python -m refocus.configs.live_config > configs/live.yaml``.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -24,6 +25,9 @@ from pydantic import (
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.loading import Place, Settings, check, read_settings
 from refocus.configs.options import Option, named_option, option_name, section_of, write_preset
+
+LONGEST_S = 3600.0
+"""Of one field, with ``--reimage``."""
 
 
 def _endpoint(publish: str | None) -> str | None:
@@ -56,6 +60,17 @@ def _region(given: object, validate: ValidatorFunctionWrapHandler) -> object:
     return region
 
 
+def _duration(given: object) -> str | None:
+    """Read ``0.5s``, ``500ms``, or a number of seconds, and write it in seconds."""
+    if given is None:
+        return None
+    found = re.fullmatch(r"(\d*\.?\d+)\s*(ms|s)?", str(given).strip())
+    seconds = float(found[1]) / (1000 if found[2] == "ms" else 1) if found else 0.0
+    if not 0 < seconds <= LONGEST_S:
+        raise ValueError(f"write a time such as 0.5s or 800ms, above 0, got {str(given)!r}")
+    return f"{seconds:g}s"
+
+
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -86,6 +101,8 @@ class SourceOptions(_Options):
     """Mean distance from focus in the demo, µm."""
     drift: Annotated[float, Field(ge=-10_000.0, le=10_000.0), Option("UM")] = 0.0
     """Focus drift of the demo, µm per minute."""
+    tilt: Annotated[float, Field(ge=-1000.0, le=1000.0), Option("UM")] = 0.0
+    """How much the demo's slide rises along x, µm per mm."""
     exposure: Annotated[float | None, Field(gt=0.0, le=600_000.0), Option("MS", 10)] = None
     """Exposure, ms; else the camera's own, or the sequence's."""
 
@@ -131,13 +148,28 @@ class OpticsOptions(_Options):
     """Of all channels, but for those that say otherwise."""
 
 
+class ProcessingOptions(_Options):
+    """What frames go through once they are refocused."""
+
+    processor: Annotated[
+        str | None, Field(min_length=1), Option("FILE:NAME", "mine.py:denoise")
+    ] = None
+    """A function from frame to frame, or from several of one place and channel: package:name,
+    file.py:name, or the name of an entry point. What it gives is published."""
+
+
 class FollowingOptions(_Options):
-    """Whether the stage follows focus."""
+    """Whether the stage follows focus, and what is taken again."""
 
     act: bool = False
     """Move the focus stage to where focus is judged to be."""
     act_limit_um: Annotated[float, Field(gt=0.0, le=100.0), Option("UM", 10.0)] = 10.0
-    """How far from its plan, with --act, µm."""
+    """How far from its plan, with --act or --reimage, µm."""
+    reimage: Annotated[str | None, BeforeValidator(_duration), Option("TIME", "0.5s")] = None
+    """Take a field again where it is in focus, if refocusing will not do; spend at most this time
+    on each, such as 0.5s."""
+    reimage_frames: Annotated[int, Field(ge=1, le=20), Option("N", 2)] = 2
+    """How many further frames of a field its light allows, with --reimage."""
 
 
 class PublishingOptions(_Options):
@@ -183,6 +215,7 @@ class LiveConfig(
     OutcomeOptions,
     PublishingOptions,
     FollowingOptions,
+    ProcessingOptions,
     OpticsOptions,
     RefocusingOptions,
     SourceOptions,
@@ -193,6 +226,11 @@ class LiveConfig(
     ``--wait-subscribers``). Paths in a file are relative to that file.
     """
 
+    @property
+    def reimage_seconds(self) -> float:
+        """Time for each field, s; 0 where nothing is taken again."""
+        return float(self.reimage.removesuffix("s")) if self.reimage else 0.0
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         given = [k for k in ("demo", "replay", "mm_config") if getattr(self, k)]
@@ -202,12 +240,12 @@ class LiveConfig(
                 + (f" (got {' and '.join(_option(k) for k in given)})" if given else "")
             )
         source = given[0]
-        simulated = ("size", "defocus", "drift", "specimen")
+        simulated = ("size", "defocus", "drift", "tilt", "specimen")
         allowed_with: tuple[tuple[Iterable[str], tuple[str, ...]], ...] = (
             (simulated, ("demo",)),
             (("reference",), ("replay",)),
             (("fps",), ("demo", "replay")),
-            (("sequence", "act"), ("demo", "mm_config")),
+            (("sequence", "act", "reimage"), ("demo", "mm_config")),
         )
         for keys, sources in allowed_with:
             for key in keys:
@@ -216,8 +254,12 @@ class LiveConfig(
                     raise ValueError(f"{_option(key)} needs {needed}; leave it out")
         if self.frames and self.sequence:
             raise ValueError("--frames and --sequence both say how many frames; leave one out")
-        if "act_limit_um" in self.model_fields_set and not self.act:
-            raise ValueError("--act-limit-um needs --act; leave it out")
+        if self.act and self.reimage:
+            raise ValueError("--act and --reimage both move the stage; leave one of them out")
+        if "act_limit_um" in self.model_fields_set and not (self.act or self.reimage):
+            raise ValueError("--act-limit-um needs --act or --reimage; leave it out")
+        if "reimage_frames" in self.model_fields_set and not self.reimage:
+            raise ValueError("--reimage-frames needs --reimage TIME; leave it out")
         for key in ("wait_subscribers", "publish_raw", "keys", "shared_memory"):
             if getattr(self, key) and not self.publish:
                 raise ValueError(f"{_option(key)} needs --publish ENDPOINT")

@@ -182,6 +182,27 @@ class Tiles(BaseModel):
     """How much of each tile's correction the engine would publish."""
 
 
+class Decided(BaseModel):
+    """What is done about a frame, where the acquisition is steered by what its frames say."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    action: str
+    """``accept``: in focus, or nobody can tell that it is not; the captured pixels will do.
+    ``refocus``: the refocused ones will. ``again``: the field is taken again. ``leave``: neither,
+    and nothing more can be done. Other words may come."""
+    why: str
+    """In words."""
+    attempt: Count
+    """0 for the planned frame, 1 for the first that was added for its field."""
+    take: Count
+    """``frame`` of the best one of this field so far."""
+    offset_um: float
+    """Where the focus stage is to be for the next one, from its plan."""
+
+
 class FrameHeader(Header):
     """``refocus.frame``: describes the pixels in the parts that follow it."""
 
@@ -218,6 +239,10 @@ class FrameHeader(Header):
     """Null for a frame passed through untouched."""
     tiles: Tiles | None = None
     """Null where tiles were not judged, or only a region was."""
+    processor: str = ""
+    """What made these pixels of those that ``pixels`` names; empty where nothing did."""
+    decision: Decided | None = None
+    """Null where the acquisition is not steered by its frames."""
 
 
 class Short(BaseModel):
@@ -273,6 +298,8 @@ class StatsHeader(Header):
     """Frames that the sequence has, to be ``received`` or ``skipped``; null where nobody knows."""
     verdicts: Annotated[dict[Verdict, Count], BeforeValidator(_counted)] = {}
     """How many published frames got which verdict."""
+    unprocessed: Count = 0
+    """Published frames that the processor failed on: they are as captured."""
     fps: float
     latency_ms: dict[str, float]
     """``p50, p99, max`` from capture to publication."""

@@ -100,6 +100,11 @@ class SavedRun:
                 f"{folder}: the policy of that run was {self.policy}, which owes nothing; "
                 f"refocus-live process {self.raw} NEW.ome.zarr refocuses all of it"
             )
+        if said.get("processor"):
+            raise RefocusError(
+                f"{folder}: went through the processor {said['processor']}, too, which is not run "
+                f"again; refocus-live process {self.raw} NEW.ome.zarr refocuses all of it"
+            )
         if sequence is None and self.selection.channels is not None:
             raise RefocusError(
                 f"{folder}: was acquired without a sequence, and nothing tells which channel a "

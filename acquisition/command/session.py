@@ -26,7 +26,7 @@ from refocus.acquisition.command.report import (
     picture_run,
     write_report,
 )
-from refocus.acquisition.command.sources import Source, keep_in_focus, open_source
+from refocus.acquisition.command.sources import Source, keep_in_focus, open_source, reimage
 from refocus.acquisition.command.upstream import Upstream
 from refocus.acquisition.hook import SHARED, attach
 from refocus.acquisition.live import Live
@@ -141,11 +141,15 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
     if config.act:
         source, keeper = keep_in_focus(source, config.act_limit_um)
         sinks.append(keeper)
+    if config.reimage:
+        source, steering = reimage(source, config)
+        sinks.append(steering)
     live = attach(
         source.core,
         engine=engine,
         **{name: getattr(config, name) for name in SHARED if name not in ("queue", "optics")},
         optics=source.optics,
+        processor=config.processor,
         queue=_queue(config, source),
         sinks=sinks,
         raw=config.save / RAW if config.save else None,
@@ -254,7 +258,7 @@ def _acquire(
 
     def acquire() -> None:
         try:
-            source.core.mda.run(source.sequence, output=raw)
+            source.core.mda.run(source.events or source.sequence, output=raw)
         except Exception as error:
             problems.append(error)
         finally:

@@ -1,7 +1,7 @@
 """Where the frames of ``refocus-live run`` come from: a core with its camera, and a sequence."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,6 +23,7 @@ from refocus.configs.loading import read_yaml
 
 if TYPE_CHECKING:
     from refocus.acquisition.sinks.focus_keeper import FocusKeeper
+    from refocus.acquisition.sinks.reimaging import Reimaging
 
 log = logging.getLogger("refocus.run")
 
@@ -51,6 +52,8 @@ class Source:
         Tells what is known of a captured frame.
     optics
         What is known of the light path.
+    events
+        What carries the sequence out, where more than its own events do; else None.
     """
 
     core: CMMCorePlus
@@ -59,6 +62,7 @@ class Source:
     throttle: bool
     witness: Witness
     optics: KnownOptics = DEFAULTS.optics
+    events: Iterable[useq.MDAEvent] | None = None
 
 
 @contextmanager
@@ -170,6 +174,26 @@ def keep_in_focus(source: Source, limit_um: float, **belief: float) -> "tuple[So
     return replace(source, sequence=keeper.sequence), keeper
 
 
+def reimage(source: Source, config: LiveConfig) -> "tuple[Source, Reimaging]":
+    """Give the same source with a sequence that is added to, and the sink that decides.
+
+    Raises
+    ------
+    RefocusError
+        See :class:`~refocus.acquisition.sinks.reimaging.Reimaging`.
+    """
+    from refocus.acquisition.sinks.reimaging import Reimaging
+
+    steering = Reimaging(
+        source.sequence,
+        source.core,
+        seconds=config.reimage_seconds,
+        frames=config.reimage_frames,
+        limit_um=config.act_limit_um,
+    )
+    return replace(source, events=steering), steering
+
+
 def _stated(config: LiveConfig) -> LightPath:
     """Give what the first file of a replay says of its light path."""
     if not config.replay:
@@ -199,6 +223,7 @@ def _virtual(config: LiveConfig, stated: LightPath) -> VirtualMicroscope:
         optics=_simulated(config.optics),
         z_um=config.defocus,
         drift_um_per_min=config.drift,
+        tilt_um_per_mm=config.tilt,
         fps=config.fps,
     )
 

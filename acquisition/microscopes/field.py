@@ -66,6 +66,13 @@ class SpecimenField:
     drift_um_per_min
         How fast the focal plane moves away, µm/min: after a minute the stage must be that much
         higher to be in focus.
+    height_um
+        Gives the height of the focal plane in field ``i``, µm: of a tilted slide, of a plate.
+    background
+        Light that comes from everywhere, 1 as bright as the brightest structures.
+    shadow
+        ``(H, W)``, from 0 to 1: how much of the light reaches each pixel. Dust on the camera, and
+        uneven light: the same wherever the stages are.
     seed
         Of the noise.
     """
@@ -79,9 +86,15 @@ class SpecimenField:
         camera: CameraModel,
         electrons_per_ms: float = 300.0,
         drift_um_per_min: float = 0.0,
+        height_um: Callable[[int], float] = lambda field: 0.0,
+        background: float = 0.0,
+        shadow: Light | None = None,
         seed: int = 0,
     ) -> None:
         self._light_of = light
+        self._height_um = height_um
+        self._background = background
+        self._shadow = shadow
         self._shape = shape
         self._optics = optics
         self._camera = camera
@@ -106,13 +119,18 @@ class SpecimenField:
 
     def defocus_um(self, moment: Moment) -> float:
         """Distance of the stage from focus at a moment, µm."""
-        return moment.z_um - self._drift_um_per_s * moment.seconds
+        return moment.z_um - self._focus_um(moment)
+
+    def _focus_um(self, moment: Moment) -> float:
+        """Where the stage would be in focus, µm."""
+        height_um = self._height_um(self._number(moment))
+        return height_um + self._drift_um_per_s * moment.seconds
 
     def expect(self, first: Moment, z_um: Sequence[float], seconds: float) -> None:
         """Blur the specimen for every distance that is coming, as far as memory goes."""
         wanted: dict[float, None] = {}
         for z in z_um:
-            near = z - self._drift_um_per_s * first.seconds
+            near = z - self._focus_um(first)
             reach = self._drift_um_per_s * seconds
             for part in np.linspace(0.0, 1.0, int(abs(reach) / 0.25) + 2 if reach else 1):
                 wanted[self._step(near - part * reach)] = None
@@ -162,7 +180,11 @@ class SpecimenField:
         return near if aberrated else abs(near)
 
     def _imaged(self, light: Light, defocus_um: float) -> Light:
-        return convolve(light, psf(self._optics, defocus_um))
+        imaged = convolve(light, psf(self._optics, defocus_um))
+        imaged += self._background
+        if self._shadow is not None:
+            imaged *= self._shadow
+        return imaged
 
     def _light(self, number: int) -> Light:
         with self._lock:

@@ -40,8 +40,12 @@ class SimulatedMicroscope(VirtualMicroscope):
         lexicographic order and over again; by default nuclei, no two fields alike.
     drift_um_per_min
         How fast the focal plane moves up, µm/min, from the moment of switching on.
+    tilt_um_per_mm
+        How much the focal plane rises along x, µm per mm.
+    uneven_um
+        Standard deviation of its height from field to field, µm: the bottoms of wells.
     z_um
-        Where the focus stage stands at the start, µm. Focus is at 0 then.
+        Where the focus stage stands at the start, µm. Focus is at 0 then, at x = 0.
     fps
         Frames per second of the camera; None for as fast as it can.
     electrons_per_ms
@@ -64,6 +68,8 @@ class SimulatedMicroscope(VirtualMicroscope):
         camera: CameraModel | None = None,
         specimen: Path | None = None,
         drift_um_per_min: float = 0.0,
+        tilt_um_per_mm: float = 0.0,
+        uneven_um: float = 0.0,
         z_um: float = 0.0,
         fps: float | None = None,
         electrons_per_ms: float = 300.0,
@@ -82,6 +88,13 @@ class SimulatedMicroscope(VirtualMicroscope):
             rng = np.random.default_rng([seed, 0, number % 2**32])
             return nuclei(shape, rng, pixel_size_um=self.optics.pixel_size_um)
 
+        def height_um(number: int) -> float:
+            along_mm = number * shape[1] * self.optics.pixel_size_um / 1000
+            rng = np.random.default_rng([seed, 2, number % 2**32])
+            # the first field is where its user has focused
+            uneven = uneven_um * rng.standard_normal() if number else 0.0
+            return float(tilt_um_per_mm * along_mm + uneven)
+
         super().__init__(
             SpecimenField(
                 light,
@@ -90,6 +103,7 @@ class SimulatedMicroscope(VirtualMicroscope):
                 camera=self.camera,
                 electrons_per_ms=electrons_per_ms,
                 drift_um_per_min=drift_um_per_min,
+                height_um=height_um,
                 seed=seed,
             ),
             pixel_size_um=self.optics.pixel_size_um,

@@ -11,6 +11,7 @@ __all__ = [
     "on_disk",
     "pipeline",
     "plan",
+    "processing",
     "queue",
     "raw_data",
     "sink",

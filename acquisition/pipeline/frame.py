@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -103,6 +103,10 @@ class FrameResult:
         What refocused it; None for a frame passed through.
     judgement
         How far it can be trusted, and how much of it is refocused; None for a frame passed through.
+    decision
+        What is done about it, and why, where the acquisition is steered by its frames; else None.
+    processor
+        Name of what made the pixels, of those that would have been published; else empty.
     """
 
     captured: CapturedFrame
@@ -113,3 +117,5 @@ class FrameResult:
     engine_ms: float
     engine: EngineInfo | None = None
     judgement: "Judgement | None" = None
+    decision: Mapping[str, Any] | None = None
+    processor: str = ""

@@ -24,6 +24,7 @@ from refocus.acquisition.pipeline.arrival import Described
 from refocus.acquisition.pipeline.deferred import DeferredFrames
 from refocus.acquisition.pipeline.events import LiveEvents
 from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
+from refocus.acquisition.pipeline.processing import Processing
 from refocus.acquisition.pipeline.queue import FrameQueue, make_policy
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.run import Run
@@ -76,6 +77,8 @@ class Pipeline:
         run with it. The acquisition goes on.
     optics
         What is told of the light path; its pixel size is that of every frame.
+    processing
+        What frames go through before they are published; None where nothing.
 
     Attributes
     ----------
@@ -98,6 +101,7 @@ class Pipeline:
         on_distrust: OnDistrust = DEFAULTS.on_distrust,
         patience_seconds: float = PATIENCE_SECONDS,
         optics: KnownOptics = DEFAULTS.optics,
+        processing: Processing | None = None,
     ) -> None:
         self.events = LiveEvents()
         policy = policy or ("newest" if raw is None else "every")
@@ -116,7 +120,15 @@ class Pipeline:
         self.policy = policy
         self._deferring = policy == "every"
         self._raw = raw
-        self._worker = Worker(self._refocuser, sinks, raw, self._deferring, self._pixel_size_um)
+        self._processor = processing.name if processing else ""
+        self._worker = Worker(
+            self._refocuser,
+            sinks,
+            raw,
+            self._deferring,
+            self._pixel_size_um,
+            processing=processing,
+        )
         self._capacity = capacity
         self._patience_ns = int(patience_seconds * 1e9)
         self._runs: deque[Run] = deque()
@@ -152,7 +164,7 @@ class Pipeline:
         if self._pixel_size_um and info.camera:
             told = {"pixel_size_um": self._pixel_size_um}
             info = replace(info, camera={**info.camera, **told})
-        info = replace(info, optics=self._optics)
+        info = replace(info, optics=self._optics, processor=self._processor)
         run = Run(info, queue, deferred, view=most is not None)
         with self._changed:
             if self._closing:

@@ -18,6 +18,9 @@ from useq import AcquireImage, MDAEvent, MDASequence
 
 logger = logging.getLogger("refocus.acquisition")
 
+ADDED = "reimage"
+"""Key in the metadata of an event that was added to the sequence while it ran, with the reason."""
+
 Where = tuple[int, str]
 """Number of the position, and name of the channel."""
 
@@ -72,6 +75,8 @@ class Plan:
 
     def __init__(self, sequence: MDASequence | None = None, cameras: int = 1) -> None:
         self._sequence = sequence
+        self._cameras = cameras
+        self._added: Counter[Where] = Counter()
         self._came: dict[Where, int] = {}
         self._planned: Mapping[Where, int] | None = None
         self._counting: threading.Thread | None = None
@@ -92,9 +97,20 @@ class Plan:
 
     def came(self, event: MDAEvent) -> None:
         """Count a frame. On the acquisition thread: a microsecond, and nothing that waits."""
-        channel = event.channel
-        where = event.index.get("p", 0), channel.config if channel else ""
+        where = _where(event)
         self._came[where] = self._came.get(where, 0) + 1
+
+    def begun(self, event: MDAEvent) -> None:
+        """Count the frames of an event that was added to the sequence as planned."""
+        if ADDED in event.metadata:
+            self._added[_where(event)] += self._cameras
+
+    def _expected(self) -> Mapping[Where, int] | None:
+        """Give what is planned, with what was added since; None where that is not known."""
+        if self._planned is None or not self._added:
+            return self._planned
+        added = self._added.copy()
+        return {where: count + added[where] for where, count in self._planned.items()}
 
     def wait(self, seconds: float) -> None:
         """Wait until the sequence has been counted, but not for ever."""
@@ -104,16 +120,18 @@ class Plan:
     @property
     def planned(self) -> int | None:
         """How many frames the sequence has; None where that is not known, or not yet."""
-        return None if self._planned is None else sum(self._planned.values())
+        expected = self._expected()
+        return None if expected is None else sum(expected.values())
 
     def short(self) -> tuple[Short, ...]:
         """Say where frames are missing so far, in the order of the sequence."""
-        if self._planned is None:
+        expected = self._expected()
+        if expected is None:
             return ()
         came = self._came.copy()
         return tuple(
             Short(position_name(self._sequence, where[0]), where[1], count, came.get(where, 0))
-            for where, count in self._planned.items()
+            for where, count in expected.items()
             if came.get(where, 0) < count
         )
 
@@ -125,13 +143,14 @@ class Plan:
         return {
             "planned": self.planned,
             "received": sum(self._came.copy().values()),
+            "added": sum(self._added.copy().values()),
             "missing": sum(one.planned - one.received for one in short),
             "short": [asdict(one) for one in short],
         }
 
     def by_place(self) -> tuple[Mapping[Where, int], Mapping[Where, int] | None]:
         """Give the frames that came, and those planned, by position and channel."""
-        return self._came.copy(), self._planned
+        return self._came.copy(), self._expected()
 
 
 def first_of(short: Sequence[Short]) -> str:
@@ -193,6 +212,9 @@ def _of_events(sequence: MDASequence, cameras: int) -> dict[Where, int]:
         if number >= MOST_EVENTS:
             raise ValueError("a sequence without an end")
         if event.action is None or isinstance(event.action, AcquireImage):
-            channel = event.channel.config if event.channel else ""
-            counted[event.index.get("p", 0), channel] += cameras
+            counted[_where(event)] += cameras
     return dict(counted)
+
+
+def _where(event: MDAEvent) -> Where:
+    return event.index.get("p", 0), event.channel.config if event.channel else ""

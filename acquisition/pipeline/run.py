@@ -39,6 +39,8 @@ class Run:
         What went wrong, each kind once, with its count.
     verdicts
         How many published frames got which verdict.
+    unprocessed
+        Published frames that the processor failed on.
     camera_gaps
         Tells how many frames the camera numbered and never delivered.
     plan
@@ -83,6 +85,7 @@ class Run:
         self.over = threading.Event()
         self.number = 0
         self.verdicts: Counter[str] = Counter()
+        self.unprocessed = 0
         self.latency_ms = Durations()
         self.engine_ms = Durations()
         self.callback_us = Durations()
@@ -114,6 +117,7 @@ class Run:
             engine_ms=self.engine_ms.timing(),
             callback_us=self.callback_us.timing(),
             verdicts=dict(self.verdicts),
+            unprocessed=self.unprocessed,
             **vars(counts),
         )
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from useq import MDASequence
 
     from refocus.acquisition.pipeline.on_disk import Saved
+    from refocus.engine.trust.judgement import Judgement
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +38,11 @@ class RunInfo:
         What was told of the light path, as settings of a run.
     summary_meta
         pymmcore-plus' ``SummaryMetaV1``, or None.
+    planned
+        What a mere iterable of events carries out, with more or fewer of them; None where
+        ``sequence`` says all.
+    processor
+        Name of the function that frames go through before they are published, or empty.
     """
 
     run: str
@@ -47,6 +53,8 @@ class RunInfo:
     selection: Mapping[str, Any] = field(default_factory=dict)
     optics: Mapping[str, Any] = field(default_factory=dict)
     summary_meta: Mapping[str, Any] | None = None
+    planned: "MDASequence | None" = None
+    processor: str = ""
 
 
 class Refused(RefocusError):
@@ -83,6 +91,20 @@ class Noting(Protocol):
 
     def skip(self, frame: CapturedFrame, reason: str) -> None:
         """Take note of a frame without result. Its pixels are zeros without memory."""
+        ...
+
+
+@runtime_checkable
+class Steering(Protocol):
+    """A sink that also feeds the acquisition, by what the frames before said."""
+
+    @property
+    def planned(self) -> "MDASequence":
+        """What it carries out."""
+        ...
+
+    def decide(self, frame: CapturedFrame, judged: "Judgement | None") -> Mapping[str, Any] | None:
+        """Say what is done about a frame, before any sink is given it; None where nothing is."""
         ...
 
 

@@ -58,6 +58,8 @@ class Stats:
         How often it became so.
     verdicts
         How many published frames got which verdict.
+    unprocessed
+        Published frames that the processor failed on; they are as captured.
     camera_gaps
         Frames that the camera numbered and that never reached us; not part of ``received``.
     planned
@@ -91,6 +93,7 @@ class Stats:
     alarms_high: int = 0
     alarms_full: int = 0
     verdicts: Mapping[str, int] = field(default_factory=dict)
+    unprocessed: int = 0
     camera_gaps: int = 0
     planned: int | None = None
     saved: Mapping[str, Any] = field(default_factory=dict)

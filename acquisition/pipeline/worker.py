@@ -10,7 +10,7 @@ thread is waiting for it. So there is little of it, and less for a frame that wa
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,14 +18,16 @@ import numpy as np
 
 from refocus.acquisition.pipeline.deferred import Deferred
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult, read_only
+from refocus.acquisition.pipeline.processing import Processing
 from refocus.acquisition.pipeline.queue import Fate, Taken, Task
 from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr, read_back
 from refocus.acquisition.pipeline.run import Run
-from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink
+from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink, Steering
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import RefocusError
-from refocus.engine.protocol import LightPath, Refocused, Ticket
+from refocus.engine.protocol import Frame, LightPath, Refocused, Ticket
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.trust.judgement import Judgement
 
 logger = logging.getLogger("refocus.acquisition")
 
@@ -78,6 +80,8 @@ class Worker:
         Whether there are to be deferred frames.
     pixel_size_um
         Of every frame, whatever the camera's configuration says; None for what it says.
+    processing
+        What frames go through before they are published; None where nothing.
 
     Attributes
     ----------
@@ -92,10 +96,14 @@ class Worker:
         raw: RawFrames | None = None,
         defer: bool = False,
         pixel_size_um: float | None = None,
+        *,
+        processing: Processing | None = None,
     ) -> None:
+        self._processing = processing
         self.busy_since_ns = 0
         self._refocuser = refocuser
         self._sinks = tuple(sinks)
+        self._steering = next((sink for sink in sinks if isinstance(sink, Steering)), None)
         self._raw = raw
         self._defer = defer
         self._pixel_size_um = pixel_size_um
@@ -139,6 +147,8 @@ class Worker:
                 self._raw.start(run.info)
         except Exception as error:
             run.problem(f"the engine did not warm up: {one_line(error)}")
+        if self._processing is not None:
+            self._processing.start()
         if self._defer:
             from refocus.acquisition.pipeline.layout import Places
 
@@ -247,15 +257,21 @@ class Worker:
     def _publish(self, run: Run, under_way: UnderWay, done: Refocused | None) -> None:
         frame, begun = under_way.frame, under_way.begun_ns
         engine_ms = (time.perf_counter_ns() - begun) / 1e6
+        judgement = done.judgement if done else None
+        pixels, processor = self._process(
+            run, under_way, read_only(done.pixels) if done else frame.pixels
+        )
         result = FrameResult(
             captured=frame,
-            pixels=read_only(done.pixels) if done else frame.pixels,
+            pixels=pixels,
             refocused=done is not None,
             number=run.number,
             queued_ms=(begun - frame.captured_ns) / 1e6,
             engine_ms=engine_ms if done else 0.0,
             engine=done.engine if done else None,
-            judgement=done.judgement if done else None,
+            judgement=judgement,
+            decision=self._decide(run, frame, judgement),
+            processor=processor,
         )
         run.number += 1
         taken = [self._call(run, sink, "put", result) for sink in tuple(run.sinks)]
@@ -269,6 +285,37 @@ class Worker:
                 run.latency_ms.add((run.last_ns - frame.captured_ns) / 1e6)
             run.verdicts[done.judgement.verdict] += whole
         run.queue.settle(under_way.task, Fate.PUBLISHED if whole else Fate.FAILED)
+
+    def _process(self, run: Run, under_way: UnderWay, pixels: Frame) -> tuple[Frame, str]:
+        """Give what the processor makes of the pixels, and its name; what it fails on is captured.
+
+        A deferred frame comes without those before it.
+        """
+        processing, frame = self._processing, under_way.frame
+        if processing is None:
+            return pixels, ""
+        try:
+            if under_way.late and processing.takes > 1:
+                raise RefocusError("a deferred frame comes without those before it")
+            made = processing.apply(frame, pixels)
+            return (pixels, "") if made is None else (made, processing.name)
+        except BaseException as error:  # a processor's own kind must not end the worker
+            run.unprocessed += 1
+            run.problem(
+                f"the processor {processing.name} failed, a frame is published as "
+                f"captured: {one_line(error)}"
+            )
+            return frame.pixels, ""
+
+    def _decide(
+        self, run: Run, frame: CapturedFrame, judgement: Judgement | None
+    ) -> Mapping[str, Any] | None:
+        """Ask whoever steers the acquisition what is done about a frame."""
+        try:
+            return self._steering.decide(frame, judgement) if self._steering else None
+        except Exception as error:
+            run.problem(f"nothing decided about a frame: {one_line(error)}")
+            return None
 
     def _skip(self, run: Run, frame: CapturedFrame, reason: str) -> None:
         for sink in tuple(run.noting):

@@ -11,4 +11,5 @@ __all__ = [
     "prometheus",
     "publisher",
     "recorder",
+    "reimaging",
 ]

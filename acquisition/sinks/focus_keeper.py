@@ -10,7 +10,6 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import useq
@@ -19,7 +18,7 @@ from pydantic import PrivateAttr
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, STEP_UM, FocusBelief
+from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, SMALL, STEP_UM, FocusBelief
 from refocus.configs import RefocusError
 from refocus.engine.trust.judgement import Judgement
 
@@ -27,11 +26,6 @@ log = logging.getLogger("refocus.focus")
 
 KNOWING = ("in-focus", "refocused")
 """Verdicts whose distance is believed."""
-SMALL = 0.5
-"""The stage moves for a distance of at least twice its standard deviation: 8 ± 2 µm, not 8 ± 7.
-
-Of nuclei the shipped model says 0.5 ± 0.8 µm in focus and 4 to 5 ± 1.8 at 5 µm; where it cannot
-tell, as of smooth tissue, 12 to 18 ± 9."""
 NEAR_UM = 2.0
 """A distance whose deviation is no larger is learned from, if not moved for."""
 AGREEING = 3
@@ -39,6 +33,10 @@ AGREEING = 3
 alike, so more would not be surer, and each is a frame out of focus."""
 APART_UM = 1.0
 """A distance is as expected within this, or within its standard deviation."""
+STANDS_STILL = (
+    "the distance stays the same wherever the stage is, so it is of something that the stage does "
+    "not move, such as dust on the camera"
+)
 ASTRAY_UM = 1.0
 """If the stage stands farther from where it was asked to go, somebody else moves it."""
 
@@ -94,8 +92,7 @@ class FocusKeeper:
         self.moves = 0
         self.unmoved: Counter[str] = Counter()
         self._stage_um = stage_um
-        self._make_belief = partial(FocusBelief, limit_um, drift_um_per_min)
-        self._upward = 0.5
+        self._latest = FocusBelief(limit_um, drift_um_per_min)
         self._places: dict[int, _Place] = {}
         self._lock = threading.Lock()
         self._offset_um: dict[int, float] = {}
@@ -112,7 +109,7 @@ class FocusKeeper:
         planned = self._stage_um if event.z_pos is None else event.z_pos
         with self._lock:
             put = planned + self._offset_um.get(event.index.get("p", 0), 0.0)
-            self._asked[_key(event.index)] = planned, put
+            self._asked[event_key(event.index)] = planned, put
         return event.model_copy(update={"z_pos": put})
 
     def start(self, run: RunInfo) -> None:
@@ -121,11 +118,11 @@ class FocusKeeper:
     def put(self, result: FrameResult) -> None:
         """Learn from a frame, and move if it asks for it."""
         frame, judged = result.captured, result.judgement
-        asked = self._asked.get(_key(frame.index))
+        asked = self._asked.get(event_key(frame.index))
         if asked is None or judged is None:
             return
         planned, put = asked
-        if why := _unknown(judged):
+        if why := unknown(judged):
             self._leave(*why)
         elif "z" not in frame.position_um:
             self._leave("place", "nobody says where the focus stage stands")
@@ -143,10 +140,12 @@ class FocusKeeper:
     ) -> None:
         frame, number = result.captured, result.captured.index.get("p", 0)
         if number not in self._places:
-            self._places[number] = _Place(self._make_belief(self._upward), frame.captured_ns)
+            self._places[number] = _Place(self._latest.elsewhere(), frame.captured_ns)
         place = self._places[number]
         place.take(frame.captured_ns, there_um, judged)
-        self._upward = place.belief.upward
+        self._latest = place.belief
+        if place.belief.is_still:
+            self._leave("still", STANDS_STILL)
         with self._lock:
             before = self._offset_um.get(number, 0.0)
             wanted = place.belief.best(before)
@@ -155,10 +154,11 @@ class FocusKeeper:
                 return
             distance, sigma = judged.distance_um or 0.0, judged.sigma_um or 0.0
             told = f"{distance:.1f} ± {sigma:.1f} µm from focus"
-            if sigma > SMALL * distance:
+            back = place.belief.is_still
+            if sigma > SMALL * distance and not back:
                 self._leave("near", f"{told} is not far enough to be sure of", logging.INFO)
                 return
-            if place.agreeing < AGREEING:
+            if place.agreeing < AGREEING and not back:
                 self._leave("agree", f"{told} is not yet said by {AGREEING} frames", logging.INFO)
                 return
             self._offset_um[number] = wanted
@@ -196,7 +196,7 @@ def require_free_stage(sequence: useq.MDASequence) -> None:
     inner = [p.sequence for p in sequence.stage_positions]
     if "z" in sequence.used_axes or (inner and all(s and "z" in s.used_axes for s in inner)):
         raise RefocusError("--act: the sequence takes z-stacks, which are left as planned")
-    if any(s.autofocus_plan for s in (sequence, *inner) if s):
+    if has_autofocus(sequence):
         raise RefocusError(
             "--act: the sequence has an autofocus_plan, and the two would move the stage against "
             "each other; leave out one of them"
@@ -206,7 +206,13 @@ def require_free_stage(sequence: useq.MDASequence) -> None:
             require_free_stage(deeper)
 
 
-def _unknown(judged: Judgement) -> tuple[str, str] | None:
+def has_autofocus(sequence: useq.MDASequence) -> bool:
+    """Whether a sequence, or that of a position, has a hardware autofocus."""
+    inner = [p.sequence for p in sequence.stage_positions]
+    return any(s.autofocus_plan for s in (sequence, *inner) if s)
+
+
+def unknown(judged: Judgement) -> tuple[str, str] | None:
     """Say why the distance of a frame is no knowledge; None where it is."""
     if judged.verdict == "blank":
         return "blank", "a frame shows nothing but noise, which has no distance from focus"
@@ -232,5 +238,6 @@ class _Kept(useq.MDASequence):
             yield self._keeper.adjusted(event) if self._keeper else event
 
 
-def _key(index: Any) -> tuple[tuple[str, int], ...]:
+def event_key(index: Any) -> tuple[tuple[str, int], ...]:
+    """Give the useq index of an event or a frame, so that one is found by the other."""
     return tuple(sorted((str(axis), int(place)) for axis, place in index.items()))

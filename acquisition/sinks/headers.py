@@ -16,7 +16,7 @@ from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.engine.trust.judgement import Judgement
-from refocus.stream.messages import Focus, FrameHeader, RunHeader, Tiles, TimesMs, Trust
+from refocus.stream.messages import Decided, Focus, FrameHeader, RunHeader, Tiles, TimesMs, Trust
 
 DEEPEST = 32
 """Levels of what a microscope says of itself."""
@@ -51,7 +51,8 @@ class Made:
 def run_header(run: RunInfo, next_number: int, shared_memory: bool = False) -> RunHeader:
     """Describe a run."""
     try:
-        sequence = run.sequence.model_dump(mode="json", exclude_unset=True) if run.sequence else {}
+        said = run.planned or run.sequence
+        sequence = said.model_dump(mode="json", exclude_unset=True) if said else {}
     except Exception:  # a dynamic sequence holds an iterator, which cannot be written down
         sequence = {}
     return RunHeader(
@@ -96,6 +97,8 @@ def frame_header(
         focus=focus_of(result.judgement),
         trust=trust_of(result.judgement),
         tiles=tiles_of(result.judgement),
+        processor=_text(result.processor),
+        decision=Decided(**result.decision) if result.decision else None,
     )
 
 
@@ -198,6 +201,7 @@ def stats_fields(stats: Stats, next_number: int) -> dict[str, Any]:
         "peak": stats.peak,
         "alarm": stats.alarm,
         "verdicts": dict(stats.verdicts),
+        "unprocessed": stats.unprocessed,
         "camera_gaps": stats.camera_gaps,
         "planned": stats.planned,
         "saved": _plain(stats.saved) or None,

@@ -291,6 +291,7 @@ def describe_run(run: RunInfo, camera: Mapping[str, Any]) -> dict[str, Any]:
         "policy": run.policy,
         "selection": dict(run.selection),
         "optics": dict(run.optics),
+        "processor": run.processor,
     }
 
 
@@ -322,6 +323,8 @@ def describe_frame(result: FrameResult, place: int, origin_ns: int) -> dict[str,
         "precision": engine.get("precision", ""),
         "model_sha256": engine.get("sha256", ""),
         **_judged(result),
+        **({"processor": result.processor} if result.processor else {}),
+        **({"decision": dict(result.decision)} if result.decision else {}),
         **({"source": frame.source} if frame.source else {}),
         "place": place,
         "index": dict(frame.index),

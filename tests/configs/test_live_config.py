@@ -78,6 +78,11 @@ def test_the_shipped_preset_is_the_one_made_from_the_model() -> None:
         ("mm_config: a.cfg\nfps: 3\n", "--fps needs --demo or --replay"),
         ("replay: a\ndrift: 3\n", "--drift needs --demo"),
         ("demo: true\nsequence: s.yaml\nframes: 3\n", "leave one out"),
+        ("replay: a\nreimage: 1s\n", "--reimage needs --demo or --mm-config"),
+        ("demo: true\nreimage: soon\n", "line 2: reimage: write a time such as 0.5s"),
+        ("demo: true\nreimage: 0s\n", "above 0, got '0s'"),
+        ("demo: true\nreimage: 1s\nact: true\n", "both move the stage"),
+        ("demo: true\nreimage_frames: 3\n", "--reimage-frames needs --reimage TIME"),
         ("demo: true\nwait_subscribers: 1\n", "--wait-subscribers needs --publish"),
         ("demo: true\npublish_raw: true\n", "--publish-raw needs --publish"),
         ("demo: true\nkeys: k\n", "--keys needs --publish"),
@@ -129,3 +134,8 @@ def test_an_empty_file_is_no_settings(tmp_path: Path) -> None:
     file = tmp_path / "run.yaml"
     file.write_text("# nothing yet\n")
     assert load_live_config(file, {"demo": True}) == LiveConfig(demo=True)
+
+
+@pytest.mark.parametrize(("said", "seconds"), [("0.5s", 0.5), ("800ms", 0.8), ("2", 2.0), (3, 3.0)])
+def test_a_time_is_read_with_its_unit(said: object, seconds: float) -> None:
+    assert LiveConfig(demo=True, reimage=said).reimage_seconds == seconds

@@ -37,6 +37,7 @@ SHORTER = {
     r"refocus-live run --demo\b(?!.*--frames)": " --frames 3",
     r"refocus-train fit --config (?!.*--max-steps)": " --max-steps 2 --workers 0",
     r"python -m refocus.bench.specimens_report": " --fields 1 --side 64",
+    r"python -m refocus.bench.reimage_report": " --fields 3",
     r"python -m refocus.bench.objectives_report": " --frames 1 --objectives 1",
     r"python -m refocus.bench.limits_pictures": " --only near",
     r"benchmark_app": " -t 1",

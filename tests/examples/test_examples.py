@@ -16,6 +16,14 @@ RUNS = {
         ["--frames", "2", "--mm-config", "MMConfig_demo.cfg", "--save", "raw.ome.zarr"],
         ["2 of 2 frames refocused", "ms from capture to result"],
     ),
+    "processors.py": (
+        [],
+        ["processor __main__:nuclei", " nuclei", "3 published, 0 not processed"],
+    ),
+    "refocus_or_take_again.py": (
+        [],
+        ["field 0: ", "from focus: taken again", "frames came"],
+    ),
     "subscribe_from_another_computer.py": (
         ["--frames", "3"],
         ["the run is over: 3 received, 0 lost on the way"],

@@ -17,10 +17,10 @@ from refocus.configs.options import option_places
 RUN: Any = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-defined]
 NAMES = """
 --demo --replay --mm-config --reference --specimen --sequence --frames --fps
---size --defocus --drift --exposure --engine --policy --queue --refocus-z --channel --every-nth
---region --on-distrust --na --immersion --emission-um --pixel-size-um --act --act-limit-um
---publish --publish-raw --insecure --keys --shared-memory --metrics --wait-subscribers --save
---report --strict --config --json
+--size --defocus --drift --tilt --exposure --engine --policy --queue --refocus-z --channel
+--every-nth --region --on-distrust --na --immersion --emission-um --pixel-size-um --processor --act
+--act-limit-um --reimage --reimage-frames --publish --publish-raw --insecure --keys --shared-memory
+--metrics --wait-subscribers --save --report --strict --config --json
 """
 FLAGS = "--demo --refocus-z --act --publish-raw --insecure --shared-memory --strict --json"
 OF_THE_COMMAND = ["config", "as_json"]

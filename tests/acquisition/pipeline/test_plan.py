@@ -48,6 +48,7 @@ def test_every_event_is_planned_and_a_whole_run_is_not_short(name, cameras):
     assert plan.report() == {
         "planned": plan.planned,
         "received": plan.planned,
+        "added": 0,
         "missing": 0,
         "short": [],
     }

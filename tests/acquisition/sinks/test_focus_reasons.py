@@ -7,15 +7,19 @@ from typing import Any
 import numpy as np
 import pytest
 import useq
+from scipy import ndimage
 
 from refocus.acquisition.command.sources import Source, keep_in_focus
+from refocus.acquisition.microscopes.field import Light, SpecimenField
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
+from refocus.acquisition.microscopes.virtual import VirtualMicroscope
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.sinks.focus_keeper import AGREEING, FocusKeeper
-from refocus.configs import RefocusError
+from refocus.configs import BBBC006, RefocusError
 from refocus.engine import open_engine
 from refocus.engine.protocol import Engine
 from refocus.engine.trust.judgement import BLANK, DISTRUSTED, UNRATED, Judgement
+from refocus.optics.camera import CameraModel
 
 PLAN = useq.MDASequence(time_plan=useq.TIntervalLoops(interval=1, loops=20))
 PIXELS = np.zeros((32, 32), np.uint16)
@@ -136,6 +140,66 @@ def test_blank_frames_never_move_the_stage(engine: Engine, draw: Callable[[Any],
 
     assert places == [0.0] * 20
     assert keeper.unmoved == {"blank": 20}
+
+
+def dust(seed: int, softness_px: float) -> Light:
+    """Shadows of twenty specks: light that reaches each pixel of a camera."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:128, :128]
+    light = np.ones((128, 128), np.float32)
+    for _ in range(20):
+        row, column = rng.uniform(0, 128, 2)
+        light *= 1 - 0.5 * (np.hypot(rows - row, columns - column) < rng.uniform(2, 8))
+    return ndimage.gaussian_filter(light, softness_px)
+
+
+@pytest.mark.parametrize("softness_px", [3.0, 5.0, 7.0])
+def test_the_shadows_of_dust_do_not_lead_the_stage_away(
+    engine: Engine, softness_px: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    shadow, nothing = dust(1, softness_px), np.zeros((128, 128), np.float32)
+    scene = SpecimenField(
+        lambda field: nothing,
+        nothing.shape,
+        optics=BBBC006,
+        camera=CameraModel(),
+        background=0.5,
+        shadow=shadow,
+    )
+    keeper = FocusKeeper(PLAN, 0.0, 10.0)
+    with VirtualMicroscope(scene, pixel_size_um=BBBC006.pixel_size_um) as microscope:
+
+        def judge(number: int, z_um: float) -> Judgement:
+            microscope.core.setZPosition(z_um)
+            return engine.submit(microscope.core.snap())().judgement
+
+        places = stage_of(keeper, judge)
+
+    assert keeper.moves == 2  # one to see whether anything changes, and back
+    assert places[-10:] == [0.0] * 10
+    assert "does not move, such as dust" in caplog.text
+
+
+def test_what_stood_still_at_one_position_is_not_believed_at_the_next() -> None:
+    plan = PLAN.replace(axis_order="pt", stage_positions=[(0.0, 0.0, 0.0), (1.0, 0.0, 0.0)])
+    keeper = FocusKeeper(plan, 0.0, 10.0)
+
+    places = stage_of(keeper, lambda number, z_um: judgement(8.0, 1.0))
+
+    assert max(map(abs, places[:20])) == pytest.approx(8.0, abs=1.0)
+    assert places[20:] == [0.0] * 20
+
+
+def test_a_specimen_that_comes_to_be_seen_is_followed_after_all() -> None:
+    keeper = FocusKeeper(PLAN.replace(time_plan={"interval": 1, "loops": 40}), 0.0, 10.0)
+
+    def first_dust(number: int, z_um: float) -> Judgement:
+        return judgement(8.0 if number < 15 else abs(z_um - 4.0), 1.0)
+
+    places = stage_of(keeper, first_dust)
+
+    assert places[14] == 0.0
+    assert places[-1] == pytest.approx(4.0, abs=1.5)
 
 
 STACK = {"z_plan": {"range": 4, "step": 2}}
