@@ -86,6 +86,7 @@ class FeatureDistance:
 def evaluate(
     model: Candidate,
     samples: list[Sample],
+    judged_on: str = "",
     *,
     vgg: str = "random",
     sheets: Path | None = None,
@@ -99,6 +100,8 @@ def evaluate(
         What is judged.
     samples
         On which frames.
+    judged_on
+        What they are, in words.
     vgg
         Weights of the feature distance: ``imagenet`` or ``random``.
     sheets
@@ -142,6 +145,7 @@ def evaluate(
     return {
         "schema": "refocus-evaluation/1",
         "model": model.card.model_dump(mode="json"),
+        "judged_on": judged_on,
         "normalisation": "GTN: 0.1 to 99.9 percentiles of the in-focus frame, clipped",
         "segmenter": SEGMENTER,
         "feature_distance": f"VGG-16, {vgg} weights",
@@ -217,11 +221,12 @@ def table_rows(metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Say in one line what the table does not."""
+    """Say what the table does not."""
     harm, seconds = metrics["in_focus"], metrics["seconds_per_megapixel"]
     speed = "" if seconds is None else f"; {seconds:.2f} s per megapixel"
+    on = f"judged on {metrics['judged_on']}\n" if metrics["judged_on"] else ""
     return (
-        f"already in focus: {harm['psnr']:.1f} dB against itself, "
+        f"{on}already in focus: {harm['psnr']:.1f} dB against itself, "
         f"{harm['psnr_worst']:.1f} at worst; "
         f"equivariance error {metrics['equivariance_error']:.2%} of the range{speed}"
     )

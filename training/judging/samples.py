@@ -15,6 +15,7 @@ from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.images import list_images
 from refocus.optics.specimens import nuclei
+from refocus.training.pairs import stacks
 from refocus.training.pairs.bbbc006 import IN_FOCUS, NAME, STEP_UM
 from refocus.training.pairs.measured import read_pair
 from refocus.training.pairs.wells import fold_of, well
@@ -109,6 +110,32 @@ def simulated_samples(card: ModelCard, seed: int = 0) -> list[Sample]:
         for d in distances
         for i in range(FIELDS)
     ]
+
+
+def stack_samples(run: TrainConfig) -> list[Sample]:
+    """Pair the planes of the z-stacks that a run held out with the one in focus.
+
+    Raises
+    ------
+    RefocusError
+        It held none out, or one of them cannot be used.
+    """
+    samples = []
+    for config in run.stacks:
+        for file in stacks.held_out_files(config):
+            for stack in stacks.read_stacks(file):
+                which = stack.name.replace(str(file), file.name)
+                samples += [
+                    Sample(f"{which}, plane {number}", f"{um:+g} µm", "all", pair, um)
+                    for number, um, pair in stacks.planes_of(stack, config)
+                ]
+    if not samples:
+        folders = ", ".join(str(config.folder) for config in run.stacks)
+        raise RefocusError(
+            f"{run.name}: every stack of {folders} was trained on, so none is left to judge on; "
+            "set 'held_out: 0' and train again, or give --frames and --reference"
+        )
+    return samples
 
 
 def planes(samples: list[Sample]) -> Iterator[tuple[str, str, list[Sample]]]:
