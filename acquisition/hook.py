@@ -203,6 +203,7 @@ def attach(
     region: "Region | None" = DEFAULTS.region,
     on_distrust: str = DEFAULTS.on_distrust,
     optics: Mapping[str, Any] | KnownOptics = DEFAULTS.optics,
+    light_path: str | Path | None = DEFAULTS.light_path,
     publish: str | None = DEFAULTS.publish,
     publish_raw: bool = DEFAULTS.publish_raw,
     insecure: bool = DEFAULTS.insecure,
@@ -237,6 +238,8 @@ def attach(
     optics
         What is known of the light path, as the section ``optics`` of a run's settings says it:
         ``{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}``.
+    light_path
+        File of the rig, which keeps what its runs tell of the light path; made by ``detach``.
     sinks
         Further sinks, called after the publisher.
     raw
@@ -278,7 +281,7 @@ def attach(
         if opened is not engine:
             stack.callback(opened.close)
         models = stack.enter_context(open_models(selection.channels, opened))
-        shape, dtype, light_path = _frames_of(core)
+        shape, dtype, stated = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
                 selection,
@@ -304,9 +307,10 @@ def attach(
             on_distrust=selection.on_distrust,
             patience_seconds=patience_seconds,
             optics=options.optics,
+            light_path=options.light_path,
         )
         try:
-            pipeline.warm_up(shape, dtype, light_path)
+            pipeline.warm_up(shape, dtype, stated)
         except BaseException:
             pipeline.close()
             raise
