@@ -216,6 +216,7 @@ def attach(
     region: "Region | None" = DEFAULTS.region,
     on_distrust: str = DEFAULTS.on_distrust,
     optics: Mapping[str, Any] | KnownOptics = DEFAULTS.optics,
+    light_path: str | Path | None = DEFAULTS.light_path,
     publish: str | None = DEFAULTS.publish,
     publish_raw: bool = DEFAULTS.publish_raw,
     insecure: bool = DEFAULTS.insecure,
@@ -255,6 +256,8 @@ def attach(
         What every frame goes through once it is refocused, or was passed on: a function of one
         frame, or of several of one place and channel, ``package:name`` or an entry point; see
         :mod:`refocus.acquisition.pipeline.processing`.
+    light_path
+        File of the rig, which keeps what its runs tell of the light path; made by ``detach``.
     sinks
         Further sinks, called after the publisher.
     raw
@@ -297,7 +300,7 @@ def attach(
         if opened is not engine:
             stack.callback(opened.close)
         models = stack.enter_context(open_models(selection.channels, opened, options.insecure))
-        shape, dtype, light_path = _frames_of(core)
+        shape, dtype, stated = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
                 selection,
@@ -324,9 +327,10 @@ def attach(
             patience_seconds=patience_seconds,
             optics=options.optics,
             processing=processing,
+            light_path=options.light_path,
         )
         try:
-            pipeline.warm_up(shape, dtype, light_path)
+            pipeline.warm_up(shape, dtype, stated)
         except BaseException:
             pipeline.close()
             raise

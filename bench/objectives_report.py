@@ -8,19 +8,17 @@ truth is the object through the same optics in focus.
 
 import argparse
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy.fft
-from numpy.typing import NDArray
 
 from refocus.configs.light_path import LightPath
 from refocus.engine import Engine
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
-from refocus.optics.transfer import at_places, blur_of, places, transfer
+from refocus.optics.camera import CameraModel
+from refocus.optics.transfer import blur_of
 from refocus.training.judging.objectives import (
     BACKGROUND_ELECTRONS,
     KINDS,
@@ -32,7 +30,12 @@ from refocus.training.judging.objectives import (
     examples,
     quality,
 )
-from refocus.training.judging.restore import richardson_lucy
+from refocus.training.judging.restore import Wiener, richardson_lucy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
 
 ROWS = (
     "do nothing",
@@ -46,7 +49,6 @@ ROWS = (
 ITERATIONS = (5, 10, 20, 40, 80)
 OTHERS = 40
 """First of the fields that spectra are taken from; they are not those judged on."""
-SMALL = 0.02
 
 
 def main() -> None:
@@ -93,31 +95,10 @@ def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
     return {"objective": case.name, **means}
 
 
-def _wiener(case: Case, kind: str) -> Callable[[NDArray[np.uint16]], NDArray[np.float32]]:
+def _wiener(case: Case, kind: str) -> Wiener:
     """Make the linear filter of least error for one kind of specimen."""
-    others = [e for e in examples(case, OTHERS, seed=77) if e.kind == kind]
-    spectra = [scipy.fft.dctn(_light(e.truth), norm="ortho") ** 2 for e in others]
-    power = np.mean(spectra, 0)
-    blur = blur_of(case.optics, case.defocus_um)
-    fy, fx = (np.arange(n) / (2 * n) for n in power.shape)
-    where = places(fy[:, None], fx[None, :])
-    out, focused = (at_places(transfer(b), where) for b in (blur, blur._replace(radius=0.0)))
-    ratio = out * focused / (focused**2 + SMALL**2)
-
-    def restore(frame: NDArray[np.uint16]) -> NDArray[np.float32]:
-        light = _light(frame)
-        noise = float(light.mean()) + 2.0
-        gain = ratio * power / (ratio**2 * power + noise)
-        gain[0, 0] = 1.0
-        found = scipy.fft.idctn(scipy.fft.dctn(light, norm="ortho") * gain, norm="ortho")
-        return np.asarray(found / 0.5 + 100.0, np.float32)
-
-    return restore
-
-
-def _light(counts: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """Bring counts of the simulated camera to electrons."""
-    return (counts.astype(np.float64) - 100.0) * 0.5
+    others = [e.truth for e in examples(case, OTHERS, seed=77) if e.kind == kind]
+    return Wiener(others, case.optics, case.defocus_um, CameraModel(), seen_in_focus=True)
 
 
 def _best_lucy(case: Case, example: Example) -> float:

@@ -146,6 +146,8 @@ class OpticsOptions(_Options):
         KnownOptics, BeforeValidator(lambda given: {} if given is None else given)
     ] = KnownOptics()
     """Of all channels, but for those that say otherwise."""
+    light_path: Annotated[Path | None, Option("FILE", "rig.json")] = None
+    """Begin with what earlier runs of this rig told of the light path, and keep it in this file."""
 
 
 class ProcessingOptions(_Options):

@@ -190,7 +190,8 @@ class TrainConfig(_Strict):
     light_paths: Path | None = None
     """The estimator of light paths that the model carries ('refocus-train light-paths')."""
     weights: Literal["imagenet", "random"] | Path = "random"
-    """Where the network starts: ImageNet, at random, or a checkpoint."""
+    """Where the network starts: ImageNet, at random, a checkpoint, an ``.onnx`` model, or one that
+    ships, by its name."""
     seed: int = 0
     steps: int = Field(default=6000, ge=1)
     batch: int = Field(default=8, ge=1)

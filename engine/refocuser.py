@@ -5,10 +5,12 @@ Which engine refocuses a frame, at which pixel size, which part of it, and how m
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from refocus.configs import RefocusError
 from refocus.configs.light_path import STATED, KnownOptics
 from refocus.engine.protocol import (
     UNKNOWN,
@@ -26,6 +28,7 @@ from refocus.optics.camera import within_range
 
 if TYPE_CHECKING:
     from refocus.engine.light_path.belief import Beliefs
+    from refocus.engine.light_path.belief_file import BeliefFile
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
@@ -60,6 +63,13 @@ class Refocuser:
         What is published where a result is not trusted.
     optics
         What is told of the light path; it wins over what comes with a frame.
+    light_path
+        File that keeps what is believed of it from run to run.
+
+    Raises
+    ------
+    RefocusError
+        That file cannot be read, or is another model's.
     """
 
     def __init__(
@@ -69,6 +79,8 @@ class Refocuser:
         region: Region | None = None,
         on_distrust: OnDistrust = "captured",
         optics: KnownOptics = NOTHING_TOLD,
+        *,
+        light_path: Path | None = None,
     ) -> None:
         self._engine = engine
         self._channels = dict(channels or {})
@@ -81,6 +93,9 @@ class Refocuser:
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, LightPath], Engine] = {}
         self._beliefs: Beliefs | None = None
+        self._kept: BeliefFile | None = None
+        if light_path is not None:
+            self._open(light_path)
 
     @property
     def overlap(self) -> int:
@@ -189,6 +204,34 @@ class Refocuser:
     ) -> Refocused:
         """Refocus one frame and wait for it; see :meth:`submit`."""
         return self.submit(pixels, channel, light_path, bit_depth, position)()
+
+    def keep_light_path(self) -> None:
+        """Write what is believed of the light path into its file, if there is to be one."""
+        if self._kept is None or self._beliefs is None:
+            return
+        try:
+            self._kept.write(self._beliefs)
+        except RefocusError as error:  # the frames are there, and that is what counts
+            log.error("%s", error)
+
+    def _open(self, light_path: Path) -> None:
+        """Begin with what earlier runs have told of the light path."""
+        engines = [self._engine, *self._channels.values()]
+        if not any(e.sight is not None and e.sight.estimator is not None for e in engines):
+            log.warning(
+                "%s: the light path is neither read nor kept, as the model estimates none; "
+                "any-objective does",
+                light_path,
+            )
+            return
+        from refocus.engine.light_path.belief_file import BeliefFile  # SciPy: only where needed
+
+        def estimator_of(channel: str) -> str:
+            card = self._channels.get(channel, self._engine).info.card
+            return card.estimator_sha256 if card else ""
+
+        self._kept = BeliefFile(light_path, estimator_of)
+        self._beliefs = self._kept.read()
 
     def _believe(
         self, engine: Engine, pixels: Frame, channel: str, known: LightPath, position: str

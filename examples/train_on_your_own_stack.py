@@ -3,7 +3,7 @@
     python examples/train_on_your_own_stack.py                          # on stacks made up here
     python examples/train_on_your_own_stack.py stacks/ --na 0.75 --pixel-size-um 0.325
 
-Fifty steps show that it works; a model to work with takes 4,000 (`--steps 4000`). The same
+Fifty steps show that it works; a model to work with takes 1,000 (`--steps 1000`). The same
 in a shell: `refocus-train show own-stack > mine.yaml`, and `refocus-train fit --config mine.yaml`.
 """
 

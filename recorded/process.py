@@ -44,6 +44,7 @@ def process(
     on_plane: Callable[[Processed], None],
     on_distrust: OnDistrust = DEFAULTS.on_distrust,
     optics: KnownOptics = DEFAULTS.optics,
+    light_path: Path | None = DEFAULTS.light_path,
 ) -> Processed:
     """Refocus every plane of a data set into a new one.
 
@@ -62,6 +63,8 @@ def process(
     optics
         What is told of the light path; it wins over what a file says, plane by plane. Where
         neither says how large a pixel is, it is as large as the model's.
+    light_path
+        File that keeps what is believed of it from data set to data set.
 
     Raises
     ------
@@ -75,7 +78,7 @@ def process(
         raise RefocusError(f"{target}: exists already; name another, or remove it first")
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
-    work = Refocusing(engine, source, on_distrust, on_plane, optics)
+    work = Refocusing(engine, source, on_distrust, on_plane, optics, light_path=light_path)
     write, suffixes = _kind(source)
     ending = target.suffix.lower()
     if ending not in suffixes if suffixes else ending in IMAGES:
@@ -95,6 +98,7 @@ def process(
             if record:
                 _write_record(record, work)
             unfinished.replace(target)
+        work.keep_light_path()
     except OSError as error:
         where = error.filename or target
         raise RefocusError(

@@ -73,6 +73,8 @@ class Refocusing:
         Called after each.
     optics
         What is told of the light path, whatever the files say.
+    light_path
+        File that keeps what is believed of it.
     """
 
     def __init__(
@@ -82,11 +84,16 @@ class Refocusing:
         on_distrust: OnDistrust,
         on_plane: Callable[[Processed], None],
         optics: KnownOptics = DEFAULTS.optics,
+        *,
+        light_path: Path | None = DEFAULTS.light_path,
     ) -> None:
         self.done = Processed()
         self.unreadable: RefocusError | None = None
         self._engine, self._source, self._on_distrust = engine, source, on_distrust
-        self._refocuser = Refocuser(engine, on_distrust=on_distrust, optics=optics)
+        self._refocuser = Refocuser(
+            engine, on_distrust=on_distrust, optics=optics, light_path=light_path
+        )
+        self.keep_light_path = self._refocuser.keep_light_path
         self._on_plane, self._optics = on_plane, optics
         self._records: list[dict[str, Any]] = []
 

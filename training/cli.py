@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from refocus.configs import Optics, RefocusError
@@ -24,6 +23,7 @@ from refocus.configs.command import (
 from refocus.configs.light_path import STATED, LightPath
 from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
+from refocus.training.evaluate_command import EVALUATE_EXAMPLES, evaluate
 from refocus.training.light_path_command import LIGHT_PATHS_EXAMPLES, light_paths
 
 if TYPE_CHECKING:
@@ -44,13 +44,6 @@ refocus-train fit --config simulated-nuclei-compact --max-steps 50
 refocus-train fit --config mine.yaml --output runs/mine --resume
 """
 SHOW_EXAMPLES = examples("refocus-train show", "refocus-train show own-stack > mine.yaml")
-EVALUATE_EXAMPLES = """
-[bold]Examples[/bold]
-
-refocus-train evaluate runs/mine/model.safetensors --output report
-
-refocus-train evaluate model.onnx --frames out_of_focus/ --reference in_focus/
-"""
 MEASURE_EXAMPLES = """
 [bold]Example[/bold]
 
@@ -69,6 +62,7 @@ refocus-train fetch bbbc006 --z 1,5,10,16,32 --output data/bbbc006
 
 
 app.command(name="light-paths", epilog=LIGHT_PATHS_EXAMPLES)(light_paths)
+app.command(epilog=EVALUATE_EXAMPLES)(options_of(RefocusOptions, "optics")(evaluate))
 
 
 @app.command(epilog=FIT_EXAMPLES)
@@ -119,129 +113,6 @@ def show(
     from refocus.configs.presets import find_config, preset_files
 
     print(find_config(name).read_text(encoding="utf-8") if name else "\n".join(preset_files()))
-
-
-@app.command(epilog=EVALUATE_EXAMPLES)
-@options_of(RefocusOptions, "optics")
-def evaluate(  # noqa: PLR0917
-    given: dict[str, Any],
-    model: Annotated[Path, typer.Argument(help="A .safetensors checkpoint or an .onnx model.")],
-    frames: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Frames out of focus; without them, simulated nuclei. With --trust: frames that "
-            "can only be left alone, such as phase contrast.",
-        ),
-    ] = None,
-    reference: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Their in-focus partners, same names.")
-    ] = None,
-    folder_per_plane: Annotated[
-        bool, typer.Option("--folder-per-plane", help="DIR holds a folder for each plane.")
-    ] = False,
-    output: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write metrics.json, table.md and contact sheets here."),
-    ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(metavar="CONFIG", help="Take only the wells that this run held out."),
-    ] = None,
-    distance_um: Annotated[
-        float | None,
-        typer.Option(metavar="UM", help="Distance from focus, for Richardson-Lucy, if known."),
-    ] = None,
-    vgg: Annotated[
-        str, typer.Option(help="Weights of the feature distance: [b]random[/b] or [b]imagenet[/b].")
-    ] = "random",
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Judge its verdicts instead, over sets of hard frames."),
-    ] = False,
-    per_set: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Hard frames of each set, with --trust.")
-    ] = 24,
-    as_json: JsonOption = False,
-) -> None:
-    """Judge a model against doing nothing and against Richardson-Lucy, or judge its verdicts."""
-    optics = check_options(RefocusOptions, given).optics
-    optics.check_pixel_size(0.0)
-    if trust:
-        _evaluate_trust(model, frames, per_set, output, as_json=as_json)
-        return
-    if (frames is None) != (reference is None):
-        raise RefocusError("--frames and --reference belong together; give both or neither")
-    if vgg not in ("random", "imagenet"):
-        raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
-    from refocus.configs.presets import load_train_config
-    from refocus.training.judging import evaluate as judge
-    from refocus.training.judging.candidate import open_candidate
-    from refocus.training.judging.samples import folder_samples, simulated_samples
-
-    judged = open_candidate(model, optics.of())
-    if frames is not None and reference is not None:
-        run = load_train_config(split) if split else None
-        samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)
-    else:
-        samples = simulated_samples(judged.card)
-    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
-        task = bar.add_task("evaluating", total=len(samples), figures="")
-        metrics = judge.evaluate(
-            judged,
-            samples,
-            vgg=vgg,
-            sheets=output,
-            told=lambda plane, done, _: bar.update(task, completed=done, description=plane),
-        )
-    if output is not None:
-        output.mkdir(parents=True, exist_ok=True)
-        judge.write_metrics(metrics, output)
-    if as_json:
-        print(json.dumps(metrics, indent=2))
-        return
-    table = Table(title=f"{judged.card.name} {judged.card.version}", title_justify="left")
-    for title in ("plane", "channel", "frames", "method", *(t for _, t, _ in judge.COLUMNS)):
-        left = title in ("channel", "method")
-        table.add_column(title, justify="left" if left else "right", no_wrap=True)
-    for cells in judge.table_rows(metrics):
-        table.add_row(*cells, end_section=cells[3] == judge.PUBLISHED)
-    Console(width=max(out.width, 150), highlight=False).print(table)
-    out.print(judge.summary(metrics))
-    if output is not None:
-        out.print(f"[dim]wrote[/dim]  {output}")
-
-
-def _evaluate_trust(
-    model: Path, phase: Path | None, per_set: int, output: Path | None, *, as_json: bool
-) -> None:
-    from refocus.engine.openvino import OpenVinoEngine
-    from refocus.training.judging.hard_sets import judging_frames
-    from refocus.training.judging.trust_report import (
-        judge_all,
-        markdown,
-        trust_metrics,
-        write_trust,
-    )
-
-    engine = OpenVinoEngine(model, precision="f32")
-    card = engine.info.card
-    if card is None or card.trust is None:
-        raise RefocusError(f"{model}: is not calibrated; run 'refocus-train calibrate {model}'")
-    with progress_bar(err, "{task.percentage:3.0f} %") as bar:
-        task = bar.add_task("judging verdicts", total=None, figures="")
-        hard = list(judging_frames(card, per_set, 0, phase))
-        bar.update(task, total=len(hard))
-        judged = judge_all(engine, hard, lambda done: bar.update(task, completed=done))
-        metrics = trust_metrics(engine, judged)
-    if output is not None:
-        write_trust(metrics, judged, output)
-    if as_json:
-        print(json.dumps(metrics, indent=2))
-        return
-    out.print(markdown(metrics), end="")
-    if output is not None:
-        out.print(f"[dim]wrote[/dim]  {output}")
 
 
 @app.command(epilog=CALIBRATE_EXAMPLES)

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from safetensors.torch import load_file
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -23,11 +23,11 @@ from refocus.training.light_path import read_estimator
 from refocus.training.network.checkpoint import SafeCheckpointIO, build, load_weights, save_model
 from refocus.training.network.losses import ImageLoss, error_loss, focus_loss
 from refocus.training.network.resnet import load_imagenet
-from refocus.training.network.unet import ResNet34UNet, widened
+from refocus.training.network.unet import ResNet34UNet
 from refocus.training.pairs.batches import TrainingBatches
-from refocus.training.pairs.bbbc006 import STEP_UM
 from refocus.training.pairs.data import TrainingPairs
 from refocus.training.pictures import Pictures
+from refocus.training.start import first_weights, is_exported
 
 RUN, CONFIG = "run", "config.json"
 FROZEN_FROM = 0.67
@@ -78,8 +78,12 @@ class Refocusing(L.LightningModule):
         return share * self.config.devices + self.global_rank
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """Freeze batch norm for the last third, to learn with what the network will run with."""
-        if self.global_step >= FROZEN_FROM * self.config.steps:
+        """Freeze batch norm for the last third, to learn with what the network will run with.
+
+        That of an exported model is a bias alone, and is frozen throughout.
+        """
+        first = 0.0 if is_exported(self.config.weights) else FROZEN_FROM * self.config.steps
+        if self.global_step >= first:
             for layer in self.network.modules():
                 if isinstance(layer, torch.nn.BatchNorm2d):
                     layer.eval()
@@ -127,7 +131,12 @@ class TrainingData(L.LightningDataModule):
         simulated = config.simulation
         self.in_batches = simulated is not None and simulated.objectives is not None
         self.pairs: Dataset[dict[str, Tensor]]
-        self.pairs = TrainingBatches(config) if self.in_batches else TrainingPairs(config)
+        self.distances_um: list[float] = []
+        if self.in_batches:
+            self.pairs = TrainingBatches(config)
+        else:
+            pairs = self.pairs = TrainingPairs(config)
+            self.distances_um = pairs.distances_um
 
     def train_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """Give this epoch's examples; they depend on the step alone, so a resumed run repeats."""
@@ -200,7 +209,8 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
     model = output / "model.safetensors"
     if trainer.is_global_zero:
         estimator = None if config.light_paths is None else read_estimator(config.light_paths)
-        save_model(model, module.average.module, card_of(config, estimator), estimator)
+        card = card_of(config, examples.distances_um, estimator)
+        save_model(model, module.average.module, card, estimator)
     return model
 
 
@@ -272,16 +282,19 @@ def _in_words(error: BaseException, config: TrainConfig, output: Path) -> Except
     return error
 
 
-def card_of(config: TrainConfig, estimator: EstimatorWeights | None = None) -> ModelCard:
-    """Describe the model a run makes."""
+def card_of(
+    config: TrainConfig, measured_um: Sequence[float], estimator: EstimatorWeights | None = None
+) -> ModelCard:
+    """Describe the model a run makes, from measured pairs at those distances."""
     simulated = config.simulation
     objectives = simulated.objectives if simulated else None
+    measured = (min(measured_um), max(measured_um)) if measured_um else (0.0, 0.0)
     return ModelCard(
         name=config.name,
         version=config.version,
         architecture=config.architecture,
         optics=simulated.optics if simulated else config.optics,
-        defocus_um=simulated.defocus_um if simulated else _measured_um(config),
+        defocus_um=simulated.defocus_um if simulated else measured,
         training_data=config.training_data,
         licence=config.licence,
         recipe=f"refocus-train fit --config {config.name}",
@@ -292,23 +305,11 @@ def card_of(config: TrainConfig, estimator: EstimatorWeights | None = None) -> M
     )
 
 
-def _measured_um(config: TrainConfig) -> tuple[float, float]:
-    """Give the range of distances of measured pairs, as far as they are known."""
-    known = [m.distance_um for m in config.measured if m.distance_um is not None]
-    known += [abs(d) for s in config.stacks for d in s.distances_um or ()]
-    if config.bbbc006 is not None:
-        known += [abs(z - config.bbbc006.target) * STEP_UM for z in config.bbbc006.planes]
-    return (min(known), max(known)) if known else (0.0, 0.0)
-
-
 def _start(network: torch.nn.Module, config: TrainConfig) -> None:
     """Put the weights where the run starts from."""
     if config.weights == "imagenet":
         if not isinstance(network, ResNet34UNet):
             raise RefocusError("weights: imagenet needs architecture: resnet34")
         load_imagenet(network.encoder)
-    elif isinstance(config.weights, os.PathLike):
-        file = Path(config.weights)
-        if not file.is_file():
-            raise RefocusError(f"weights: {file}: no such checkpoint")
-        load_weights(network, widened(load_file(file), network), str(file))
+    elif config.weights != "random":
+        load_weights(network, first_weights(Path(config.weights), network), str(config.weights))

@@ -152,7 +152,7 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
-@options_of(RefocusOptions, "engine", "insecure", "on_distrust", "optics")
+@options_of(RefocusOptions, "engine", "insecure", "on_distrust", "optics", "light_path")
 def process(
     given: dict[str, Any],
     source: Annotated[
@@ -188,6 +188,7 @@ def process(
                 on_plane=show,
                 on_distrust=options.on_distrust,
                 optics=options.optics,
+                light_path=options.light_path,
             )
     finally:
         opened.close()

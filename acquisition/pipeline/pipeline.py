@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -79,6 +80,8 @@ class Pipeline:
         What is told of the light path; its pixel size is that of every frame.
     processing
         What frames go through before they are published; None where nothing.
+    light_path
+        File that keeps what is believed of it from run to run.
 
     Attributes
     ----------
@@ -102,10 +105,13 @@ class Pipeline:
         patience_seconds: float = PATIENCE_SECONDS,
         optics: KnownOptics = DEFAULTS.optics,
         processing: Processing | None = None,
+        light_path: Path | None = DEFAULTS.light_path,
     ) -> None:
         self.events = LiveEvents()
         policy = policy or ("newest" if raw is None else "every")
-        self._refocuser = Refocuser(engine, channels or {}, region, on_distrust, optics)
+        self._refocuser = Refocuser(
+            engine, channels or {}, region, on_distrust, optics, light_path=light_path
+        )
         self._pixel_size_um = optics.pixel_size_um
         self._optics = optics.model_dump(mode="json", exclude_defaults=True)
         self._make_queue: Callable[[int], FrameQueue] = lambda most: FrameQueue(
@@ -225,7 +231,10 @@ class Pipeline:
             self._give_up("the engine or a sink does not return, or too much was left to do")
         self._thread.join(timeout if in_time and not self._hanging() else 0.1)
         self._ticker.stop(timeout)
-        return in_time and not self._thread.is_alive()
+        ended = in_time and not self._thread.is_alive()
+        if ended:
+            self._refocuser.keep_light_path()
+        return ended
 
     def warm_up(
         self, shape: tuple[int, ...], dtype: np.dtype[Any], light_path: LightPath = UNKNOWN

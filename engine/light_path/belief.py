@@ -5,6 +5,8 @@ what is believed of its channel: a Bayes filter on the grid of the estimator, wh
 drift, or now and then be any other.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -23,22 +25,66 @@ EVERY_FRAME, EVERY = 12, 4
 """So many frames of a run are looked at, then one in so many, and the first at each place."""
 REMEMBERED = 30
 """Frames over which the estimate of the sampling is averaged."""
+OF_BEFORE, CHANGED = 4, 0.05
+"""For how many frames the belief of an earlier run counts, and how likely it is that the
+instrument has been changed since."""
 
 
-class _Belief(NamedTuple):
+class Belief(NamedTuple):
+    """What is believed of the light path of a channel.
+
+    Attributes
+    ----------
+    chances
+        ``(R, A)``, of each radius and aberration of the estimator's grid; they add up to 1.
+    log_sampling, aperture
+        As told, or estimated.
+    frames
+        How many have told it; not more than are remembered.
+    position
+        Where the last one was taken; None for one of an earlier run.
+    likely
+        The likeliest, and the next one that is another.
+    """
+
     chances: NDArray[np.float64]
     log_sampling: float
+    aperture: float
     frames: int
-    position: str
+    position: str | None
     likely: tuple[Blur, ...]
+
+    @classmethod
+    def of_before(
+        cls, chances: NDArray[np.float64], sampling: float, aperture: float, frames: int
+    ) -> "Belief":
+        """Take what an earlier run ended with as what this one begins with.
+
+        The instrument's aberration is the same, at any distance, and on the other side of focus
+        looks like its opposite; or it may have been changed.
+        """
+        aberration = chances.sum(0) / chances.sum()
+        either = (1 - CHANGED) * (aberration + aberration[::-1]) / 2 + CHANGED / aberration.size
+        anywhere = np.tile(either / len(chances), (len(chances), 1))
+        return cls(anywhere, float(np.log(sampling)), aperture, min(frames, OF_BEFORE), None, ())
 
 
 class Beliefs:
-    """Beliefs of a run, channel by channel."""
+    """Beliefs of a run, channel by channel.
 
-    def __init__(self) -> None:
-        self._of: dict[str, _Belief] = {}
+    Parameters
+    ----------
+    before
+        Those that an earlier run of the rig ended with.
+    """
+
+    def __init__(self, before: Mapping[str, Belief] = MappingProxyType({})) -> None:
+        self._of: dict[str, Belief] = dict(before)
         self._since: dict[str, int] = {}
+
+    def seen(self) -> dict[str, Belief]:
+        """Give what is believed of the channels that this run has seen."""
+        return {name: of for name, of in self._of.items() if of.position is not None}
 
     def known(self, channel: str, position: str) -> tuple[Blur, ...]:
         """Name what is believed where a frame need not be looked at; nothing where it is to be."""
@@ -74,7 +120,7 @@ class Beliefs:
         chances = evidence / evidence.sum()
         log = log_softmax(np.log(chances + 1e-30))
         names = tuple(likely(Posterior(log, float(np.exp(sampling)), frame.aperture)))
-        self._of[channel] = _Belief(chances, sampling, frames, position, names)
+        self._of[channel] = Belief(chances, sampling, frame.aperture, frames, position, names)
         return names
 
 

@@ -27,6 +27,7 @@ TAKEN = {
     "region": [(8, 8, 40, 32), [8, 8, 40, 32], tuple(np.array([8, 8, 40, 32])), "8,8,40,32"],
     "on_distrust": ["refocused"],
     "optics": [{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}, KnownOptics(na=0.75)],
+    "light_path": ["rig.json"],
     "publish": [ANY],
     "publish_raw": [True],
     "insecure": [True],
@@ -48,7 +49,7 @@ def test_names_and_defaults_are_those_of_a_run() -> None:
     assert given["capacity"].default == DEFAULTS.queue
     assert all(
         given[n].default == getattr(DEFAULTS, n)
-        for n in ("policy", "region", "on_distrust", "optics")
+        for n in ("policy", "region", "on_distrust", "optics", "light_path")
     )
 
 

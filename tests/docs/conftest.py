@@ -53,6 +53,8 @@ def _write_images(folder: Path) -> None:
             (folder / name).mkdir()
             for seed, well in enumerate(WELLS):
                 Image.fromarray(frame(seed, z)).save(folder / name / f"{well}.png")
+    shutil.copytree(folder / "in_focus", folder / "planes" / "infocus")
+    shutil.copytree(folder / "out_of_focus", folder / "planes" / "defocus_p08um")
     shutil.copytree(folder / "out_of_focus", folder / "images")
     shutil.copytree(folder / "in_focus", folder / "dsb2018" / "520x696")
 

@@ -4,11 +4,13 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, Optics, RefocusError
+from refocus.configs.light_path import STATED
 from refocus.configs.trust import Verdict
 from refocus.engine.protocol import UNKNOWN, Engine, Frame, LightPath
 from refocus.engine.refocuser import Refocuser
 from refocus.engine.trust.judgement import blend
+from refocus.optics.transfer import blur_of
 
 
 class Result(NamedTuple):
@@ -58,6 +60,14 @@ class Candidate:
         self._seen.add(frame.shape)
         published = blend(frame, done.pixels, done.judgement)
         return Result(done.pixels, published, done.judgement.verdict)
+
+    def told(self, frame: Frame, optics: Optics, distance_um: float) -> Frame | None:
+        """Give all that it makes of a frame when told its light path; None where it cannot be."""
+        if self.card.inputs == 1:
+            return None
+        stated = {name: getattr(optics, name) for name in STATED}
+        path = LightPath(**stated, believed=(blur_of(optics, distance_um),))
+        return self._refocuser.refocus(frame, light_path=path).pixels
 
     def __call__(self, frame: Frame) -> Frame:
         """Give all that the network makes of a frame."""

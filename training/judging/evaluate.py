@@ -1,7 +1,9 @@
 """How far to trust a model: against doing nothing, and against Richardson-Lucy.
 
 The row ``model`` is of all that the network makes of a frame, ``published`` of what a run publishes
-of that by default.
+of that by default. Where the light path is known, as that of simulated frames is, there are two
+more: the Wiener filter told it and the kind of specimen, which is the limit of what is linear, and
+the model told it, if it can be. Of real frames nobody knows it, and they are left out.
 
 Every figure is of frames in GTN (scaled by the in-focus frame's 0.1 to 99.9 percentiles and
 clipped), per plane and per channel.
@@ -12,23 +14,24 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
+from refocus.optics.camera import CameraModel
 from refocus.optics.metrics import gtn, psnr, ssim
 from refocus.training.judging.candidate import Candidate
-from refocus.training.judging.restore import ITERATIONS, richardson_lucy
+from refocus.training.judging.restore import ITERATIONS, Wiener, richardson_lucy
 from refocus.training.judging.samples import Sample, planes
 from refocus.training.judging.segment import SEGMENTER, Nuclei, compare, segment
 from refocus.training.judging.sheet import Row, save_sheet
 from refocus.training.network.vgg import VGG16Features
 
 NOTHING, CLASSICAL, MODEL, PUBLISHED = "do nothing", "Richardson-Lucy", "model", "published"
-METHODS = (NOTHING, CLASSICAL, MODEL, PUBLISHED)
+WIENER, MODEL_TOLD = "Wiener, told all", "model, told all"
 GUESSES_UM = (3.0, 5.0, 8.0, 12.0, 16.0, 24.0, 32.0)
 """Distances tried for Richardson-Lucy where the distance is not known."""
 SIDE = 128
@@ -86,6 +89,7 @@ class FeatureDistance:
 def evaluate(
     model: Candidate,
     samples: list[Sample],
+    judged_on: str = "",
     *,
     vgg: str = "random",
     sheets: Path | None = None,
@@ -99,6 +103,8 @@ def evaluate(
         What is judged.
     samples
         On which frames.
+    judged_on
+        What they are, in words.
     vgg
         Weights of the feature distance: ``imagenet`` or ``random``.
     sheets
@@ -122,9 +128,10 @@ def evaluate(
     groups, done = [], 0
     for plane, channel, group in planes(samples):
         distance = _distance(group, model)
-        scores = {name: Scores() for name in METHODS}
+        scores: dict[str, Scores] = {}
+        rivals = _Rivals(distance, _wiener(group[0], model))
         for sample in group:
-            _score(sample, model, distance, features, scores)
+            _score(sample, model, rivals, features, scores)
             done += 1
             if told:
                 told(f"{plane} {channel}", done, len(samples))
@@ -142,6 +149,7 @@ def evaluate(
     return {
         "schema": "refocus-evaluation/1",
         "model": model.card.model_dump(mode="json"),
+        "judged_on": judged_on,
         "normalisation": "GTN: 0.1 to 99.9 percentiles of the in-focus frame, clipped",
         "segmenter": SEGMENTER,
         "feature_distance": f"VGG-16, {vgg} weights",
@@ -217,11 +225,12 @@ def table_rows(metrics: dict[str, Any]) -> list[list[str]]:
 
 
 def summary(metrics: dict[str, Any]) -> str:
-    """Say in one line what the table does not."""
+    """Say what the table does not."""
     harm, seconds = metrics["in_focus"], metrics["seconds_per_megapixel"]
     speed = "" if seconds is None else f"; {seconds:.2f} s per megapixel"
+    on = f"judged on {metrics['judged_on']}\n" if metrics["judged_on"] else ""
     return (
-        f"already in focus: {harm['psnr']:.1f} dB against itself, "
+        f"{on}already in focus: {harm['psnr']:.1f} dB against itself, "
         f"{harm['psnr_worst']:.1f} at worst; "
         f"equivariance error {metrics['equivariance_error']:.2%} of the range{speed}"
     )
@@ -235,30 +244,50 @@ def markdown(metrics: dict[str, Any]) -> str:
     return f"{body}\n\n{summary(metrics)}\n\nNuclei: {metrics['segmenter']}; IoU above 0.5.\n"
 
 
+class _Rivals(NamedTuple):
+    """What classical restoration of a plane is told."""
+
+    distance_um: float
+    wiener: Wiener | None
+
+
 def _score(
     sample: Sample,
     model: Candidate,
-    distance: float,
+    rivals: _Rivals,
     features: FeatureDistance,
     scores: dict[str, Scores],
 ) -> None:
     frame, reference = sample.read()
     labels = segment(reference)
     wanted_features = features.describe(gtn(reference)[0])
-    judged = model.judged(frame)
+    judged, optics, distance = model.judged(frame), sample.optics, rivals.distance_um
     results = {
         NOTHING: frame,
         CLASSICAL: richardson_lucy(frame, model.card.optics, distance),
+        WIENER: None if rivals.wiener is None else rivals.wiener(frame),
         MODEL: judged.whole,
+        MODEL_TOLD: None if optics is None else model.told(frame, optics, distance),
         PUBLISHED: judged.published,
     }
     for name, pixels in results.items():
+        if pixels is None:
+            continue
         wanted, given = gtn(reference, pixels)
-        row = scores[name]
+        row = scores.setdefault(name, Scores())
         row.psnr.append(min(psnr(wanted, given), 100.0))
         row.ssim.append(ssim(wanted, given))
         row.feature.append(features.between(wanted_features, features.describe(given)))
         row.nuclei += compare(reference, pixels, labels)
+
+
+def _wiener(sample: Sample, model: Candidate) -> Wiener | None:
+    """Make the filter for the frames of a plane; None where their light path is not known."""
+    if sample.optics is None or sample.alike is None or sample.distance_um is None:
+        return None
+    in_focus = model.card.seen_in_focus
+    alike, camera = sample.alike(), CameraModel()
+    return Wiener(alike, sample.optics, sample.distance_um, camera, seen_in_focus=in_focus)
 
 
 def _distance(group: list[Sample], model: Candidate) -> float:

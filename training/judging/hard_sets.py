@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from skimage.transform import resize
 
-from refocus.configs import BBBC006, ModelCard, Optics
+from refocus.configs import BBBC006, ModelCard, Optics, RefocusError
 from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import convolve, defocus
@@ -112,21 +112,32 @@ def calibration_frames(
         How many, and which.
     pictures
         Sharp fields to use as specimens, besides synthetic ones.
+
+    Raises
+    ------
+    RefocusError
+        The card does not say how far from focus its model was trained.
     """
     optics, reach_um = card.optics, card.defocus_um[1]
+    if reach_um <= 0:
+        raise RefocusError(
+            f"{card.name}: its card does not say how far from focus it was trained; give the "
+            "'distance_um' of its pairs, and train again"
+        )
+    most = max(optics.na, 0.95 * optics.immersion_index)
     for number in range(count):
         rng = np.random.default_rng([seed, 21, number])
         name = str(rng.choice([*KINDS, *(["pictures"] * 2 if pictures else [])]))
         field = _picture(pictures, rng) if name == "pictures" else _grown(name, rng)
         near = rng.random() < 0.4
-        distance = float(rng.uniform(1, 14) if near else rng.uniform(0.3, reach_um))
-        if rng.random() < 0.1:
-            distance = 0.0
+        around = (min(1.0, 0.1 * reach_um), min(14.0, reach_um))
+        distance = float(rng.uniform(*around) if near else rng.uniform(0.3, reach_um))
+        distance = 0.0 if rng.random() < 0.1 else distance
         path = _Path(
             distance * float(rng.choice([-1.0, 1.0])),
             optics.model_copy(
                 update={
-                    "na": float(optics.na * rng.uniform(0.9, 1.15)),
+                    "na": min(float(optics.na * rng.uniform(0.9, 1.15)), most),
                     "spherical_waves": float(np.clip(rng.normal(-0.4, 0.3), -1, 1)),
                 }
             ),
@@ -232,22 +243,18 @@ def measured_frames(pairs: Sequence[MeasuredField], seed: int) -> Iterator[HardF
     Parameters
     ----------
     pairs
-        Fields of at least 320 × 320 pixels; smaller ones are left out.
+        Fields; those below 320 × 320 pixels are mirrored at their edges.
     seed
         Places the windows.
     """
     for number, pair in enumerate(pairs):
         rng = np.random.default_rng([seed, 23, number])
-        frame, target = pair.read()
-        if min(frame.shape) < SIDE:
-            continue
+        frame, target = (_large_enough(pixels) for pixels in pair.read())
         for window in range(WINDOWS + WINDOWS // 3):
             top, left = (int(rng.integers(0, n - SIDE + 1)) for n in frame.shape)
             cut = np.s_[top : top + SIDE, left : left + SIDE]
-            sharp = window >= WINDOWS
-            shown = target[cut] if sharp else frame[cut]
-            distance = 0.0 if sharp else pair.distance_um
-            yield HardFrame(MEASURED, pair.name, distance, shown, target[cut], familiar=False)
+            shown, distance = (target, 0.0) if window >= WINDOWS else (frame, pair.distance_um)
+            yield HardFrame(MEASURED, pair.name, distance, shown[cut], target[cut], familiar=False)
 
 
 DEPTHS_UM = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, -4.0, -8.0, -16.0, -32.0)
@@ -370,12 +377,15 @@ def _grown(kind: str, rng: np.random.Generator) -> Field:
 
 
 def _picture(pictures: Sequence[Field], rng: np.random.Generator) -> Field:
-    field = pictures[int(rng.integers(len(pictures)))]
-    if min(field.shape) < SIDE:
-        pad = [(0, max(0, SIDE - n)) for n in field.shape]
-        field = np.pad(field, pad, mode="symmetric")
+    field = _large_enough(pictures[int(rng.integers(len(pictures)))])
     top, left = (int(rng.integers(0, n - SIDE + 1)) for n in field.shape)
     return field[top : top + SIDE, left : left + SIDE]
+
+
+def _large_enough(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Mirror a field at its edges to the size of a frame, where it is smaller."""
+    pad = [(0, max(0, SIDE - n)) for n in pixels.shape]
+    return np.pad(pixels, pad, mode="symmetric") if any(n for _, n in pad) else pixels
 
 
 def _stranger(name: str, rng: np.random.Generator) -> Field:

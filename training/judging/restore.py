@@ -1,5 +1,6 @@
-"""The classical way back into focus: Richardson-Lucy deconvolution with the theoretical PSF."""
+"""The classical ways back into focus, which are told the light path: Richardson-Lucy and Wiener."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,9 +8,13 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from refocus.configs import Optics
+from refocus.optics.camera import CameraModel
 from refocus.optics.psf import psf
+from refocus.optics.transfer import at_places, blur_of, places, transfer
 
 ITERATIONS = 10
+SMALL = 0.02
+"""Of the transfer function in focus: what it hides is not asked for."""
 
 
 def richardson_lucy(
@@ -53,3 +58,53 @@ def richardson_lucy(
     inner = estimate[pad : pad + frame.shape[0], pad : pad + frame.shape[1]] + dark - 1.0
     restored: NDArray[Any] = np.clip(np.rint(inner), 0, np.iinfo(frame.dtype).max)
     return restored.astype(frame.dtype)
+
+
+class Wiener:
+    """The linear filter of least error for a kind of specimen, told the light path and the camera.
+
+    Parameters
+    ----------
+    alike
+        Other fields of that kind in focus, ``(H, W)`` counts without noise, all of one size: their
+        mean power spectrum is what the filter expects. Edges are mirrored, which a discrete cosine
+        transform does exactly.
+    optics, defocus_um
+        Say how frames are blurred.
+    camera
+        Says what counts are, and so how much noise.
+    seen_in_focus
+        Whether the object is wanted as the same optics show it in focus, or the object itself.
+    """
+
+    def __init__(
+        self,
+        alike: Sequence[NDArray[Any]],
+        optics: Optics,
+        defocus_um: float,
+        camera: CameraModel,
+        *,
+        seen_in_focus: bool,
+    ) -> None:
+        self._camera = camera
+        self._power = np.mean([fft.dctn(self._light(a), norm="ortho") ** 2 for a in alike], 0)
+        blur = blur_of(optics, defocus_um)
+        fy, fx = (np.arange(n) / (2 * n) for n in self._power.shape)
+        where = places(fy[:, None], fx[None, :])
+        self._transfer = at_places(transfer(blur), where)
+        if seen_in_focus:
+            focused = at_places(transfer(blur._replace(radius=0.0)), where)
+            self._transfer = self._transfer * focused / (focused**2 + SMALL**2)
+
+    def __call__(self, frame: NDArray[Any]) -> NDArray[Any]:
+        """Restore a frame of counts; same shape and dtype."""
+        light = self._light(frame)
+        noise = float(light.mean()) + 2.0
+        gain = self._transfer * self._power / (self._transfer**2 * self._power + noise)
+        gain[0, 0] = 1.0
+        found = fft.idctn(fft.dctn(light, norm="ortho") * gain, norm="ortho")
+        return self._camera.digitise(found).astype(frame.dtype)
+
+    def _light(self, counts: NDArray[Any]) -> NDArray[np.float64]:
+        """Bring counts to electrons."""
+        return (counts.astype(np.float64) - self._camera.offset) * self._camera.electrons_per_count

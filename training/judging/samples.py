@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, Optics, RefocusError
 from refocus.configs.training import TrainConfig
 from refocus.optics.camera import CameraModel
-from refocus.optics.defocus import defocus
+from refocus.optics.defocus import convolve, defocus
 from refocus.optics.images import list_images
+from refocus.optics.psf import psf
 from refocus.optics.specimens import nuclei
+from refocus.training.pairs import stacks
 from refocus.training.pairs.bbbc006 import IN_FOCUS, NAME, STEP_UM
 from refocus.training.pairs.measured import read_pair
 from refocus.training.pairs.wells import fold_of, well
@@ -35,6 +37,10 @@ class Sample:
         Gives the frame and its in-focus partner, ``(H, W)``.
     distance_um
         Distance from focus, µm; None where it is not known.
+    optics
+        The true light path, where it is known: of simulated frames.
+    alike
+        Gives other fields of the kind, in focus; only beside ``optics``.
     """
 
     name: str
@@ -42,6 +48,8 @@ class Sample:
     channel: str
     read: Callable[[], tuple[NDArray[Any], NDArray[Any]]]
     distance_um: float | None = None
+    optics: Optics | None = None
+    alike: Callable[[], list[NDArray[Any]]] | None = None
 
 
 def folder_samples(
@@ -104,11 +112,42 @@ def simulated_samples(card: ModelCard, seed: int = 0) -> list[Sample]:
     """
     near, far = card.defocus_um
     distances = [d for d in SIMULATED_UM if near <= abs(d) <= far] or [far or 8.0]
-    return [
-        Sample(f"field {i}", f"{d:+g} µm", "nuclei", partial(_simulate, card, d, i, seed), d)
-        for d in distances
-        for i in range(FIELDS)
-    ]
+
+    def field(distance_um: float, number: int) -> Sample:
+        read = partial(_simulate, card, distance_um, number, seed)
+        name, plane = f"field {number}", f"{distance_um:+g} µm"
+        return Sample(name, plane, "nuclei", read, distance_um, card.optics, alike)
+
+    def alike() -> list[NDArray[Any]]:
+        return [_simulate(card, 0.0, number, seed + 1)[1] for number in range(2 * FIELDS)]
+
+    return [field(d, i) for d in distances for i in range(FIELDS)]
+
+
+def stack_samples(run: TrainConfig) -> list[Sample]:
+    """Pair the planes of the z-stacks that a run held out with the one in focus.
+
+    Raises
+    ------
+    RefocusError
+        It held none out, or one of them cannot be used.
+    """
+    samples = []
+    for config in run.stacks:
+        for file in stacks.held_out_files(config):
+            for stack in stacks.read_stacks(file):
+                which = stack.name.replace(str(file), file.name)
+                samples += [
+                    Sample(f"{which}, plane {number}", f"{um:+g} µm", "all", pair, um)
+                    for number, um, pair in stacks.planes_of(stack, config)
+                ]
+    if not samples:
+        folders = ", ".join(str(config.folder) for config in run.stacks)
+        raise RefocusError(
+            f"{run.name}: every stack of {folders} was trained on, so none is left to judge on; "
+            "set 'held_out: 0' and train again, or give --frames and --reference"
+        )
+    return samples
 
 
 def planes(samples: list[Sample]) -> Iterator[tuple[str, str, list[Sample]]]:
@@ -121,14 +160,15 @@ def _simulate(
     card: ModelCard, distance_um: float, number: int, seed: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
     rng = np.random.default_rng([seed, 7, number])
-    size_um = (0.35 + 0.1 * number) * 13.0  # from small to large nuclei
+    size_um = (0.35 + 0.1 * (number % FIELDS)) * 13.0  # from small to large nuclei
     count = round(0.3 * (SIDE * 0.656) ** 2 / (np.pi * size_um**2))  # a third of it covered
     specimen = nuclei((SIDE, SIDE), rng, 0.656, count, (size_um, size_um * 1.3))
     camera = CameraModel()
     noise = np.random.default_rng([seed, 8, number, 1000 + round(10 * distance_um)])
     light = np.clip(specimen, 0, None) * 3000.0 + 100.0
     captured = camera.expose(defocus(light, card.optics, distance_um), noise)
-    return captured, camera.digitise(light)
+    seen = convolve(light, psf(card.optics, 0.0)) if card.seen_in_focus else light
+    return captured, camera.digitise(seen)
 
 
 def _key(path: Path) -> str:

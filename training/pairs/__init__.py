@@ -11,5 +11,6 @@ __all__ = [
     "measure",
     "measured",
     "pool",
+    "stacks",
     "wells",
 ]

@@ -74,9 +74,15 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
     ------
     RefocusError
         Some of its data cannot be used; the message names the file.
+
+    Attributes
+    ----------
+    distances_um
+        How far the measured fields are from focus, where that is known.
     """
 
     def __init__(self, config: TrainConfig) -> None:
+        self.distances_um: list[float] = []
         self._seed = config.seed
         self._length = config.steps * config.batch
         self._sources: list[Source] = []
@@ -111,6 +117,7 @@ class TrainingPairs(Dataset[dict[str, torch.Tensor]]):
             source = MeasuredPairs(fields, largest, config.seed)
             self._sources.append(_resized(source, config.size))
             self._weights.append(fraction)
+            self.distances_um += [f.distance_um for f in fields if np.isfinite(f.distance_um)]
 
 
 def _resized(source: Source, size: int) -> Source:

@@ -62,15 +62,23 @@ def training_fields(config: StacksConfig) -> list[MeasuredField]:
     RefocusError
         A stack cannot be read or used; the message names it.
     """
-    files = list_stacks(config.folder)
-    fold = fold_of([f.name for f in files], config.folds)
-    kept = [f for f in files if config.held_out is None or fold[f.name] != config.held_out]
+    kept = [f for f in list_stacks(config.folder) if f not in held_out_files(config)]
     if not kept:
         raise RefocusError(f"{config.folder}: every stack is held out; set 'held_out: null'")
-    fields = [
-        field for file in kept for stack in read_stacks(file) for field in pairs(stack, config)
-    ]
-    return fields
+    return [field for file in kept for stack in read_stacks(file) for field in pairs(stack, config)]
+
+
+def held_out_files(config: StacksConfig) -> list[Path]:
+    """Name the files that are not trained on; none where no fold is held out.
+
+    Raises
+    ------
+    RefocusError
+        The folder holds no stack.
+    """
+    files = list_stacks(config.folder)
+    fold = fold_of([f.name for f in files], config.folds)
+    return [f for f in files if fold[f.name] == config.held_out]
 
 
 def list_stacks(folder: Path) -> list[Path]:
@@ -189,7 +197,21 @@ def check_still(stack: Stack, focus: int, step_um: float, largest_px: float) -> 
 
 
 def pairs(stack: Stack, config: StacksConfig) -> list[MeasuredField]:
-    """Pair planes of a stack with its plane in focus.
+    """Pair planes of a stack with its plane in focus, as training takes them.
+
+    Raises
+    ------
+    RefocusError
+        As :func:`planes_of`.
+    """
+    return [
+        MeasuredField(f"{stack.name}, plane {number}", planes, abs(distance_um))
+        for number, distance_um, planes in planes_of(stack, config)
+    ]
+
+
+def planes_of(stack: Stack, config: StacksConfig) -> Iterator[tuple[int, float, Planes]]:
+    """Give the planes out of focus: the number of each, its distance in µm, signed, and both.
 
     Raises
     ------
@@ -211,14 +233,8 @@ def pairs(stack: Stack, config: StacksConfig) -> list[MeasuredField]:
         numbers = [n for n in range(count) if n != focus]
     else:
         numbers = [focus + _planes_off(stack, focus, d, step) for d in config.distances_um]
-    return [
-        MeasuredField(
-            f"{stack.name}, plane {n}",
-            Planes(stack.planes[n].copy(), stack.planes[focus].copy()),
-            abs(n - focus) * step,
-        )
-        for n in numbers
-    ]
+    for n in numbers:
+        yield n, (n - focus) * step, Planes(stack.planes[n].copy(), stack.planes[focus].copy())
 
 
 def _planes_off(stack: Stack, focus: int, distance_um: float, step: float) -> int:

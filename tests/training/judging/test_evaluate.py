@@ -151,6 +151,15 @@ def test_a_model_that_bends_photometry_is_found_out() -> None:
     assert metrics["in_focus"]["psnr"] < 30
 
 
+def test_where_the_light_path_is_known_the_limit_stands_beside_the_model() -> None:
+    card = CARD.model_copy(update={"defocus_um": (7.0, 9.0)})
+    samples = simulated_samples(card)[:5:4]  # a field at -8 and one at +8 µm
+    for group in evaluate(identity(), samples)["planes"]:
+        rows = {name: row["psnr"] for name, row in group["rows"].items()}
+        assert " ".join(rows) == "do nothing Richardson-Lucy Wiener, told all model published"
+        assert rows["Wiener, told all"] > rows["do nothing"] + 3
+
+
 def test_simulated_samples_stay_in_the_range_of_the_card() -> None:
     samples = simulated_samples(CARD)
     assert {s.distance_um for s in samples} == {-8.0, 4.0, 8.0}
