@@ -76,6 +76,8 @@ class Hook:
         Which frames are refocused.
     raw
         Where the acquisitions are saved; None where that is not known.
+    tell
+        Is told what is handed on as captured, see :class:`refocus.acquisition.selection.Chooser`.
     """
 
     def __init__(
@@ -85,6 +87,8 @@ class Hook:
         engine: Engine,
         selection: Selection | None = None,
         raw: Path | None = None,
+        *,
+        tell: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._core = core
         self._pipeline = pipeline
@@ -96,6 +100,7 @@ class Hook:
         self._context = RunContext({})
         self._frame = 0
         self._thread: threading.Thread | None = None
+        self._tell = tell
         events = core.mda.events
         self._slots: list[tuple[Any, Callable[..., None]]] = [
             (events.sequenceStarted, self._on_started),
@@ -174,7 +179,7 @@ class Hook:
     def _begin(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> Run:
         context = self._context = RunContext(summary)
         self._frame = 0
-        chooser = Chooser(self._selection, sequence)
+        chooser = Chooser(self._selection, sequence, self._tell)
         self._choose = None if chooser.everything else chooser.choose
         self._run = self._pipeline.start(
             RunInfo(
@@ -188,6 +193,7 @@ class Hook:
             )
         )
         self._run.camera_gaps = lambda: context.camera_gaps
+        self._run.passed = chooser.passed
         return self._run
 
 
@@ -217,8 +223,9 @@ def attach(
 ) -> Live:
     """Refocus every frame that a core acquires from now on, by ``run_mda`` or in its live view.
 
-    Planes of z-stacks are handed on as captured unless ``refocus_z`` says otherwise; snaps, and
-    sequences started on the camera itself, are not seen, which the log says once.
+    Planes of z-stacks are handed on as captured unless ``refocus_z`` says otherwise, and so are
+    channels without a model once ``channels`` names any; snaps, and sequences started on the
+    camera itself, are not seen. The log says so when it first happens, once for each.
 
     Parameters
     ----------
@@ -312,8 +319,9 @@ def attach(
             raise
         zarr = saved.path if isinstance(saved, RawZarr) else None
         guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
-        hook = Hook(core, pipeline, opened, selection, zarr)
-        live = LiveMode(core, pipeline, opened, selection) if live_mode else None
+        tell = _once(logger.warning)
+        hook = Hook(core, pipeline, opened, selection, zarr, tell=tell)
+        live = LiveMode(core, pipeline, opened, selection, tell) if live_mode else None
         return Live(
             core,
             pipeline,
@@ -323,6 +331,17 @@ def attach(
             guard=guard,
             release=stack.pop_all().close,
         )
+
+
+def _once(say: Callable[[str, str], None]) -> Callable[[str], None]:
+    told: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            say("%s", text)
+
+    return tell
 
 
 def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher":

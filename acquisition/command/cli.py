@@ -81,11 +81,11 @@ def run(
     from refocus.acquisition.command.terminal import Terminal
 
     with progress_bar(err) as bar:
-        outcome = run_live(settings, Terminal(bar, err))
+        outcome = run_live(settings, Terminal(bar, err), typed=given)
     if as_json:
         print(json.dumps(outcome.report, indent=2))
     else:
-        out.print(report_table(outcome.report, outcome.nothing))
+        out.print(report_table(outcome.report))
         for path in outcome.files:
             out.print(f"[dim]wrote[/dim]  {path}")
     if outcome.error is not None:

@@ -254,7 +254,7 @@ def test_windows_paths_are_taken_as_they_are(
         return
     seen: list[Any] = []
 
-    def note(settings: Any, watcher: Any) -> None:
+    def note(settings: Any, watcher: Any, typed: Any) -> None:
         seen.append(settings)
         raise RefocusError("not run here")
 
