@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from refocus.configs import Incomplete, RefocusError
 from refocus.configs.command import (
@@ -45,6 +46,7 @@ refocus-live run --mm-config MMConfig.cfg --sequence timelapse.yaml --save run1/
 
 refocus-live run --demo --frames 1000 --fps 20 --publish tcp://127.0.0.1:5556 --wait-subscribers 1
 """
+DOCTOR_EXAMPLES = examples("refocus-live doctor", "refocus-live doctor --json")
 KEYS_EXAMPLES = examples("refocus-live keys keys/", "refocus-live keys keys/ --reader tablet")
 WATCH_EXAMPLES = examples(
     "refocus-live watch tcp://127.0.0.1:5556",
@@ -105,6 +107,26 @@ def keys(
     ours, theirs = make_keys(folder, reader)
     out.print(f"publish with   --keys {ours}")
     out.print(f"read with      --keys {theirs}   (take that folder to the reader; keep it safe)")
+
+
+@app.command(epilog=DOCTOR_EXAMPLES)
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at what is installed and whether it runs; say the mend of what does not."""
+    from refocus.acquisition.command.doctor import Finding, examine
+
+    colours = {"good": "green", "absent": "yellow", "bad": "red"}
+    findings: list[Finding] = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            text = Text.assemble((f"{finding.state:7}", colours[finding.state]), finding.name)
+            text.append(f"{'':{max(15 - len(finding.name), 1)}}{finding.said}")
+            out.print(text.append(f" → {finding.mend}" if finding.mend else ""))
+    bad = [finding.name for finding in findings if finding.state == "bad"]
+    if as_json:
+        print(json.dumps({"good": not bad, "findings": [vars(one) for one in findings]}, indent=2))
+    if bad:
+        raise Incomplete(f"not in order: {', '.join(bad)}; the lines above say what to do")
 
 
 @app.command(epilog=WATCH_EXAMPLES)
