@@ -47,6 +47,7 @@ refocus-live run --mm-config MMConfig.cfg --sequence timelapse.yaml --save run1/
 refocus-live run --demo --frames 1000 --fps 20 --publish tcp://127.0.0.1:5556 --wait-subscribers 1
 """
 DOCTOR_EXAMPLES = examples("refocus-live doctor", "refocus-live doctor --json")
+MODELS_EXAMPLES = examples("refocus-live models", "refocus-live models mine.onnx --json")
 KEYS_EXAMPLES = examples("refocus-live keys keys/", "refocus-live keys keys/ --reader tablet")
 WATCH_EXAMPLES = examples(
     "refocus-live watch tcp://127.0.0.1:5556",
@@ -127,6 +128,37 @@ def doctor(as_json: JsonOption = False) -> None:
         print(json.dumps({"good": not bad, "findings": [vars(one) for one in findings]}, indent=2))
     if bad:
         raise Incomplete(f"not in order: {', '.join(bad)}; the lines above say what to do")
+
+
+@app.command(epilog=MODELS_EXAMPLES)
+def models(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[MODEL]...", help="Describe these, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models that are installed: what each is for, its licence and its checksum."""
+    from refocus.acquisition.command.models import list_models
+
+    found = list(list_models(files or ()))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for model in found:
+        near, far = model["distance_um"]
+        rows = {
+            "objectives": model["objectives"],
+            "distances": f"{near:g} to {far:g} µm from focus",
+            "trained on": model["trained_on"],
+            "verdicts": "yes" if model["judges"] else "none: it was not calibrated",
+            "licence": model["licence"],
+            "sha256": model["sha256"],
+            "file": model["file"],
+        }
+        named = " (taken by --engine auto)" if model["default"] else ""
+        out.print(Text(f"{model['name']} {model['version']}{named}", "bold"))
+        for name, value in rows.items():
+            out.print(Text.assemble((f"  {name:12}", "dim"), value))
 
 
 @app.command(epilog=WATCH_EXAMPLES)
