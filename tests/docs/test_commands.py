@@ -92,6 +92,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"python -m refocus.bench.trust_time": (is_there, "a benchmark"),
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
     r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
+    r"refocus-export bioimageio ": (parses, "needs an extra; tests/export/test_to_bioimageio.py"),
     r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
     r"python -m refocus.bench.view_": (is_there, "needs a browser; tests/view runs it shorter"),
     r"python -m refocus.bench.napari_picture": (is_there, "needs napari and a display"),
