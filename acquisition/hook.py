@@ -79,6 +79,8 @@ class Hook:
         Where the acquisitions are saved; None where that is not known.
     planned
         What an acquisition of a mere iterable of events carries out; None where nobody knows.
+    tell
+        Is told what is handed on as captured, see :class:`refocus.acquisition.selection.Chooser`.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Hook:
         raw: Path | None = None,
         *,
         planned: "MDASequence | None" = None,
+        tell: Callable[[str], None] = lambda why: None,
     ) -> None:
         self._planned = planned
         self._core = core
@@ -102,6 +105,7 @@ class Hook:
         self._context = RunContext({})
         self._frame = 0
         self._thread: threading.Thread | None = None
+        self._tell = tell
         events = core.mda.events
         self._slots: list[tuple[Any, Callable[..., None]]] = [
             (events.sequenceStarted, self._on_started),
@@ -186,7 +190,7 @@ class Hook:
         context = self._context = RunContext(summary)
         self._frame = 0
         planned = None if sequence is None or is_planned(sequence) else self._planned
-        chooser = Chooser(self._selection, planned or sequence)
+        chooser = Chooser(self._selection, planned or sequence, self._tell)
         self._choose = None if chooser.everything else chooser.choose
         self._run = self._pipeline.start(
             RunInfo(
@@ -201,6 +205,7 @@ class Hook:
             )
         )
         self._run.camera_gaps = lambda: context.camera_gaps
+        self._run.passed = chooser.passed
         return self._run
 
 
@@ -232,8 +237,9 @@ def attach(
 ) -> Live:
     """Refocus every frame that a core acquires from now on, by ``run_mda`` or in its live view.
 
-    Planes of z-stacks are handed on as captured unless ``refocus_z`` says otherwise; snaps, and
-    sequences started on the camera itself, are not seen, which the log says once.
+    Planes of z-stacks are handed on as captured unless ``refocus_z`` says otherwise, and so are
+    channels without a model once ``channels`` names any; snaps, and sequences started on the
+    camera itself, are not seen. The log says so when it first happens, once for each.
 
     Parameters
     ----------
@@ -336,9 +342,10 @@ def attach(
             raise
         zarr = saved.path if isinstance(saved, RawZarr) else None
         guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
+        tell = _once(logger.warning)
         planned = next((one.planned for one in sinks if isinstance(one, Steering)), None)
-        hook = Hook(core, pipeline, opened, selection, zarr, planned=planned)
-        live = LiveMode(core, pipeline, opened, selection) if live_mode else None
+        hook = Hook(core, pipeline, opened, selection, zarr, planned=planned, tell=tell)
+        live = LiveMode(core, pipeline, opened, selection, tell) if live_mode else None
         return Live(
             core,
             pipeline,
@@ -348,6 +355,17 @@ def attach(
             guard=guard,
             release=stack.pop_all().close,
         )
+
+
+def _once(say: Callable[[str, str], None]) -> Callable[[str], None]:
+    told: set[str] = set()
+
+    def tell(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            say("%s", text)
+
+    return tell
 
 
 def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher":

@@ -102,6 +102,11 @@ class Live:
         return self._pipeline.run.plan.report() if self._pipeline.run else None
 
     @property
+    def passed(self) -> tuple[str, ...]:
+        """Why frames of it were handed on as captured, and what would have them refocused."""
+        return tuple(self._pipeline.run.passed) if self._pipeline.run else ()
+
+    @property
     def gone(self) -> str:
         """What was removed of its raw data while they were written; empty where nothing was."""
         return self._pipeline.run.gone if self._pipeline.run else ""

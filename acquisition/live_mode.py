@@ -47,15 +47,23 @@ class LiveMode:
         Its description is part of every run's.
     selection
         Which frames are refocused.
+    tell
+        Is told what is handed on as captured, see :class:`refocus.acquisition.selection.Chooser`.
     """
 
     def __init__(
-        self, core: "CMMCorePlus", pipeline: Pipeline, engine: Engine, selection: Selection
+        self,
+        core: "CMMCorePlus",
+        pipeline: Pipeline,
+        engine: Engine,
+        selection: Selection,
+        tell: "Callable[[str], None]" = lambda why: None,
     ) -> None:
         self._core = core
         self._pipeline = pipeline
         self._engine = engine
         self._selection = selection
+        self._tell = tell
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
         events = core.events
@@ -105,7 +113,8 @@ class LiveMode:
             context = RunContext({})
             run = self._pipeline.start(self._describe(), most=WAITING)
             run.camera_gaps = lambda: context.camera_gaps
-            choose = Chooser(self._selection).choose
+            chooser = Chooser(self._selection, tell=self._tell)
+            run.passed = chooser.passed
             frame, last = 0, -1
             while not stop.wait(self._pause_s()) and not run.queue.over:
                 found = self._peek()
@@ -114,7 +123,7 @@ class LiveMode:
                 pixels, last = found
                 captured = self._captured(pixels, frame)
                 context.count(captured.camera, {"ImageNumber": last})
-                run.queue.put(Described(captured), *choose(captured.channel, {}))
+                run.queue.put(Described(captured), *chooser.choose(captured.channel, {}))
                 frame += 1
         except Exception:
             logger.exception("the live view is no longer refocused")

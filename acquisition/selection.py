@@ -4,7 +4,7 @@ The planes of a deliberate z-stack and channels that no model is mapped to are h
 were captured; of every n frames all but one are left out. Both count as skipped.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 NONE = "none"
 """Instead of a model: hand the channel on as it was captured."""
+
+_STACKS = (
+    "planes of z-stacks are handed on as captured; --refocus-z, or refocus_z=True, refocuses them"
+)
+_WITHOUT_MODEL = (
+    "channel {0!r} has no model, and is handed on as captured; --channel {0}=auto, or "
+    "channels={{'{0}': 'auto'}}, refocuses it"
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +82,26 @@ class Chooser:
         What was asked for.
     sequence
         What is being acquired; None for live mode.
+    tell
+        Is told, once each, of frames that are handed on though nobody asked for it, and what
+        would have them refocused.
 
     Attributes
     ----------
     everything
         Whether every frame is refocused, so that nobody needs to ask.
+    passed
+        Why frames were handed on as they were captured, so far.
     """
 
-    def __init__(self, selection: Selection, sequence: "MDASequence | None" = None) -> None:
+    def __init__(
+        self,
+        selection: Selection,
+        sequence: "MDASequence | None" = None,
+        tell: Callable[[str], None] = lambda why: None,
+    ) -> None:
+        self.passed: list[str] = []
+        self._tell = tell
         self._channels = selection.channels
         self._every_nth = selection.every_nth
         self._pass_z = not selection.refocus_z and _has_stacks(sequence)
@@ -95,9 +115,9 @@ class Chooser:
         if self.everything:
             return Task.REFOCUS, ""
         if self._channels is not None and self._channels.get(channel, NONE) == NONE:
-            return Task.PASS, ""
+            return self._pass(_WITHOUT_MODEL.format(channel), channel not in self._channels)
         if self._pass_z and "z" in index and channel not in self._flat:
-            return Task.PASS, ""
+            return self._pass(_STACKS)
         if self._every_nth > 1:
             series = (channel, index.get("p"), index.get("g"), index.get("z"), index.get("cam"))
             count = self._counts.get(series, 0)
@@ -105,6 +125,13 @@ class Chooser:
             if count % self._every_nth:
                 return Task.LEAVE, f"left out: one frame of {self._every_nth} is refocused"
         return Task.REFOCUS, ""
+
+    def _pass(self, why: str, unasked: bool = True) -> tuple[Task, str]:
+        if why not in self.passed:
+            self.passed.append(why)
+            if unasked:
+                self._tell(why)
+        return Task.PASS, ""
 
 
 def _has_stacks(sequence: "MDASequence | None") -> bool:

@@ -137,8 +137,8 @@ class PeakMemory:
     def measured(self) -> Iterator["PeakMemory"]:
         """Measure what runs inside."""
         gc.collect()
-        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # forget the peak so far
+        with contextlib.suppress(OSError), open("/proc/self/clear_refs", "wb") as file:
+            file.write(b"5")  # forget the peak so far
         try:
             yield self
         finally:
@@ -146,7 +146,7 @@ class PeakMemory:
 
 
 def _peak_bytes() -> float:
-    with contextlib.suppress(OSError), open("/proc/self/status") as file:
+    with contextlib.suppress(OSError), open("/proc/self/status", encoding="ascii") as file:
         for line in file:
             if line.startswith("VmHWM:"):
                 return 1024.0 * int(line.split()[1])

@@ -83,7 +83,7 @@ def main() -> None:
     figures = measure(given)
     print(json.dumps(figures, indent=2))
     if given.json:
-        given.json.write_text(json.dumps(figures, indent=2) + "\n")
+        given.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def measure(given: argparse.Namespace) -> dict[str, Any]:
@@ -197,9 +197,9 @@ def opened(given: argparse.Namespace) -> Iterator[Page]:
         browser = subprocess.Popen(command, stdout=nowhere, stderr=nowhere)
         try:
             told = Path(profile) / "DevToolsActivePort"
-            while not told.exists() or not told.read_text().strip():
+            while not told.exists() or not told.read_text(encoding="utf-8").strip():
                 time.sleep(0.05)
-            port = int(told.read_text().split()[0])
+            port = int(told.read_text(encoding="utf-8").split()[0])
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as answer:
                 pages = [one for one in json.load(answer) if one["type"] == "page"]
             with connect(pages[0]["webSocketDebuggerUrl"], max_size=None) as debugger:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce, wraps
+from importlib.metadata import version
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -61,6 +62,35 @@ def command_app(name: str, help: str | None = None, **settings: Any) -> typer.Ty
         context_settings={"help_option_names": ["-h", "--help"]},
         **settings,
     )
+
+
+def click_command(app: typer.Typer) -> Any:
+    """Give what a command's app runs: Typer's own command, and ``--version``, which it lacks."""
+
+    def say(asked: bool) -> None:
+        if asked:
+            print(f"{app.info.name} {version('refocus-live')}")
+            raise typer.Exit
+
+    bearer = typer.Typer(add_completion=False)
+
+    @bearer.command()
+    def bear(
+        version: Annotated[
+            bool,
+            typer.Option(
+                "--version",
+                callback=say,
+                is_eager=True,
+                expose_value=False,
+                help="Print the version, and end.",
+            ),
+        ] = False,
+    ) -> None: ...
+
+    command: Any = typer.main.get_command(app)
+    command.params.append(typer.main.get_command(bearer).params[0])
+    return command
 
 
 def options_of(
@@ -188,7 +218,7 @@ def run_command(
     foreseen: tuple[type[BaseException], ...] = (*endings, RefocusError, OSError, _UsageError)
     _speak_any_language()
     try:
-        status = app(arguments, prog_name=name, standalone_mode=False)
+        status = click_command(app)(arguments, prog_name=name, standalone_mode=False)
         if status == INTERRUPTED:  # how Typer hands on a Ctrl-C
             raise KeyboardInterrupt
         sys.stdout.flush()  # here, where a closed pipe can still be answered for

@@ -1,5 +1,6 @@
 """YAML to pydantic, with the file, the line and the allowed values in every error."""
 
+import codecs
 import difflib
 import types
 from collections.abc import Callable, Mapping
@@ -16,6 +17,8 @@ Model = TypeVar("Model", bound=BaseModel)
 MOST_BYTES, MOST_VALUES, MOST_DIGITS = 4_000_000, 500_000, 1000
 """Of a file of settings, or a sequence: aliases count for what they stand for."""
 NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How a file begins that Windows PowerShell wrote with ``>``."""
 Place = tuple[str | int, ...]
 """Where a value is: ``("simulation", "zoom", 0)``."""
 
@@ -95,7 +98,7 @@ def read_yaml(path: Path, kind: str = "a YAML file") -> tuple[yaml.Node | None, 
     try:
         with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
-        text = data.decode("utf-8")
+        text = data.decode("utf-16" if data.startswith(UTF_16) else "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "not a text file"
         raise RefocusError(f"{path}: cannot be read: {reason}; give {kind}") from error

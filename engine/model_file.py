@@ -1,6 +1,7 @@
 """Model files: an ONNX graph that carries its own card and checksums."""
 
 import hashlib
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.graph_digest import graph_sha256
+from refocus.engine.package import model_in_package
 from refocus.engine.protocol import EngineError, log
 
 CARD_KEY = "refocus"
@@ -96,6 +98,7 @@ def read_trust(model: onnx.ModelProto, card: ModelCard, where: str) -> TrustStat
 def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     """Read a model, and check its weights against its card and its graph against its checksum.
 
+    It may be the one in a BioImage.IO package.
     A model made before graphs had one is opened with a warning in the log ``refocus.engine``.
 
     Raises
@@ -107,8 +110,10 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     if not path.is_file():
         raise EngineError(f"{path}: no such model; give a .onnx file made by 'refocus-export onnx'")
     try:
-        model = onnx.load(str(path))
+        model = _load(path)
         onnx.checker.check_model(model)
+    except EngineError:
+        raise
     except Exception as error:  # protobuf and onnx each raise their own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EngineError(
@@ -128,6 +133,17 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
         )
     _check_graph(model, path)
     return model, card
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Give the version of ONNX's own operators that a model needs."""
+    return next(int(o.version) for o in model.opset_import if not o.domain)
+
+
+def _load(path: Path) -> onnx.ModelProto:
+    if zipfile.is_zipfile(path):
+        return onnx.load_model_from_string(model_in_package(path))
+    return onnx.load(str(path))
 
 
 def _check_graph(model: onnx.ModelProto, path: Path) -> None:

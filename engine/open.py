@@ -27,9 +27,10 @@ def open_engine(
         ``"auto"`` takes the fastest that this machine has: TensorRT, TensorRT-RTX, PyTorch with
         CUDA, and OpenVINO where there is no NVIDIA GPU or none of them runs; the log
         ``refocus.engine`` says why one was passed over. A name takes that one; the path of a
-        ``.onnx`` file is run by the fastest, as is a model that ships by its name
-        (``"any-objective"``), the path of a ``.plan`` by TensorRT. ``"grpc://host:8001/model"`` is
-        a Triton server's, see :mod:`refocus.engine.triton`; while that is away, the fastest here.
+        ``.onnx`` file, or of a BioImage.IO package with one, is run by the fastest, as is a model
+        that ships by its name (``"any-objective"``), the path of a ``.plan`` by TensorRT.
+        ``"grpc://host:8001/model"`` is a Triton server's, see :mod:`refocus.engine.triton`; while
+        that is away, the fastest here.
     model
         ONNX file; default: the model that ships in the package.
     device
@@ -66,7 +67,7 @@ def open_engine(
         return TensorRtEngine.from_plan(Path(name))
     if suffix == ".safetensors":
         raise EngineError(f"{name}: a checkpoint; make a model of it with 'refocus-export onnx'")
-    if suffix == ".onnx" or Path(name).exists():
+    if suffix in (".onnx", ".zip") or Path(name).exists():
         return _auto(Path(name), device)
     raise EngineError(
         f"engine {name!r}: not known; allowed: {', '.join((*NAMES, *shipped_models()))}, "

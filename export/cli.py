@@ -59,6 +59,11 @@ refocus-export triton model.onnx repository/ --backend python --device GPU
 
 refocus-export triton model.onnx repository/ --backend tensorrt --plan model.plan
 """
+BIOIMAGEIO_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-export bioimageio model.onnx model.zip --author "A. Name"
+"""
 VERIFY_EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -122,8 +127,8 @@ def to_onnx(
     if path.suffix.lower() != ".onnx":
         raise RefocusError(f"{path}: a model's file name ends in .onnx; change --output")
     with _spinner("exporting and verifying", quiet=as_json):
-        from refocus.engine.model_file import read_model
-        from refocus.export.to_onnx import onnx_from_checkpoint, opset
+        from refocus.engine.model_file import opset, read_model
+        from refocus.export.to_onnx import onnx_from_checkpoint
 
         card = onnx_from_checkpoint(checkpoint, path, half)
         model, _ = read_model(path)
@@ -238,6 +243,33 @@ def to_triton(  # noqa: PLR0917
         "served_as": served.folder.name,
         "served_version": served.version,
         "output": str(served.folder),
+    }
+    _print_facts(facts, as_json)
+
+
+@app.command("bioimageio", epilog=BIOIMAGEIO_EXAMPLES)
+def to_bioimageio(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model with a card.")],
+    output: Annotated[Path, typer.Argument(metavar="OUT.zip", help="The package to write.")],
+    author: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Who made the model. Repeat it for each."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a BioImage.IO package, once bioimageio.core has run it and found the same."""
+    if output.suffix.lower() != ".zip":
+        raise RefocusError(f"{output}: a package's file name ends in .zip; change it")
+    with _spinner("writing and verifying", quiet=as_json):
+        from refocus.export.to_bioimageio import bioimageio_from_onnx
+
+        authors = author or ["the ReFocus live contributors"]
+        card = bioimageio_from_onnx(model, output, authors)
+    facts = {
+        "model": f"{card.name} {card.version}",
+        "sha256": card.sha256,
+        "size_bytes": output.stat().st_size,
+        "output": str(output),
     }
     _print_facts(facts, as_json)
 

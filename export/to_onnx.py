@@ -83,11 +83,6 @@ def save_verified(model: onnx.ModelProto, output: Path, reference: Path) -> None
         part.unlink(missing_ok=True)
 
 
-def opset(model: onnx.ModelProto) -> int:
-    """Give the version of ONNX's own operators that a model needs."""
-    return next(int(o.version) for o in model.opset_import if not o.domain)
-
-
 def convert(network: nn.Module) -> onnx.ModelProto:
     """Trace a network into an ONNX graph; frames are ``(N, C, H, W)``, multiples of its stride."""
     stride = int(network.stride)  # type: ignore[arg-type]

@@ -6,13 +6,13 @@ mkdocs calls the functions by their names while it builds; see ``hooks`` in ``mk
 import re
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
-import typer
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 from typer.cli import get_docs_for_click
+
+from refocus.configs.command import click_command
 
 ROOT = Path(__file__).parents[1]
 OUTSIDE = {"../stream/schema/refocus-1.json": "refocus-1.json"}
@@ -49,9 +49,9 @@ def _decisions() -> str:
 
 def _help(command: str, module: str) -> str:
     """Give the help of a command and of all below it, as Markdown."""
-    click_command: Any = typer.main.get_command(import_module(module).app)
-    context = click_command.make_context(command, [], resilient_parsing=True)
-    text = get_docs_for_click(obj=click_command, ctx=context, name=command)
+    described = click_command(import_module(module).app)
+    context = described.make_context(command, [], resilient_parsing=True)
+    text = get_docs_for_click(obj=described, ctx=context, name=command)
     text = re.sub(r"^(#+) ", r"#\1 ", text, flags=re.MULTILINE)
     text = re.sub(r"\[/?dim\]|\\(?=\[)", "", text)
     text = re.sub(r"\[b\](.+?)\[/b\]", r"`\1`", text)

@@ -74,6 +74,25 @@ def test_no_file_is_too_long() -> None:
     assert not {f.relative_to(ROOT): n for f, n in lengths.items() if n > LONGEST_FILE}
 
 
+def test_every_text_file_is_opened_with_an_encoding() -> None:
+    """Without one, Windows takes the letters of its own language."""
+    folders = [*FOLDERS.values(), ROOT / "scripts", ROOT / "examples"]
+    for file in sorted({file for folder in folders for file in folder.rglob("*.py")}):
+        for call in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and opens_text(call):
+                given = {keyword.arg for keyword in call.keywords}
+                assert "encoding" in given, f"{file.relative_to(ROOT)}, line {call.lineno}"
+
+
+def opens_text(call: ast.Call) -> bool:
+    """Tell whether a call reads or writes text, by its name and its mode."""
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    words = [arg.value for arg in call.args if isinstance(arg, ast.Constant)]
+    mode = next((word for word in words if re.fullmatch("[rwaxbt+]+", str(word))), "")
+    plain = isinstance(call.func, ast.Name) or mode
+    return name in ("read_text", "write_text") or (name == "open" and plain and "b" not in mode)
+
+
 def test_the_way_of_a_frame_leads_through_files_that_exist() -> None:
     page = (ROOT / "docs" / "house.md").read_text(encoding="utf-8")
     way = page.split("## One frame's way")[1].split("\n## ")[0]

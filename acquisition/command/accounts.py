@@ -1,13 +1,12 @@
 """Whether a run left all that it should have: one line where it did not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refocus.acquisition.pipeline.on_disk import not_on_disk
 from refocus.acquisition.pipeline.plan import Short, first_of
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import Incomplete
-from refocus.configs.live_config import LiveConfig
 
 
 def settle(
@@ -55,14 +54,18 @@ def _not_published(stats: Stats, problems: Mapping[str, int]) -> list[str]:
     return []
 
 
-def why_nothing(stats: Stats, config: LiveConfig) -> str:
-    """Say why nothing was refocused; empty where something was."""
+def why_nothing(stats: Stats, passed: Sequence[str]) -> str:
+    """Say why nothing was refocused; empty where something was.
+
+    Parameters
+    ----------
+    stats
+        The final counts of the run.
+    passed
+        Why frames of it were handed on as captured.
+    """
     if stats.published:
         return ""
     if stats.received:
         return "the line below says why"
-    if not stats.skipped:
-        return "no frame came"
-    if config.channels is not None:
-        return "no channel of this run has a model; name one with --channel NAME=auto"
-    return "the planes of a z-stack are handed on as captured; --refocus-z refocuses them"
+    return "; ".join(passed) if stats.skipped else "no frame came"

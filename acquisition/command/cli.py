@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.text import Text
 
 from refocus.configs import Incomplete, RefocusError
 from refocus.configs.command import (
@@ -45,6 +46,8 @@ refocus-live run --mm-config MMConfig.cfg --sequence timelapse.yaml --save run1/
 
 refocus-live run --demo --frames 1000 --fps 20 --publish tcp://127.0.0.1:5556 --wait-subscribers 1
 """
+DOCTOR_EXAMPLES = examples("refocus-live doctor", "refocus-live doctor --json")
+MODELS_EXAMPLES = examples("refocus-live models", "refocus-live models mine.onnx --json")
 KEYS_EXAMPLES = examples("refocus-live keys keys/", "refocus-live keys keys/ --reader tablet")
 WATCH_EXAMPLES = examples(
     "refocus-live watch tcp://127.0.0.1:5556",
@@ -81,11 +84,11 @@ def run(
     from refocus.acquisition.command.terminal import Terminal
 
     with progress_bar(err) as bar:
-        outcome = run_live(settings, Terminal(bar, err))
+        outcome = run_live(settings, Terminal(bar, err), typed=given)
     if as_json:
         print(json.dumps(outcome.report, indent=2))
     else:
-        out.print(report_table(outcome.report, outcome.nothing))
+        out.print(report_table(outcome.report))
         for path in outcome.files:
             out.print(f"[dim]wrote[/dim]  {path}")
     if outcome.error is not None:
@@ -105,6 +108,57 @@ def keys(
     ours, theirs = make_keys(folder, reader)
     out.print(f"publish with   --keys {ours}")
     out.print(f"read with      --keys {theirs}   (take that folder to the reader; keep it safe)")
+
+
+@app.command(epilog=DOCTOR_EXAMPLES)
+def doctor(as_json: JsonOption = False) -> None:
+    """Look at what is installed and whether it runs; say the mend of what does not."""
+    from refocus.acquisition.command.doctor import Finding, examine
+
+    colours = {"good": "green", "absent": "yellow", "bad": "red"}
+    findings: list[Finding] = []
+    for finding in examine():
+        findings.append(finding)
+        if not as_json:
+            text = Text.assemble((f"{finding.state:7}", colours[finding.state]), finding.name)
+            text.append(f"{'':{max(15 - len(finding.name), 1)}}{finding.said}")
+            out.print(text.append(f" → {finding.mend}" if finding.mend else ""))
+    bad = [finding.name for finding in findings if finding.state == "bad"]
+    if as_json:
+        print(json.dumps({"good": not bad, "findings": [vars(one) for one in findings]}, indent=2))
+    if bad:
+        raise Incomplete(f"not in order: {', '.join(bad)}; the lines above say what to do")
+
+
+@app.command(epilog=MODELS_EXAMPLES)
+def models(
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[MODEL]...", help="Describe these, too.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List the models that are installed: what each is for, its licence and its checksum."""
+    from refocus.acquisition.command.models import list_models
+
+    found = list(list_models(files or ()))
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for model in found:
+        near, far = model["distance_um"]
+        rows = {
+            "objectives": model["objectives"],
+            "distances": f"{near:g} to {far:g} µm from focus",
+            "trained on": model["trained_on"],
+            "verdicts": "yes" if model["judges"] else "none: it was not calibrated",
+            "licence": model["licence"],
+            "sha256": model["sha256"],
+            "file": model["file"],
+        }
+        named = " (taken by --engine auto)" if model["default"] else ""
+        out.print(Text(f"{model['name']} {model['version']}{named}", "bold"))
+        for name, value in rows.items():
+            out.print(Text.assemble((f"  {name:12}", "dim"), value))
 
 
 @app.command(epilog=WATCH_EXAMPLES)

@@ -5,7 +5,7 @@ once, before the first frame, so those that would change the size of a frame fro
 are refused, too; what comes all the same is dealt with in :mod:`refocus.acquisition.raw_guard`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,21 @@ def check_presets(core: "CMMCorePlus", sequence: useq.MDASequence, *, saved: boo
     finally:
         for name, value in () if saved else before.items():
             core.setProperty(camera, name, value)
+
+
+def check_channels(sequence: useq.MDASequence, named: Iterable[str]) -> None:
+    """Refuse a name that is of no channel of the sequence, nor of its sub-sequences.
+
+    Raises
+    ------
+    RefocusError
+        There is one; the message has the names that there are.
+    """
+    there = list(dict.fromkeys(channel.config for channel in _channels(sequence)))
+    for name in named:
+        if name not in there:
+            has = f"it has {', '.join(there)}" if there else "it has none; leave --channel out"
+            raise RefocusError(f"--channel {name}: no channel of this sequence; {has}")
 
 
 def _channels(sequence: useq.MDASequence) -> Iterator[useq.Channel]:

@@ -144,6 +144,7 @@ def build_report(
     engine: Mapping[str, Any],
     quality: Quality | None = None,
     plan: Mapping[str, Any] | None = None,
+    nothing: str = "",
 ) -> dict[str, Any]:
     """Give the content of ``report.json``.
 
@@ -157,13 +158,15 @@ def build_report(
         Where the truth is known.
     plan
         What was planned against what came, see :class:`refocus.acquisition.pipeline.plan.Plan`.
+    nothing
+        Why nothing was refocused; empty where something was.
 
     Returns
     -------
     dict
         ``frames`` (counts), ``fps``, ``latency_ms`` (capture to publish), ``engine_ms``,
-        ``engine`` and, where they are known, ``plan``, ``saved`` (what the files hold) and
-        ``quality``.
+        ``engine`` and, where they are known, ``plan``, ``saved`` (what the files hold), ``nothing``
+        and ``quality``.
     """
     report: dict[str, Any] = {
         "frames": {
@@ -186,6 +189,8 @@ def build_report(
         report["plan"] = dict(plan)
     if stats.saved:
         report["saved"] = dict(stats.saved)
+    if nothing:
+        report["nothing"] = nothing
     if quality is not None:
         report["quality"] = {
             key: round(value, 4) if isinstance(value, float) else value
@@ -206,7 +211,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def report_table(report: Mapping[str, Any], nothing: str = "") -> Table:
+def report_table(report: Mapping[str, Any]) -> Table:
     """Lay a report out for a terminal; where nothing was refocused, say why instead of times."""
     frames, latency, engine = report["frames"], report["latency_ms"], report["engine"]
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
@@ -227,7 +232,7 @@ def report_table(report: Mapping[str, Any], nothing: str = "") -> Table:
     if verdicts := report.get("verdicts"):
         told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
         table.add_row("verdicts", told)
-    if nothing:
+    if nothing := report.get("nothing"):
         table.add_row("refocused", f"nothing: {nothing}")
         return table
     table.add_row("rate", f"{report['fps']:.1f} frames/s")

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+from collections.abc import Container
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -17,7 +18,7 @@ from refocus.acquisition.command.disk import (
     check_outputs,
     explained,
 )
-from refocus.acquisition.command.fit import check_presets
+from refocus.acquisition.command.fit import check_channels, check_presets
 from refocus.acquisition.command.report import (
     Album,
     build_report,
@@ -56,14 +57,11 @@ class SessionResult:
         What was written, in the order a reader wants it.
     error
         What the run lacks; None where all is well.
-    nothing
-        Why nothing was refocused; empty where something was.
     """
 
     report: dict[str, Any]
     files: tuple[Path, ...]
     error: RefocusError | None = None
-    nothing: str = ""
 
 
 class Watcher(Protocol):
@@ -86,8 +84,17 @@ class Watcher(Protocol):
         ...
 
 
-def run(config: LiveConfig, watcher: Watcher) -> SessionResult:
+def run(config: LiveConfig, watcher: Watcher, typed: Container[str] = ()) -> SessionResult:
     """Acquire, refocus, publish, save, report.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    watcher
+        Is told how it is getting on.
+    typed
+        Those of the settings that are meant for this run alone, and not for a rig.
 
     Raises
     ------
@@ -101,7 +108,7 @@ def run(config: LiveConfig, watcher: Watcher) -> SessionResult:
     with ExitStack() as stack:
         upstream = stack.enter_context(Upstream())
         try:
-            begun = _open(config, stack)
+            begun = _open(config, stack, typed)
         except BaseException as error:
             _report_refusal(report_path, error)
             raise
@@ -118,7 +125,7 @@ class _Begun:
     album: Album
 
 
-def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
+def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun:
     from refocus.engine import open_engine
 
     sinks: list[Sink] = []
@@ -129,6 +136,8 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
     engine = open_engine(config.engine, insecure=config.insecure)
     stack.callback(engine.close)
     source = stack.enter_context(open_source(config))
+    if "channels" in typed:
+        check_channels(source.sequence, config.channels or ())
     check_presets(source.core, source.sequence, saved=config.save is not None)
     album = Album(frames=source.frames or 0)
     sinks.insert(0, album)
@@ -137,7 +146,7 @@ def _open(config: LiveConfig, stack: ExitStack) -> _Begun:
 
         config.save.mkdir(parents=True, exist_ok=True)
         sinks.append(Recorder(config.save / REFOCUSED))
-    _check_channels(source)
+    _check_told_channels(source)
     if config.act:
         source, keeper = keep_in_focus(source, config.act_limit_um)
         sinks.append(keeper)
@@ -195,7 +204,8 @@ def _run(
     watcher.progress(stats)
     watcher.judging()
     judged = judge(album.results, source.witness)
-    report = build_report(stats, engine.info.describe(), mean_quality(judged), live.plan)
+    nothing = why_nothing(stats, live.passed)
+    report = build_report(stats, engine.info.describe(), mean_quality(judged), live.plan, nothing)
     if upstream.warnings:
         report["warnings"] = dict(upstream.warnings)
     if broken:
@@ -216,10 +226,10 @@ def _run(
     if config.strict and not lacking and (upstream.warnings or live.problems):
         told = sum(upstream.warnings.values()) + sum(live.problems.values())
         lacking = Incomplete(f"--strict: {told} warnings, told above; the frames are kept")
-    return SessionResult(report, tuple(files), lacking, why_nothing(stats, config))
+    return SessionResult(report, tuple(files), lacking)
 
 
-def _check_channels(source: Source) -> None:
+def _check_told_channels(source: Source) -> None:
     """Warn of optics told of a channel that is none, where a channel is left for which they may be.
 
     Settings of a rig may name more channels than a sequence has.

@@ -12,7 +12,7 @@ from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.pipeline.stats import Durations, Stats
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from refocus.acquisition.pipeline.frame import CapturedFrame
 
@@ -47,6 +47,8 @@ class Run:
         What is to come of it, and what came so far.
     saved
         What its files hold, once that was looked at.
+    passed
+        Why frames of it were handed on as they were captured, each reason once.
     raw_closed
         Whether the acquisition has closed its raw data.
     gone
@@ -78,6 +80,7 @@ class Run:
         self.camera_gaps: Callable[[], int] = int
         self.plan = Plan()
         self.saved: dict[str, Any] = {}
+        self.passed: Sequence[str] = ()
         self.raw_closed = False
         self.gone = ""
         self.place: Callable[[CapturedFrame], int | None] | None = None

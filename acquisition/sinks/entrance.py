@@ -287,6 +287,5 @@ def why_not(endpoint: str, error: Exception) -> str:
     if code in (zmq.EADDRNOTAVAIL, errno.ENODEV):
         return f"endpoint {endpoint}: this host has no such address; publish on 127.0.0.1"
     return (
-        f"endpoint {endpoint}: not one to bind to ({error}); "
-        "write for example tcp://127.0.0.1:5555 or ipc:///tmp/refocus"
+        f"endpoint {endpoint}: not one to bind to ({error}); write for example tcp://127.0.0.1:5555"
     )

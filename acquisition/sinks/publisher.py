@@ -43,7 +43,7 @@ class Publisher:
     ----------
     endpoint
         Where to bind, such as ``"tcp://127.0.0.1:5555"``, ``"tcp://127.0.0.1:*"`` for any free
-        port, or ``"ipc:///tmp/refocus"``.
+        port, or, but on Windows, ``"ipc:///tmp/refocus"``.
     raw
         Send the captured pixels, too.
     insecure

@@ -126,6 +126,36 @@ def test_a_stack_that_does_not_fit_is_passed_on_later_too(microscope, tmp_path, 
     assert all(r.captured.pixels.any() for r in keep.results)
 
 
+@pytest.mark.parametrize(
+    ("plans", "channels", "passed", "told"),
+    [
+        ({}, None, [], []),
+        ({"z_plan": STACK}, None, ["z-stacks"], ["z-stacks"]),
+        ({"channels": CHANNELS}, {"DAPI": "fake"}, ["'BF'"], ["'BF'"]),
+        ({"channels": CHANNELS}, {"DAPI": "fake", "BF": "none"}, ["'BF'"], []),
+        (
+            {"channels": CHANNELS, "z_plan": STACK},
+            {"DAPI": "fake"},
+            ["z-stacks", "'BF'"],
+            ["z-stacks", "'BF'"],
+        ),
+    ],
+)
+def test_what_is_not_refocused_is_said_once(  # noqa: PLR0917
+    microscope, caplog, plans, channels, passed, told
+):
+    """What was asked for by name is known to whoever asked."""
+    with attach(microscope.core, engine=FakeEngine(), channels=channels) as live:
+        for _ in range(2):
+            microscope.core.mda.run(loops(2, **plans))
+            live.wait()
+            assert [text for text in passed if text in " ".join(live.passed)] == passed
+            assert len(live.passed) == len(passed)
+    said = [r.getMessage() for r in caplog.records if "as captured" in r.getMessage()]
+    assert len(said) == len(told)
+    assert all(any(text in line for line in said) for text in told)
+
+
 def test_only_a_region_is_refocused(microscope, keep):
     settings = Selection(region=(10, 20, 40, 32))
     with attach(

@@ -15,7 +15,7 @@ import pytest
 import typer
 
 from refocus.configs import RefocusError
-from refocus.configs.command import TRAINING, command_app, run_command
+from refocus.configs.command import TRAINING, click_command, command_app, run_command
 
 BIN = Path(sys.executable).parent
 MODULES = {
@@ -23,17 +23,18 @@ MODULES = {
     "refocus-bench": "refocus.bench.cli",
     "refocus-train": "refocus.training.cli",
     "refocus-export": "refocus.export.cli",
+    "refocus-view": "refocus.view.cli",
 }
 
 
-def click_command(name: str) -> Any:
-    return typer.main.get_command(importlib.import_module(MODULES[name]).app)
+def command_of(name: str) -> Any:
+    return click_command(importlib.import_module(MODULES[name]).app)
 
 
 def leaves() -> Iterator[tuple[str, Any]]:
     """Give every command that does something, by what one types."""
     for name in MODULES:
-        command = click_command(name)
+        command = command_of(name)
         for sub, leaf in getattr(command, "commands", {"": command}).items():
             yield f"{name} {sub}".strip(), leaf
 
@@ -68,7 +69,7 @@ def test_help_has_examples_that_parse_and_says_what_every_option_is(typed: str, 
 
 @each_leaf
 def test_json_means_the_same_everywhere(typed: str, leaf: Any) -> None:
-    without = {"refocus-live keys", "refocus-train show", "refocus-train fetch"}
+    without = {"refocus-live keys", "refocus-train show", "refocus-train fetch", "refocus-view"}
     found = [option for option in leaf.params if "--json" in option.opts]
     assert bool(found) == (typed not in without)
     # a benchmark's rows go into a file, beside the tables that a person reads
@@ -152,6 +153,14 @@ def test_misuse_is_status_2_and_points_to_the_help(
 def test_a_mistake_of_ours_is_not_dressed_up() -> None:
     with pytest.raises(ZeroDivisionError):
         run_command(ending(ZeroDivisionError()), "", arguments=[])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_gives_its_version(name: str) -> None:
+    done = run(name, "--version")
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"{name} {project['project']['version']}\n"
 
 
 @pytest.mark.parametrize("name", ["refocus-live", "refocus-train", "refocus-export"])
@@ -245,7 +254,7 @@ def test_windows_paths_are_taken_as_they_are(
         return
     seen: list[Any] = []
 
-    def note(settings: Any, watcher: Any) -> None:
+    def note(settings: Any, watcher: Any, typed: Any) -> None:
         seen.append(settings)
         raise RefocusError("not run here")
 

@@ -44,3 +44,23 @@ def test_aliases_that_save_typing_are_kept(tmp_path):
     )
     first, second = read_sequence(path).stage_positions
     assert (first.x, second.y, second.z) == (1, 2, 3)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_what_powershell_redirects_is_read(tmp_path, encoding, line_end):
+    path = tmp_path / "sequence.yaml"
+    text = "channels: [DAPI]\nmetadata: {z_step: 2 µm}\n"
+    path.write_bytes(text.replace("\n", line_end).encode(encoding))
+    sequence = read_sequence(path)
+    assert sequence.channels[0].config == "DAPI"
+    assert sequence.metadata["z_step"] == "2 µm"
+    path.write_bytes(f"demo: true{line_end}queue: 3{line_end}".encode(encoding))
+    assert load_live_config(path, {}).queue == 3
+
+
+def test_half_a_letter_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "sequence.yaml"
+    path.write_bytes("channels: [DAPI]".encode("utf-16")[:-1])
+    with pytest.raises(RefocusError, match="not a text file"):
+        read_sequence(path)

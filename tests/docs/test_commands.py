@@ -95,6 +95,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
     r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
     r"refocus-live (run|process) .*grpcs?://": (parses, "needs a server; tests/engine/triton"),
+    r"refocus-export bioimageio ": (parses, "needs an extra; tests/export/test_to_bioimageio.py"),
     r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
     r"python -m refocus.bench.view_": (is_there, "needs a browser; tests/view runs it shorter"),
     r"python -m refocus.bench.napari_picture": (is_there, "needs napari and a display"),
@@ -108,7 +109,7 @@ def blocks(page: Path) -> list[list[str]]:
     found = []
     for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
         if fence["language"] == "sh":
-            lines = fence["text"].replace("\\\n", " ").splitlines()
+            lines = fence["text"].splitlines()
             found.append([re.sub(r" +", " ", x).strip() for x in lines if x.strip()])
     return found
 
@@ -255,6 +256,43 @@ def test_no_command_hides_in_another_block(page: Path) -> None:
     for fence in FENCE.finditer(page.read_text(encoding="utf-8")):
         if fence["language"] != "sh":
             assert not LOOKS_LIKE_A_COMMAND.search(fence["text"]), fence["text"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_a_command_is_one_line_as_every_shell_takes_it(page: Path) -> None:
+    lines = [line for block in blocks(page) for line in block]
+    assert [line for line in lines if line.endswith(("\\", "`", "^"))] == []
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_readme_run_as_they_stand(
+    tmp_path: Path, environment: dict[str, str], port: int
+) -> None:
+    pytest.importorskip("mm_test_adapters")
+    page = (ROOT / "README.md").read_text(encoding="utf-8").replace(":5556", f":{port}")
+    attached, reader = (f["text"] for f in FENCE.finditer(page) if f["language"] == "python")
+    read = subprocess.Popen(
+        [sys.executable, "-c", reader],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", attached],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "'received': 10" in done.stdout
+        frames = read.communicate(timeout=PATIENCE)[0].splitlines()
+    finally:
+        read.kill()
+    assert "9 (512, 512) 0" in frames
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

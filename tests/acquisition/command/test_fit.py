@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import useq
 
-from refocus.acquisition.command.fit import check_presets
+from refocus.acquisition.command.fit import check_channels, check_presets
 from refocus.configs import RefocusError
 
 BINNED = [("Binning", "1"), ("Binning", "2")]
@@ -38,6 +38,25 @@ def test_a_binning_that_all_channels_share_is_set_before_the_file_is_laid_out(co
     core.defineConfig("Channel", "FITC", "Camera", "Binning", "2")
     check_presets(core, useq.MDASequence(channels=["FITC"]), saved=True)
     assert core.getImageWidth() == 256
+
+
+@pytest.mark.parametrize(
+    ("sequence", "named", "says"),
+    [
+        ({"channels": ["DAPI", "FITC"]}, ["DAPI"], ""),
+        ({"channels": ["DAPI", "FITC"]}, ["DAPI", "Dapi"], "--channel Dapi: .* has DAPI, FITC"),
+        ({}, ["DAPI"], "--channel DAPI: .* has none; leave --channel out"),
+        ({"stage_positions": [{"sequence": {"channels": ["BF"]}}]}, ["BF"], ""),
+        ({"stage_positions": [{"sequence": {"channels": ["BF"]}}]}, ["Cy5"], "has BF"),
+    ],
+)
+def test_a_channel_that_the_sequence_lacks_is_refused_with_those_it_has(sequence, named, says):
+    sequence = useq.MDASequence(**sequence)
+    if not says:
+        check_channels(sequence, named)
+        return
+    with pytest.raises(RefocusError, match=says):
+        check_channels(sequence, named)
 
 
 @pytest.mark.parametrize("saved", [False, True])

@@ -67,7 +67,7 @@ def test_only_what_is_given_is_laid_over_the_file(
     file.write_text("demo: true\nqueue: 3\nengine: fake\n")
     seen: list[LiveConfig] = []
 
-    def note(settings: LiveConfig, watcher: Any) -> None:
+    def note(settings: LiveConfig, watcher: Any, typed: Any) -> None:
         seen.append(settings)
         raise RefocusError("not run here")
 

@@ -172,3 +172,13 @@ def test_the_table_says_what_was_lost() -> None:
     ):
         assert expected in text
     assert "deferred" not in text
+
+
+def test_the_table_of_a_run_without_a_result_has_the_reason_instead_of_times() -> None:
+    console = Console(width=100)
+    report = build_report(replace(STATS, published=0), ENGINE, nothing="planes of z-stacks")
+    assert report["nothing"] == "planes of z-stacks"
+    with console.capture() as capture:
+        console.print(report_table(report))
+    assert "nothing: planes of z-stacks" in capture.get()
+    assert "frames/s" not in capture.get()
