@@ -48,6 +48,8 @@ NEARLY = 0.9
 """So much of what leaving frames near focus alone can save is to be saved."""
 LARGEST_LOSS_DB = 3.0
 """What a frame counts for at most where it is left alone or not."""
+LOWEST = 0.0001
+"""Score below which trust is never full."""
 FULL = 0.03
 """Fraction of the frames that the network improves which may lose some of their correction."""
 IMPROVED_DB = 0.1
@@ -310,7 +312,8 @@ def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, floa
     )
     # a network that improves nothing is never trusted
     found = [float(np.quantile(s, share)) if s.size else 1.0 for s, share in chosen]
-    return round(found[0], 4), round(found[1], 4), round(found[2], 4)
+    frame, full, better = (round(score, 4) for score in found)
+    return frame, max(full, LOWEST), better  # of a poor model, a score may be nothing at all
 
 
 def _rows(
