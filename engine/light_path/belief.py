@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from refocus.configs.light_path import Blur
-from refocus.engine.light_path.estimate import Posterior, likely, log_softmax
+from refocus.engine.light_path.estimate import PRIOR, Posterior, likely, log_softmax, mean_sampling
 
 STAYS, MOVES = (0.4, 0.02), (1.5, 0.10)
 """How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
@@ -21,13 +21,13 @@ SHARE_OF_A_FRAME = 0.7
 """Frames of a run tell less than independent ones would."""
 EVERY_FRAME, EVERY = 12, 4
 """So many frames of a run are looked at, then one in so many, and the first at each place."""
-REMEMBERED = 30
-"""Frames over which the estimate of the sampling is averaged."""
+FORGOTTEN = 1 / 30
+"""Part of what is thought of the sampling that a frame takes away, as objectives are changed."""
 
 
 class _Belief(NamedTuple):
     chances: NDArray[np.float64]
-    log_sampling: float
+    samplings: NDArray[np.float32]
     frames: int
     position: str
     likely: tuple[Blur, ...]
@@ -64,17 +64,21 @@ class Beliefs:
             The likeliest, and the next one that is another.
         """
         before = self._of.get(channel)
-        evidence = np.exp(SHARE_OF_A_FRAME * frame.log.astype(np.float64))
-        sampling, frames = float(np.log(frame.sampling)), 1
+        evidence = SHARE_OF_A_FRAME * (frame.log - PRIOR)
+        samplings, frames = SHARE_OF_A_FRAME * frame.samplings, 1
+        thought = np.exp(PRIOR)
         if before is not None:
-            how = STAYS if position == before.position else MOVES
-            evidence = _moved(before.chances, how) * evidence
-            frames = min(before.frames + 1, REMEMBERED)
-            sampling = before.log_sampling + (sampling - before.log_sampling) / frames
-        chances = evidence / evidence.sum()
+            thought = _moved(before.chances, STAYS if position == before.position else MOVES)
+            frames = before.frames + 1
+            if before.samplings.size == samplings.size:
+                samplings = samplings + (1 - FORGOTTEN) * before.samplings
+        chances = thought * np.exp(evidence - evidence.max())
+        chances /= chances.sum()
         log = log_softmax(np.log(chances + 1e-30))
-        names = tuple(likely(Posterior(log, float(np.exp(sampling)), frame.aperture)))
-        self._of[channel] = _Belief(chances, sampling, frames, position, names)
+        samplings = log_softmax(samplings) if samplings.size else samplings
+        sampling = mean_sampling(samplings) if samplings.size else frame.sampling
+        names = tuple(likely(Posterior(log, sampling, frame.aperture)))
+        self._of[channel] = _Belief(chances, samplings, frames, position, names)
         return names
 
 
