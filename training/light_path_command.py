@@ -24,7 +24,7 @@ def light_paths(
     output: Annotated[Path, typer.Option(metavar="FILE", help="The file to write, JSON.")],
     examples: Annotated[
         int, typer.Option(metavar="N", min=256, help="How many windows it sees.")
-    ] = 60_000,
+    ] = 64_000,
     as_json: JsonOption = False,
 ) -> None:
     """Teach the estimator of light paths of a run on every objective."""

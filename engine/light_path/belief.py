@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from refocus.configs.light_path import Blur
-from refocus.engine.light_path.estimate import Posterior, likely, log_softmax
+from refocus.engine.light_path.estimate import (
+    PRIOR,
+    SAMPLINGS,
+    Posterior,
+    likely,
+    log_softmax,
+    mean_sampling,
+)
 
 STAYS, MOVES = (0.4, 0.02), (1.5, 0.10)
 """How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
@@ -23,11 +30,11 @@ SHARE_OF_A_FRAME = 0.7
 """Frames of a run tell less than independent ones would."""
 EVERY_FRAME, EVERY = 12, 4
 """So many frames of a run are looked at, then one in so many, and the first at each place."""
-REMEMBERED = 30
-"""Frames over which the estimate of the sampling is averaged."""
-OF_BEFORE, CHANGED = 4, 0.05
-"""For how many frames the belief of an earlier run counts, and how likely it is that the
-instrument has been changed since."""
+FORGOTTEN = 1 / 30
+"""Part of what is thought of the sampling that a frame takes away, as objectives are changed."""
+OF_BEFORE, CHANGED, AS_BEFORE = 4, 0.05, 0.15
+"""For how many frames the belief of an earlier run counts, how likely it is that the instrument has
+been changed since, and within which part its sampling is still the same."""
 
 
 class Belief(NamedTuple):
@@ -37,10 +44,12 @@ class Belief(NamedTuple):
     ----------
     chances
         ``(R, A)``, of each radius and aberration of the estimator's grid; they add up to 1.
-    log_sampling, aperture
+    samplings
+        ``(S,)`` logarithm of the probability of each sampling of the grid; empty where it is told.
+    sampling, aperture
         As told, or estimated.
     frames
-        How many have told it; not more than are remembered.
+        How many have told it.
     position
         Where the last one was taken; None for one of an earlier run.
     likely
@@ -48,7 +57,8 @@ class Belief(NamedTuple):
     """
 
     chances: NDArray[np.float64]
-    log_sampling: float
+    samplings: NDArray[np.float32]
+    sampling: float
     aperture: float
     frames: int
     position: str | None
@@ -66,7 +76,9 @@ class Belief(NamedTuple):
         aberration = chances.sum(0) / chances.sum()
         either = (1 - CHANGED) * (aberration + aberration[::-1]) / 2 + CHANGED / aberration.size
         anywhere = np.tile(either / len(chances), (len(chances), 1))
-        return cls(anywhere, float(np.log(sampling)), aperture, min(frames, OF_BEFORE), None, ())
+        off = np.log(SAMPLINGS / sampling) / AS_BEFORE
+        samplings = log_softmax(-(off**2) / 2)
+        return cls(anywhere, samplings, sampling, aperture, min(frames, OF_BEFORE), None, ())
 
 
 class Beliefs:
@@ -110,17 +122,23 @@ class Beliefs:
             The likeliest, and the next one that is another.
         """
         before = self._of.get(channel)
-        evidence = np.exp(SHARE_OF_A_FRAME * frame.log.astype(np.float64))
-        sampling, frames = float(np.log(frame.sampling)), 1
+        evidence = SHARE_OF_A_FRAME * (frame.log - PRIOR)
+        samplings, frames = SHARE_OF_A_FRAME * frame.samplings, 1
+        thought = np.exp(PRIOR)
         if before is not None:
-            how = STAYS if position == before.position else MOVES
-            evidence = _moved(before.chances, how) * evidence
-            frames = min(before.frames + 1, REMEMBERED)
-            sampling = before.log_sampling + (sampling - before.log_sampling) / frames
-        chances = evidence / evidence.sum()
+            thought = _moved(before.chances, STAYS if position == before.position else MOVES)
+            frames = before.frames + 1
+            if before.samplings.size == samplings.size:
+                samplings = samplings + (1 - FORGOTTEN) * before.samplings
+        chances = thought * np.exp(evidence - evidence.max())
+        chances /= chances.sum()
         log = log_softmax(np.log(chances + 1e-30))
-        names = tuple(likely(Posterior(log, float(np.exp(sampling)), frame.aperture)))
-        self._of[channel] = Belief(chances, sampling, frame.aperture, frames, position, names)
+        samplings = log_softmax(samplings) if samplings.size else samplings
+        sampling = mean_sampling(samplings) if samplings.size else frame.sampling
+        names = tuple(likely(Posterior(log, sampling, frame.aperture)))
+        self._of[channel] = Belief(
+            chances, samplings, sampling, frame.aperture, frames, position, names
+        )
         return names
 
 

@@ -116,7 +116,7 @@ class BeliefFile:
         seen = {
             channel: KeptBelief(
                 estimator_sha256=self._estimator_of(channel),
-                sampling=round(float(np.exp(belief.log_sampling)), 4),
+                sampling=round(belief.sampling, 4),
                 aperture=round(belief.aperture, 4),
                 frames=belief.frames,
                 chances=[[float(f"{chance:.4g}") for chance in row] for row in belief.chances],

@@ -1,8 +1,8 @@
 """Which light paths a frame may have come through, and how likely each is.
 
-A small network looks at the frame's power spectrum and gives a probability to every radius of blur
-and spherical aberration on a grid. So a frame that fits two light paths says so, and the frames of
-a run add up.
+A small network looks at the frame's power spectrum and says how well every radius of blur and
+spherical aberration on a grid explains it. So a frame that fits two light paths says so, and the
+windows of a frame and the frames of a run add up, what was thought before being counted once.
 """
 
 import base64
@@ -26,6 +26,10 @@ ABERRATIONS = np.linspace(-1.0, 1.0, 9)
 SAMPLINGS = np.geomspace(0.1, 1.2, 14)
 INPUTS = BINS + 3
 OUTPUTS = RADII.size * ABERRATIONS.size + SAMPLINGS.size
+_ABERRATED = 0.6 / ABERRATIONS.size + 0.1 * np.exp(-8.0 * ABERRATIONS**2) / 0.627
+PRIOR = np.tile(np.log(_ABERRATED / _ABERRATED.sum() / RADII.size), (RADII.size, 1))
+"""Logarithm of what is thought of a light path before a frame is seen: every radius of the grid is
+as likely as another, and little aberration likelier than much."""
 SHARE_OF_A_WINDOW = 0.7
 """Windows of a frame tell less than independent ones would."""
 APART = 2
@@ -70,6 +74,9 @@ class EstimatorWeights(BaseModel):
         return [part.reshape(shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
+NOT_ASKED = np.zeros(0, np.float32)
+
+
 class Posterior(NamedTuple):
     """What one frame says of its light path.
 
@@ -79,11 +86,14 @@ class Posterior(NamedTuple):
         ``(R, A)`` logarithm of the probability of each of :data:`RADII` and :data:`ABERRATIONS`.
     sampling, aperture
         As told, or estimated.
+    samplings
+        ``(S,)`` logarithm of the probability of each of :data:`SAMPLINGS`; empty where told.
     """
 
     log: NDArray[np.float32]
     sampling: float
     aperture: float
+    samplings: NDArray[np.float32] = NOT_ASKED
 
 
 class Estimator:
@@ -105,21 +115,18 @@ class Estimator:
         self, seen: NDArray[np.float32], sampling: float = 0.0, aperture: float = 0.0
     ) -> Posterior:
         """Look at a frame ``(H, W)``; what is not told of its optics is 0."""
-        log = spectra(np.ascontiguousarray(seen, np.float32))
-        if not sampling:
-            guessed = self._run(described(log, 0.0, 0.0))[:, -SAMPLINGS.size :]
-            chances = np.exp(log_softmax(guessed.sum(0) * SHARE_OF_A_WINDOW))
-            sampling = float(np.exp(chances @ np.log(SAMPLINGS)))
-            told = described(log, 0.0, 0.0)
-        else:
+        log, share = spectra(np.ascontiguousarray(seen, np.float32))
+        share *= SHARE_OF_A_WINDOW
+        if sampling:
             aperture = aperture or self._aperture
-            told = described(log, sampling, aperture)
-        outputs = self._run(told)[:, : -SAMPLINGS.size]
-        windows = np.stack([log_softmax(row) for row in outputs])
-        joint = log_softmax(windows.sum(0) * SHARE_OF_A_WINDOW)
-        return Posterior(
-            joint.reshape(RADII.size, ABERRATIONS.size), sampling, aperture or self._aperture
-        )
+        said = self._run(described(log, sampling, aperture))
+        samplings = NOT_ASKED
+        if not sampling:
+            samplings = log_softmax(said[:, -SAMPLINGS.size :].sum(0) * share)
+            sampling = mean_sampling(samplings)
+        fits = said[:, : -SAMPLINGS.size].sum(0) * share
+        joint = log_softmax(fits.reshape(PRIOR.shape) + PRIOR)
+        return Posterior(joint, sampling, aperture or self._aperture, samplings)
 
     def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         for layer in self._layers[:-1]:
@@ -141,6 +148,11 @@ def log_softmax(x: NDArray[Any]) -> NDArray[np.float32]:
     """Logarithms of chances that add up to 1."""
     x = x - x.max()
     return np.asarray(x - np.log(np.exp(x).sum()), np.float32)
+
+
+def mean_sampling(samplings: NDArray[np.float32]) -> float:
+    """Give the sampling expected of logarithms of probabilities ``(S,)``."""
+    return float(np.exp(np.exp(samplings) @ np.log(SAMPLINGS)))
 
 
 def likely(belief: Posterior) -> Likely:

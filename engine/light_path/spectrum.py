@@ -4,6 +4,7 @@ Defocus puts dark rings into it, whose places tell how far and through which opt
 Blostein, 1985, found for a disc). What is looked at adds a smooth slope.
 """
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -14,12 +15,12 @@ SIDE = 256
 """Of the windows that spectra are taken of, pixels."""
 SMALLEST = 64
 BINS = 96
-MOST = 9
-"""Windows of a frame that are looked at."""
+MOST = 3
+"""Windows that are looked at, along a side of a frame."""
 LEAST_POWER = 1e-12
 
 
-def spectra(seen: NDArray[np.float32]) -> NDArray[np.float32]:
+def spectra(seen: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
     """Describe windows spread over a frame by their spectra.
 
     Parameters
@@ -29,20 +30,25 @@ def spectra(seen: NDArray[np.float32]) -> NDArray[np.float32]:
 
     Returns
     -------
-    ndarray
+    log : ndarray
         ``(N, BINS)`` ``float32``: logarithm of the power along a radius, mean 0.
+    share : float
+        How much of a window is its own: less than 1 where windows overlap.
     """
     side = min(SIDE, *seen.shape)
-    found = [describe_power(_power(window), side) for window in _windows(seen, side)]
-    return np.stack(found)
+    windows = _windows(seen, side)
+    found = [describe_power(_power(window), side) for window in windows]
+    return np.stack(found), min(1.0, seen.size / (len(windows) * side**2))
 
 
 def _windows(seen: NDArray[np.float32], side: int) -> list[NDArray[np.float32]]:
-    """Spread windows over a frame, those with the most to see."""
-    starts = [
-        np.linspace(0, n - side, min(3, max(1, round(n / side)))).astype(int) for n in seen.shape
-    ]
-    return [seen[y : y + side, x : x + side] for y in starts[0] for x in starts[1]][:MOST]
+    """Spread windows over a frame, up to half of each over the next."""
+    starts = [np.linspace(0, n - side, _along(n, side)).astype(int) for n in seen.shape]
+    return [seen[y : y + side, x : x + side] for y in starts[0] for x in starts[1]]
+
+
+def _along(length: int, side: int) -> int:
+    return min(MOST, 1 + math.ceil(2 * (length - side) / side))
 
 
 def _power(window: NDArray[np.float32]) -> NDArray[np.float32]:

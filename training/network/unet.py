@@ -178,20 +178,34 @@ class Told(nn.Module):
 
 
 class OutputHead(nn.Module):
-    """Correction of the pixels, and the error expected, from features at half size."""
+    """Correction of the pixels, and the error expected, from features at half size.
 
-    def __init__(self, width: int) -> None:
+    Of every filter that is shown beside the frame, each pixel takes a part first: where physics is
+    told the light path there is little left to correct.
+    """
+
+    def __init__(self, width: int, filters: int = 0) -> None:
         super().__init__()
         self.correction = nn.Conv2d(width, 4, 3, padding=1)
         self.error = nn.Conv2d(width, 1, 3, padding=1)
-        for head, start in ((self.correction, 0.0), (self.error, -4.0)):
+        heads = [(self.correction, 0.0), (self.error, -4.0)]
+        if filters:
+            self.parts = nn.Conv2d(width, 4 * filters, 3, padding=1)
+            heads.append((self.parts, -2.0))
+        for head, start in heads:
             assert head.bias is not None
             nn.init.zeros_(head.weight)
             nn.init.constant_(head.bias, start)
 
     def forward(self, frames: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
         """Give the refocused pixels and the scale of their error."""
-        pixels = frames + F.pixel_shuffle(self.correction(features), 2)
+        captured = frames[:, :1]
+        pixels = captured + F.pixel_shuffle(self.correction(features), 2)
+        if frames.shape[1] > 1:
+            parts = torch.sigmoid(F.pixel_shuffle(self.parts(features), 2))
+            for k in range(parts.shape[1]):
+                shown = frames[:, k + 1 : k + 2]
+                pixels = pixels + parts[:, k : k + 1] * (shown - captured)
         # detached: learning how wrong it is must not change what it draws
         error = torch.exp(self.error(features.detach()).float().clamp(-6.0, 3.0))
         return pixels, error
@@ -220,7 +234,7 @@ class CompactUNet(nn.Module):
         self.merge = nn.ModuleList(convolve(2 * w, w, size=1) for w in upward[1:])
         self.tell = nn.ModuleList(Told(w, 2**i) for i, w in enumerate(upward[1:], 1))
         self.decode = nn.ModuleList(ResidualBlock(w) for w in upward[1:])
-        self.output = OutputHead(widths[0])
+        self.output = OutputHead(widths[0], inputs - 1)
 
     def forward(self, frames: Tensor, known: Tensor | None = None) -> Refocused:
         """Down, across, up; ``frames`` ``(N, inputs, H, W)``, H and W multiples of ``stride``."""
@@ -237,7 +251,7 @@ class CompactUNet(nn.Module):
             self.up, self.merge, self.tell, self.decode, strict=True
         ):
             x = decode(F.relu(tell(merge(torch.cat([up(x), across.pop()], 1)), bumps)))
-        pixels, error = self.output(frames[:, :1], x)
+        pixels, error = self.output(frames, x)
         return Refocused(pixels, focus, error, features)
 
 
@@ -289,11 +303,14 @@ def widened(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
     """Let weights of a network that sees the frame alone start one that sees filters beside it."""
     inputs = getattr(network, "inputs", 1)
     stem = state.get("stem.0.weight")
-    if inputs == 1 or stem is None or stem.shape[1] != 4:
+    if inputs == 1 or stem is None:
         return state
-    wider = stem.new_zeros(stem.shape[0], 4 * inputs, *stem.shape[2:])
-    wider[:, :4] = stem
-    return {**state, "stem.0.weight": wider}
+    own = network.state_dict()
+    if stem.shape[1] == 4:
+        wider = stem.new_zeros(stem.shape[0], 4 * inputs, *stem.shape[2:])
+        wider[:, :4] = stem
+        state = {**state, "stem.0.weight": wider}
+    return {**{name: own[name] for name in own if ".parts." in name}, **state}
 
 
 ARCHITECTURES: dict[str, Callable[[], CompactUNet | ResNet34UNet]] = {

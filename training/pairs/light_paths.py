@@ -23,7 +23,7 @@ WINDOW = 288
 """Side of the periodic field that light paths are computed for, pixels."""
 GUESSES = 8
 """Mistaken light paths that stand beside each true one, what an estimate may be."""
-VERSION = 1
+VERSION = 2
 NOT_DRAWN = {"cache", "exact_fraction", "near_fraction", "worst"}
 """Settings that the light paths do not depend on."""
 
@@ -59,7 +59,10 @@ def draw_blur(rng: np.random.Generator, config: ObjectivesConfig) -> Blur:
         spherical = instrument.spherical + rng.normal(0, 0.12)
     else:
         sampling = np.exp(rng.uniform(*np.log(config.sampling)))
-        aperture = np.exp(rng.uniform(*np.log(config.aperture)))
+        # as many of wide cones, which are few on a logarithm
+        wide_cone = rng.random() < 0.5
+        low, high = config.aperture
+        aperture = rng.uniform(low, high) if wide_cone else low * (high / low) ** rng.random()
         wide = rng.random() < 0.5
         spherical = rng.uniform(-1, 1) if wide else rng.normal(0, 0.12)
     kind = rng.random()

@@ -9,11 +9,14 @@ from refocus.engine.light_path.estimate import (
     ABERRATIONS,
     INPUTS,
     OUTPUTS,
+    PRIOR,
     RADII,
+    SAMPLINGS,
     EstimatorWeights,
     Posterior,
     likely,
     log_softmax,
+    mean_sampling,
 )
 from refocus.optics.transfer import paraxial
 
@@ -65,6 +68,23 @@ def test_frames_of_a_run_decide_what_one_leaves_open() -> None:
     for place in range(8):
         last = beliefs.after("DAPI", f"p{place}", leaning)
     assert last[0].radius == pytest.approx(RADII[12] / paraxial(0.5), rel=0.05)
+
+
+def test_what_was_thought_before_a_frame_counts_once() -> None:
+    nothing_new = Posterior(log_softmax(PRIOR), 0.7, 0.5)
+    beliefs = Beliefs()
+    seen = [beliefs.after("DAPI", f"p{place}", nothing_new) for place in range(20)]
+    assert seen[-1][0].spherical == pytest.approx(seen[0][0].spherical, abs=0.02)
+    told = [beliefs.after("FITC", "p0", posterior((8, 2, 0.9))) for _ in range(3)][-1]
+    assert told[0].spherical == pytest.approx(ABERRATIONS[2], abs=0.05)
+
+
+def test_frames_of_a_run_sharpen_the_sampling() -> None:
+    leaning = log_softmax(np.where(np.arange(SAMPLINGS.size) == 2, 0.8, 0.0))
+    frame = posterior((8, 4, 0.9))._replace(samplings=leaning, sampling=mean_sampling(leaning))
+    beliefs = Beliefs()
+    found = [beliefs.after("DAPI", "p0", frame)[0].sampling for _ in range(20)]
+    assert abs(found[-1] - SAMPLINGS[2]) < 0.1 * abs(found[0] - SAMPLINGS[2])
 
 
 def test_a_run_that_knows_looks_at_one_frame_in_four() -> None:
