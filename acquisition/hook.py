@@ -248,7 +248,7 @@ def attach(
     engine
         ``"auto"``, the name or address of an engine, a model file, or an engine (which stays the
         caller's to close).
-    policy, queue, publish, publish_raw, insecure, keys, shared_memory
+    policy, queue, publish, publish_raw, insecure, keys, shared_memory, light_path
         The options of ``refocus-live run``, whose ``--help`` explains them. The policy ``"every"``
         needs ``raw``, and is the default where it is given.
     refocus_z, channels, every_nth, region, on_distrust
@@ -259,11 +259,8 @@ def attach(
         What is known of the light path, as the section ``optics`` of a run's settings says it:
         ``{"na": 0.75, "channels": {"DAPI": {"emission_um": 0.46}}}``.
     processor
-        What every frame goes through once it is refocused, or was passed on: a function of one
-        frame, or of several of one place and channel, ``package:name`` or an entry point; see
-        :mod:`refocus.acquisition.pipeline.processing`.
-    light_path
-        File of the rig, which keeps what its runs tell of the light path; made by ``detach``.
+        What every frame goes through behind the refocusing: a function, ``package:name`` or an
+        entry point; see :mod:`refocus.acquisition.pipeline.processing`.
     sinks
         Further sinks, called after the publisher.
     raw

@@ -123,10 +123,12 @@ class TritonServer:
 
     def _ready(self) -> bool:
         """Tell whether it has logged that it answers: by then its models are loaded."""
-        return "Started GRPCInferenceService" in self.log.read_text(errors="replace")
+        return "Started GRPCInferenceService" in self.log.read_text(
+            encoding="utf-8", errors="replace"
+        )
 
     def _last_line(self) -> str:
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         return next((line for line in reversed(lines) if line.strip()), "no word")
 
 

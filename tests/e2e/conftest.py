@@ -22,7 +22,7 @@ REPORT_KEYS = {
     "latency_ms": ["p50", "p99", "max"],
     "engine_ms": ["p50", "p99"],
     "engine": ["name", "model", "sha256", "precision"],
-    "plan": ["planned", "received", "missing", "short"],
+    "plan": ["planned", "received", "added", "missing", "short"],
     "saved": ["raw", "refocused"],
     "quality": ["psnr_before", "psnr_after", "ssim_before", "ssim_after", "n"],
 }

@@ -48,7 +48,7 @@ def no_demo_camera(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 
 def no_engine(patch: pytest.MonkeyPatch, folder: Path) -> None:
-    def refuse(name: object) -> None:
+    def refuse(name: object, **_: object) -> None:
         raise EngineError("OpenVINO cannot be imported; install it: pip install openvino")
 
     patch.setattr("refocus.engine.open_engine", refuse)

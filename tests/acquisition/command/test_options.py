@@ -18,8 +18,9 @@ RUN: Any = typer.main.get_command(cli.app).commands["run"]  # type: ignore[attr-
 NAMES = """
 --demo --replay --mm-config --reference --specimen --sequence --frames --fps
 --size --defocus --drift --tilt --exposure --engine --policy --queue --refocus-z --channel
---every-nth --region --on-distrust --na --immersion --emission-um --pixel-size-um --processor --act
---act-limit-um --reimage --reimage-frames --publish --publish-raw --insecure --keys --shared-memory
+--every-nth --region --on-distrust --na --immersion --emission-um --pixel-size-um --light-path
+--processor --act --act-limit-um --reimage --reimage-frames --publish --publish-raw --insecure
+--keys --shared-memory
 --metrics --wait-subscribers --save --report --strict --config --json
 """
 FLAGS = "--demo --refocus-z --act --publish-raw --insecure --shared-memory --strict --json"

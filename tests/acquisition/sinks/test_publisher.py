@@ -92,7 +92,8 @@ def test_any_zeromq_reader_can_follow(publisher):
     assert {header["schema"] for header in headers} == {"refocus/1"}
     keys = (
         "schema run number frame source index channel position_um pixel_size_um exposure_ms "
-        "camera shape dtype bit_depth captured_utc times_ms refocused pixels focus trust tiles"
+        "camera shape dtype bit_depth captured_utc times_ms refocused pixels focus trust tiles "
+        "decision processor"
     )
     assert headers[1].keys() == set(keys.split(" "))
     assert headers[1]["times_ms"].keys() == {"queued", "engine", "published"}
