@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from refocus.configs import Incomplete, RefocusError
+from refocus.configs import Incomplete
 from refocus.configs.command import (
     TERMINATED,
     JsonOption,
@@ -27,7 +27,7 @@ from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_co
 from refocus.configs.terminal import Stopped, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
-    from refocus.recorded.refocusing import Processed
+    from refocus.recorded.work import Processed
 
 app = command_app(
     "refocus-live", "Refocus microscope frames live, as they are captured.", no_args_is_help=True
@@ -153,41 +153,58 @@ def watch(  # noqa: PLR0917
 
 @app.command(epilog=PROCESS_EXAMPLES)
 @options_of(RefocusOptions, "engine", "on_distrust", "optics")
-def process(
+def process(  # noqa: PLR0917
     given: dict[str, Any],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
+    channel: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Refocus this channel, or colour of an RGB image ([b]red[/b], [b]green[/b], "
+            "[b]blue[/b]); those not named stay as captured. Repeat it for each.",
+        ),
+    ] = None,
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            metavar="",
+            help="Leave out a plane or a file that cannot be refocused, and end with status 1.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Refocus data that already exist: same format, axes, metadata and names."""
+    """Refocus data that already exist: same format, axes, metadata and names.
+
+    A run that was ended goes on where it was when the same command is given again.
+    """
     from refocus.engine import open_engine
-    from refocus.recorded.process import count_planes
     from refocus.recorded.process import process as process_data
+    from refocus.recorded.refocusing import Options
 
     options = check_options(RefocusOptions, given)
-    total = count_planes(source)
     opened = open_engine(options.engine)
     begun = time.monotonic()
     try:
         with progress_bar(err) as bar:
-            task = bar.add_task("refocusing", total=total, figures="")
+            task = bar.add_task("refocusing", total=None, figures="")
 
             def show(done: "Processed") -> None:
                 seconds = max(time.monotonic() - begun, 1e-3)
-                rate = (done.refocused + done.failed) / seconds
                 failed = f"  {done.failed} failed" if done.failed else ""
-                figures = f"{rate:.1f} planes/s{failed}"
-                bar.update(task, completed=done.refocused + done.failed, figures=figures)
+                figures = f"{done.refocused} planes, {done.regions / seconds:.1f} regions/s{failed}"
+                bar.update(task, completed=done.regions, total=done.of_regions, figures=figures)
 
             done = process_data(
                 source,
                 target,
                 opened,
-                on_plane=show,
-                on_distrust=options.on_distrust,
-                optics=options.optics,
+                show,
+                Options(options.on_distrust, options.optics, tuple(channel or ())),
+                keep_going,
             )
     finally:
         opened.close()
@@ -196,6 +213,7 @@ def process(
         facts = {
             "refocused": done.refocused,
             "failed": done.failed,
+            "regions": done.regions,
             "verdicts": dict(done.verdicts),
             "seconds": round(seconds, 3),
         }
@@ -205,10 +223,7 @@ def process(
         out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
         out.print(f"[dim]wrote[/dim]  {target}")
     if done.failed:
-        raise RefocusError(
-            f"{target}: {done.failed} planes are missing, because the engine failed on them; "
-            "the lines above say why"
-        )
+        raise Incomplete(f"{target}: {done.failed} planes are left out; the lines above say why")
 
 
 @app.command(epilog=FINISH_EXAMPLES)
