@@ -12,7 +12,10 @@ FASTEST_FIRST = ("tensorrt", "tensorrt-rtx", "torch", "openvino")
 
 
 def open_engine(
-    engine: str | Path = "auto", model: Path | None = None, device: str | None = None
+    engine: str | Path = "auto",
+    model: Path | None = None,
+    device: str | None = None,
+    threads: int | None = None,
 ) -> Engine:
     """Open an engine.
 
@@ -28,6 +31,8 @@ def open_engine(
         ONNX file; default: the model that ships in the package.
     device
         ``"CPU"`` or ``"GPU"`` of OpenVINO, ``"cpu"`` or ``"cuda"`` of PyTorch. Default: the best.
+    threads
+        Of the processor, for OpenVINO. Default: all but one.
 
     Returns
     -------
@@ -45,10 +50,11 @@ def open_engine(
 
         return FakeEngine()
     if name in shipped_models():
-        return _auto(shipped_models()[name], device)
+        return _auto(shipped_models()[name], device, threads)
     if name in NAMES:
         chosen = model or default_model()
-        return _auto(chosen, device) if name == "auto" else _openers(chosen, device)[name]()
+        openers = _openers(chosen, device, threads)
+        return _auto(chosen, device, threads) if name == "auto" else openers[name]()
     suffix = Path(name).suffix.lower()
     if suffix in (".plan", ".engine"):
         from refocus.engine.tensorrt.engine import TensorRtEngine
@@ -57,25 +63,27 @@ def open_engine(
     if suffix == ".safetensors":
         raise EngineError(f"{name}: a checkpoint; make a model of it with 'refocus-export onnx'")
     if suffix == ".onnx" or Path(name).exists():
-        return _auto(Path(name), device)
+        return _auto(Path(name), device, threads)
     raise EngineError(
         f"engine {name!r}: not known; allowed: {', '.join((*NAMES, *shipped_models()))}, "
         "or the path of a .onnx model"
     )
 
 
-def _auto(model: Path, device: str | None) -> Engine:
-    openers = _openers(model, device)
+def _auto(model: Path, device: str | None, threads: int | None) -> Engine:
+    openers = _openers(model, device, threads)
     if device is not None or find_gpu() is None:
         return openers["torch" if device and device.startswith(("cuda", "cpu")) else "openvino"]()
     from refocus.engine.fallback import FallbackEngine
 
     # PyTorch on the CPU would be slower than OpenVINO
-    openers["torch"] = _openers(model, "cuda")["torch"]
+    openers["torch"] = _openers(model, "cuda", threads)["torch"]
     return FallbackEngine({name: openers[name] for name in FASTEST_FIRST})
 
 
-def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]:
+def _openers(
+    model: Path, device: str | None, threads: int | None
+) -> dict[str, Callable[[], Engine]]:
     """Say how each engine is opened; what it needs is imported only then."""
 
     def tensorrt() -> Engine:
@@ -104,7 +112,7 @@ def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]
             raise EngineError(
                 f"OpenVINO cannot be imported ({error}); install it: pip install openvino"
             ) from error
-        return OpenVinoEngine(model, device=device or "CPU")
+        return OpenVinoEngine(model, threads, device=device or "CPU")
 
     return {
         "tensorrt": tensorrt,

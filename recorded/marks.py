@@ -13,6 +13,12 @@ def software_of(info: EngineInfo) -> str:
     return f"refocus-live {version('refocus-live')} (refocused: {model})"
 
 
+def identify_engine(info: EngineInfo) -> dict[str, Any]:
+    """Say what decides about pixels: not the machine, nor how many threads it has."""
+    engine = {key: value for key, value in info.describe().items() if key != "device"}
+    return {**describe(info), "engine": engine}
+
+
 def describe(info: EngineInfo) -> dict[str, Any]:
     """Say the same in full."""
     return {

@@ -19,7 +19,7 @@ from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.crew import Here
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.folder import Folder, open_file
-from refocus.recorded.marks import describe, software_of
+from refocus.recorded.marks import describe, identify_engine, software_of
 from refocus.recorded.png import Png
 from refocus.recorded.progress import Progress, identify
 from refocus.recorded.refocusing import Options, Refocusing
@@ -96,9 +96,7 @@ def process(  # noqa: PLR0917
     progress = Progress.beside(target)
     if record and record.exists() and not progress.is_begun:
         raise RefocusError(f"{record}: exists already; remove it first, or name another target")
-    by = describe(engine.info)
-    by["engine"].pop("device")  # so that another machine, or more threads, may go on
-    begun = {"source": identify(source), **by, **options.as_json()}
+    begun = {"source": identify(source), **identify_engine(engine.info), **options.as_json()}
     refocusing = Refocusing(engine, options)
     try:
         progress.begin(begun, target)

@@ -167,6 +167,12 @@ def process(  # noqa: PLR0917
             "[b]blue[/b]); those not named stay as captured. Repeat it for each.",
         ),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Work with N processes, each with one thread; else with one."
+        ),
+    ] = 1,
     keep_going: Annotated[
         bool,
         typer.Option(
@@ -184,11 +190,14 @@ def process(  # noqa: PLR0917
     from refocus.engine import open_engine
     from refocus.recorded.process import process as process_data
     from refocus.recorded.refocusing import Options
+    from refocus.recorded.staff import crew_of
 
     options = check_options(RefocusOptions, given)
+    how = Options(options.on_distrust, options.optics, tuple(channel or ()))
     opened = open_engine(options.engine)
     begun = time.monotonic()
     try:
+        crew = crew_of(source, target, options.engine, opened.info, how, workers)
         with progress_bar(err) as bar:
             task = bar.add_task("refocusing", total=None, figures="")
 
@@ -203,8 +212,9 @@ def process(  # noqa: PLR0917
                 target,
                 opened,
                 show,
-                Options(options.on_distrust, options.optics, tuple(channel or ())),
+                how,
                 keep_going,
+                crew,
             )
     finally:
         opened.close()
