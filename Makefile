@@ -5,7 +5,7 @@ EXTRAS ?= test
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test soak bench busy check docs napari gpu-report clean
+.PHONY: demo test soak bench busy scale check docs napari gpu-report clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.plain
@@ -29,6 +29,10 @@ busy: $(VENV)/.plain
 
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check
+
+# Memory and time of whole slides; takes a while.
+scale: $(VENV)/.plain
+	$(BIN)/python -m refocus.bench.scale
 
 docs: $(VENV)/.docs
 	scripts/house

@@ -173,6 +173,14 @@ def process(  # noqa: PLR0917
             metavar="N", min=1, help="Work with N processes, each with one thread; else with one."
         ),
     ] = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on the Dask cluster there, as tcp://host:8786; its workers must see the "
+            "same files.",
+        ),
+    ] = "",
     keep_going: Annotated[
         bool,
         typer.Option(
@@ -197,7 +205,7 @@ def process(  # noqa: PLR0917
     opened = open_engine(options.engine)
     begun = time.monotonic()
     try:
-        crew = crew_of(source, target, options.engine, opened.info, how, workers)
+        crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
         with progress_bar(err) as bar:
             task = bar.add_task("refocusing", total=None, figures="")
 
