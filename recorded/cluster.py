@@ -82,7 +82,8 @@ class Cluster:
         """
         import distributed
 
-        tasks, under_way = work.tasks(), {}
+        tasks = work.tasks()
+        under_way: dict[Any, Task] = {}
         finished = distributed.as_completed(loop=self._client.loop)
         try:
             while not work.given_up:
