@@ -26,11 +26,13 @@ FIELD = 1024
 TILE = 256
 LEVELS = 4
 RUN = """
-import json, resource, sys
+import json, resource
 from refocus.acquisition.command.cli import main
-status = main()
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-print(json.dumps({"status": status, "peak_mb": peak / 1024}))
+try:
+    main()
+finally:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(json.dumps({"peak_mb": peak / 1024}))
 """
 
 
