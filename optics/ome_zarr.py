@@ -115,8 +115,17 @@ def axis_um(image: ZarrImage, axis: int, unstated: float = 0.0) -> float:
     return image.scale[axis] * (unstated if unit is None else MICROMETRES.get(unit, 0.0))
 
 
-def open_array(image: ZarrImage, level: Path, write: bool = False) -> Any:
+def open_array(image: ZarrImage, level: Path, write: bool = False, kept: int = 0) -> Any:
     """Open the array of a level with tensorstore, y and x as its last axes.
+
+    Parameters
+    ----------
+    image, level
+        Which.
+    write
+        Its pixels are to be written.
+    kept
+        Bytes of decoded chunks that are kept for whoever reads their neighbours.
 
     Raises
     ------
@@ -128,7 +137,13 @@ def open_array(image: ZarrImage, level: Path, write: bool = False) -> Any:
     driver = "zarr3" if (level / "zarr.json").exists() else "zarr"
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(level.resolve())}}
     try:
-        array = tensorstore.open(spec, open=True, read=True, write=write).result()
+        array = tensorstore.open(
+            spec,
+            open=True,
+            read=True,
+            write=write,
+            context=tensorstore.Context({"cache_pool": {"total_bytes_limit": kept}}),
+        ).result()
     except ValueError as error:
         reason = str(error).splitlines()[0][:160]
         raise RefocusError(f"{level}: not a readable Zarr array: {reason}") from error

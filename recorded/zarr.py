@@ -1,9 +1,10 @@
-"""Refocusing an OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
+"""An OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
 
 import json
 import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -24,46 +25,101 @@ from refocus.optics.ome_zarr import (
     pixel_size_um,
     read_document,
 )
-from refocus.recorded.planes import check_pixels, shrink
-from refocus.recorded.refocusing import About, Refocusing
+from refocus.recorded.data_set import DataSet, Marks
+from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_piece, check_pixels
+from refocus.recorded.zarr_writer import write_image
 
-LARGEST_BLOCK = 1 << 30
-"""Bytes of the planes that are held until they fill a chunk."""
-
-
-def count_zarr_planes(source: Path) -> int:
-    """Count the planes of all images of an OME-Zarr, at full resolution."""
-    return sum(int(np.prod(open_array(i, i.levels[0]).shape[:-2])) for i in find_images(source))
+KEPT = 1 << 28
+"""Bytes of decoded chunks that are kept while their neighbours are read."""
 
 
-def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> None:
-    """Copy the whole hierarchy except the images' pixels, then write those refocused.
+@dataclass(frozen=True)
+class _Image:
+    """An image, its first level open, and the number of its first plane."""
 
-    ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
+    image: ZarrImage
+    array: Any
+    begins: int
+
+
+class Zarr(DataSet):
+    """An OME-Zarr: all images of it.
+
+    Parameters
+    ----------
+    source
+        Its folder.
+
+    Raises
+    ------
+    RefocusError
+        It is not readable, lacks a level, or holds pixels of the wrong kind.
     """
-    images = find_images(source)
-    for image in images:
-        array = open_array(image, image.levels[0])
-        check_pixels(array.shape[-2:], array.dtype.numpy_dtype, str(image.levels[0]))
-        _check_chunk(array, image.levels[0])
-    pixels = {level for image in images for level in image.levels}
 
-    def not_pixels(folder: str, names: list[str]) -> list[str]:
-        inside = any(level == Path(folder) or level in Path(folder).parents for level in pixels)
-        return [name for name in names if inside and name not in ZARR_METADATA]
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        self._images: list[_Image] = []
+        stated = zarr_light_paths(source)
+        for image in find_images(source):
+            array = open_array(image, image.levels[0], kept=KEPT)
+            for level in image.levels:
+                found = open_array(image, level)
+                check_pixels(found.shape[-2:], found.dtype.numpy_dtype, str(level))
+                chunk = found.chunk_layout.read_chunk.shape
+                check_piece(chunk, found.dtype.numpy_dtype, f"{level}: one chunk")
+            self._images.append(_Image(image, array, len(self.planes)))
+            self.planes += _planes(image, array, _of_channels(image, stated))
 
-    shutil.copytree(source, target, ignore=not_pixels)
-    stated = zarr_light_paths(source)
-    for image in images:
-        levels = [target / level.relative_to(source) for level in image.levels]
-        for level in levels:
-            level.mkdir(parents=True, exist_ok=True)
-        arrays = [open_array(image, level, write=True) for level in levels]
-        of_channels = _of_channels(image, stated)
-        _refocus_array(image, open_array(image, image.levels[0]), arrays[0], work, of_channels)
-        for smaller in arrays[1:]:
-            _bin(arrays[0], smaller)
-        _note(target, target / image.group.relative_to(source), work.provenance())
+    def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
+        """Copy the whole hierarchy except the images' pixels, then write those refocused.
+
+        ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
+        """
+        pixels = {level for one in self._images for level in one.image.levels}
+
+        def not_pixels(folder: str, names: list[str]) -> list[str]:
+            inside = any(level == Path(folder) or level in Path(folder).parents for level in pixels)
+            return [name for name in names if inside and name not in ZARR_METADATA]
+
+        shutil.copytree(self.source, target, ignore=not_pixels)
+        for one in self._images:
+            levels = [target / level.relative_to(self.source) for level in one.image.levels]
+            arrays = [open_array(one.image, level, write=True) for level in levels]
+            count = prod(one.array.shape[:-2])
+            numbers = np.arange(one.begins, one.begins + count).reshape(one.array.shape[:-2])
+            write_image(arrays, numbers, bands, target.with_name(f"{target.name}.rows"))
+            group = target / one.image.group.relative_to(self.source)
+            _note(target, group, marks.provenance(range(one.begins, one.begins + count)))
+
+
+def _planes(
+    image: ZarrImage, array: Any, light_paths: tuple[LightPath, ...]
+) -> Iterator[RecordedPlane]:
+    dtype = array.dtype.numpy_dtype.newbyteorder("=")
+    height, width = array.shape[-2:]
+    for index in product(*(range(n) for n in array.shape[:-2])):
+        about = About(
+            f"{image.group.name}, plane {index}",
+            index,
+            light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
+            channel=channel_name(image, index),
+            position=str(image.group),
+        )
+        where = f"{image.levels[0]}, plane {index}"
+        yield RecordedPlane(
+            about, (height, width), dtype, partial(_read, array, index, dtype, where)
+        )
+
+
+def _read(  # noqa: PLR0917
+    array: Any, index: tuple[int, ...], dtype: Any, where: str, rows: slice, columns: slice
+) -> Plane:
+    try:
+        pixels = array[(*index, rows, columns)].read().result()
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        raise RefocusError(f"{where}: not readable: {reason}") from error
+    return np.ascontiguousarray(pixels, dtype=dtype)
 
 
 def _of_channels(
@@ -74,71 +130,6 @@ def _of_channels(
     number = int(name) if name.isdecimal() else 0
     of_file = stated[number] if number < len(stated) else (UNKNOWN,)
     return tuple(replace(path, pixel_size_um=size_um) for path in of_file)
-
-
-def _check_chunk(array: Any, where: Path) -> None:
-    chunk = prod(array.chunk_layout.read_chunk.shape) * array.dtype.numpy_dtype.itemsize
-    if chunk > LARGEST_BLOCK:
-        raise RefocusError(
-            f"{where}: one chunk asks for {chunk / 1e9:.1f} GB, over the "
-            f"{LARGEST_BLOCK / 1e9:.1f} that are read; write it in smaller chunks"
-        )
-
-
-def _refocus_array(
-    image: ZarrImage,
-    captured: Any,
-    refocused: Any,
-    work: Refocusing,
-    light_paths: tuple[LightPath, ...],
-) -> None:
-    """Refocus an array plane by plane, in blocks that fill whole chunks."""
-    for block in _blocks(refocused):
-        shape = [len(axis) for axis in block] + list(captured.shape[-2:])
-        planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
-        for place in product(*(range(len(axis)) for axis in block)):
-            index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
-            group = image.group.name
-            about = About(
-                f"{group}, plane {index}",
-                index,
-                light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
-                channel=channel_name(image, index),
-                position=str(image.group),
-            )
-            try:
-                pixels = captured[index].read().result()
-            except (ValueError, OSError) as error:
-                reason = str(error).splitlines()[0][:160]
-                damaged = RefocusError(f"{image.levels[0]}, plane {index}: not readable: {reason}")
-                work.leave_out(about, damaged)
-                continue
-            native = np.ascontiguousarray(pixels, dtype=planes.dtype)
-            if (plane := work.refocus(native, about)) is not None:
-                planes[place] = plane
-        where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
-        refocused[where].write(planes).result()
-
-
-def _bin(full: Any, smaller: Any) -> None:
-    """Make a smaller level of the refocused one, averaged along every axis that has shrunk."""
-    for block in _blocks(smaller):
-        shape = [len(axis) for axis in block] + list(smaller.shape[-2:])
-        planes = np.zeros(shape, full.dtype.numpy_dtype.newbyteorder("="))
-        for place in product(*(range(len(axis)) for axis in block)):
-            reach = [
-                range(a[i] * n // m, max(a[i] * n // m + 1, -(-(a[i] + 1) * n // m)))
-                for a, i, n, m in zip(
-                    block, place, full.shape[:-2], smaller.shape[:-2], strict=True
-                )
-            ]
-            total, count = np.zeros(full.shape[-2:], np.float32), 0
-            for index in product(*reach):
-                total += np.asarray(full[index].read().result(), np.float32)
-                count += 1
-            planes[place] = shrink(total / count, smaller.shape[-2:], planes.dtype)
-        where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
-        smaller[where].write(planes).result()
 
 
 def _note(root: Path, group: Path, provenance: dict[str, Any]) -> None:
@@ -165,16 +156,3 @@ def _write_attribute(group: Path, value: dict[str, Any]) -> None:
         document = read_document(merged)
         document.setdefault("metadata", {}).setdefault(".zattrs", {})["refocus"] = value
         merged.write_text(json.dumps(document, indent=2), encoding="utf-8")
-
-
-def _blocks(array: Any) -> Iterator[tuple[range, ...]]:
-    """Cut the axes other than y and x into blocks of whole chunks, while those fit the memory."""
-    shape, chunk = array.shape[:-2], array.chunk_layout.write_chunk.shape[:-2]
-    planes = prod(chunk) * prod(array.shape[-2:]) * array.dtype.numpy_dtype.itemsize
-    if planes > LARGEST_BLOCK:
-        chunk = (1,) * len(chunk)
-    axes = [
-        [range(start, min(start + step, length)) for start in range(0, length, step)]
-        for length, step in zip(shape, chunk, strict=True)
-    ]
-    yield from product(*axes)
