@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -139,7 +140,7 @@ class Refocusing:
             "planes": planes,
         }
 
-    @property
+    @cached_property
     def software(self) -> str:
         """Who made it, and with which model: a mark that the pixels are not the camera's."""
         card = self._engine.info.card

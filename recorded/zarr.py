@@ -25,7 +25,8 @@ from refocus.optics.ome_zarr import (
     read_document,
 )
 from refocus.recorded.planes import check_pixels, shrink
-from refocus.recorded.refocusing import About, Refocusing
+from refocus.recorded.plate import read_plate
+from refocus.recorded.refocusing import About, Refocusing, log
 
 LARGEST_BLOCK = 1 << 30
 """Bytes of the planes that are held until they fill a chunk."""
@@ -33,7 +34,8 @@ LARGEST_BLOCK = 1 << 30
 
 def count_zarr_planes(source: Path) -> int:
     """Count the planes of all images of an OME-Zarr, at full resolution."""
-    return sum(int(np.prod(open_array(i, i.levels[0]).shape[:-2])) for i in find_images(source))
+    kinds = _alike(find_images(source))
+    return sum(prod(open_array(i[0], i[0].levels[0]).shape[:-2]) * len(i) for i in kinds)
 
 
 def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> None:
@@ -42,14 +44,17 @@ def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> Non
     ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
     """
     images = find_images(source)
-    for image in images:
+    plate = read_plate(source)
+    if plate is not None and (lacking := plate.lacking()):
+        log.warning("%s: %s; the rest is done", source, lacking)
+    for image, *_ in _alike(images):
         array = open_array(image, image.levels[0])
         check_pixels(array.shape[-2:], array.dtype.numpy_dtype, str(image.levels[0]))
         _check_chunk(array, image.levels[0])
     pixels = {level for image in images for level in image.levels}
 
     def not_pixels(folder: str, names: list[str]) -> list[str]:
-        inside = any(level == Path(folder) or level in Path(folder).parents for level in pixels)
+        inside = not pixels.isdisjoint((Path(folder), *Path(folder).parents))
         return [name for name in names if inside and name not in ZARR_METADATA]
 
     shutil.copytree(source, target, ignore=not_pixels)
@@ -63,7 +68,21 @@ def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> Non
         _refocus_array(image, open_array(image, image.levels[0]), arrays[0], work, of_channels)
         for smaller in arrays[1:]:
             _bin(arrays[0], smaller)
-        _note(target, target / image.group.relative_to(source), work.provenance())
+        group = target / image.group.relative_to(source)
+        made = work.provenance()
+        _write_attribute(group, made)
+    if group != target:  # once: the root of a plate names each of its wells
+        _write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
+
+
+def _alike(images: Sequence[ZarrImage]) -> list[list[ZarrImage]]:
+    """Group images whose arrays say the same of themselves, as the fields of a plate do."""
+    found: dict[tuple[object, ...], list[ZarrImage]] = {}
+    for image in images:
+        texts = (image.levels[0] / name for name in ("zarr.json", ".zarray"))
+        said = next((text.read_bytes() for text in texts if text.is_file()), b"")
+        found.setdefault((said, image.order), []).append(image)
+    return list(found.values())
 
 
 def _of_channels(
@@ -139,13 +158,6 @@ def _bin(full: Any, smaller: Any) -> None:
             planes[place] = shrink(total / count, smaller.shape[-2:], planes.dtype)
         where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
         smaller[where].write(planes).result()
-
-
-def _note(root: Path, group: Path, provenance: dict[str, Any]) -> None:
-    """Write provenance into the attributes of an image, and, without its planes, of the root."""
-    _write_attribute(group, provenance)
-    if group != root:
-        _write_attribute(root, {key: v for key, v in provenance.items() if key != "planes"})
 
 
 def _write_attribute(group: Path, value: dict[str, Any]) -> None:
