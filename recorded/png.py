@@ -22,7 +22,8 @@ def process_png(source: Path, target: Path, name: str, work: Refocusing) -> None
     captured = read_image(source)
     chunks = list(_chunks(source.read_bytes()))
     depths = [data[0] for kind, data in chunks if kind == b"sBIT" and data]
-    about = About(source.name, source.name, depths[0] if depths else None, position=source.name)
+    depth = depths[0] if depths else None
+    about = About(source.name, source.name, depth, position=source.name, image=source)
     plane = work.refocus(captured, about)
     if plane is None:
         return

@@ -24,6 +24,7 @@ from refocus.optics.paths import leads_inside
 from refocus.recorded.png import process_png
 from refocus.recorded.refocusing import About, Processed, Refocusing, log
 from refocus.recorded.tiff import count_tiff_planes, process_tiff
+from refocus.recorded.verdict_table import HEAT_MAP, TABLE, VerdictTable, keep_table
 from refocus.recorded.zarr import count_zarr_planes, process_zarr
 
 TIFF, PNG = (".tif", ".tiff"), (".png",)
@@ -75,25 +76,31 @@ def process(
         raise RefocusError(f"{target}: exists already; name another, or remove it first")
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
-    work = Refocusing(engine, source, on_distrust, on_plane, optics)
     write, suffixes = _kind(source)
     ending = target.suffix.lower()
     if ending not in suffixes if suffixes else ending in IMAGES:
         wanted = f"a name in {' or '.join(suffixes)}" if suffixes else "the name of a folder"
         raise RefocusError(f"{target}: the result will be like {source}; give it {wanted}")
-    record = target.with_name(target.name + RECORD) if suffixes else None
-    if record and record.exists():
-        raise RefocusError(f"{record}: exists already; remove it first, or name another target")
+    beside = [target.with_name(target.name + mark) for mark in (RECORD, TABLE, HEAT_MAP)]
+    for path in beside:
+        if path.exists():
+            raise RefocusError(f"{path}: exists already; remove it first, or name another target")
     unfinished = target.with_name(f".{target.name}.unfinished")
+    unfinished_table = unfinished.with_name(unfinished.name + TABLE)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(unfinished)  # of a run that was killed
-        write(source, unfinished, target.name, work)
+        with VerdictTable(unfinished_table) as table:
+            work = Refocusing(
+                engine, source, table, on_plane=on_plane, on_distrust=on_distrust, optics=optics
+            )
+            write(source, unfinished, target.name, work)
         if work.unreadable and not work.done.refocused:
             raise work.unreadable
         if unfinished.exists():  # not if the only plane failed
-            if record:
-                _write_record(record, work)
+            if suffixes:
+                _write_record(beside[0], work)
+            keep_table(table, unfinished, target)
             unfinished.replace(target)
     except OSError as error:
         where = error.filename or target
@@ -102,6 +109,7 @@ def process(
         ) from error
     finally:
         _remove(unfinished)
+        _remove(unfinished_table)
     return work.done
 
 

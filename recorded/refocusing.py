@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -14,9 +14,10 @@ from typing import Any
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS
-from refocus.engine.protocol import UNKNOWN, Engine, EngineError, LightPath
+from refocus.engine.protocol import UNKNOWN, Engine, EngineError, EngineInfo, LightPath
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.recorded.planes import Plane
+from refocus.recorded.verdict_table import VerdictTable
 
 log = logging.getLogger("refocus.process")
 
@@ -49,6 +50,10 @@ class About:
         Name of its channel; empty where it has none.
     position
         Which place it shows.
+    image
+        Folder of its image, or its file.
+    axes
+        Its index along each axis that is named.
     """
 
     name: str
@@ -57,6 +62,8 @@ class About:
     light_path: LightPath = UNKNOWN
     channel: str = ""
     position: str = ""
+    image: Path = Path()
+    axes: Mapping[str, int] = field(default_factory=dict)
 
 
 class Refocusing:
@@ -68,6 +75,8 @@ class Refocusing:
         What does it.
     source
         What the planes are of.
+    table
+        Takes a line of each.
     on_distrust
         What is written where a result is not trusted.
     on_plane
@@ -80,12 +89,15 @@ class Refocusing:
         self,
         engine: Engine,
         source: Path,
-        on_distrust: OnDistrust,
+        table: VerdictTable,
+        *,
         on_plane: Callable[[Processed], None],
+        on_distrust: OnDistrust = DEFAULTS.on_distrust,
         optics: KnownOptics = DEFAULTS.optics,
     ) -> None:
         self.done = Processed()
         self.unreadable: RefocusError | None = None
+        self.table = table
         self._engine, self._source, self._on_distrust = engine, source, on_distrust
         self._refocuser = Refocuser(engine, on_distrust=on_distrust, optics=optics)
         self._on_plane, self._optics = on_plane, optics
@@ -113,7 +125,7 @@ class Refocusing:
         self.done.engine_ms.append((time.perf_counter() - started) * 1000)
         um = judgement.distance_um
         record = {"verdict": judgement.verdict, "distance_um": None if um is None else round(um, 3)}
-        self._records.append({"plane": about.place, **record})
+        self._note(about, result.engine, record)
         self._on_plane(self.done)
         return result.pixels
 
@@ -123,8 +135,16 @@ class Refocusing:
         if not isinstance(error, EngineError):
             self.unreadable = self.unreadable or error
         self.done.failed += 1
-        self._records.append({"plane": about.place, "left_out": str(error)})
+        self._note(about, None, {"left_out": str(error)})
         self._on_plane(self.done)
+
+    def _note(self, about: About, info: EngineInfo | None, record: dict[str, Any]) -> None:
+        self._records.append({"plane": about.place, **record})
+        known = self._optics.of(about.channel, about.light_path)
+        axes = {name: number for name, number in about.axes.items() if name in "tcz"}
+        plane = " ".join(map(str, about.place)) if isinstance(about.place, tuple) else about.place
+        said = {"plane": plane, "channel": about.channel, **axes, **record}
+        self.table.add(about.image, known, info, **said)
 
     def provenance(self) -> dict[str, Any]:
         """Say what made the planes since the last call, and how far each is to be trusted."""

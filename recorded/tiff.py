@@ -73,6 +73,7 @@ def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> Non
                     notes.light_path(number),
                     notes.channel_name(number),
                     f"{source.name} {notes.image(number)}",
+                    source,
                 )
                 latest = _refocused(page, work, about, source)
                 text = page.description.replace(f'"{source.name}"', f'"{name}"')

@@ -44,7 +44,7 @@ def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> Non
     ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
     """
     images = find_images(source)
-    plate = read_plate(source)
+    work.table.root, work.table.plate = source, (plate := read_plate(source))
     if plate is not None and (lacking := plate.lacking()):
         log.warning("%s: %s; the rest is done", source, lacking)
     for image, *_ in _alike(images):
@@ -124,6 +124,8 @@ def _refocus_array(
                 light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
                 channel=channel_name(image, index),
                 position=str(image.group),
+                image=image.group,
+                axes=dict(zip((image.axes[a] for a in image.order), index, strict=False)),
             )
             try:
                 pixels = captured[index].read().result()

@@ -63,7 +63,8 @@ def test_ome_zarr(tmp_path: Path, positions: int) -> None:
     assert count_planes(source) == 8
     assert run(source, target).refocused == 8
     documents = sorted(p.relative_to(source) for p in source.rglob("zarr.json"))
-    assert documents == sorted(p.relative_to(target) for p in target.rglob("zarr.json"))
+    made = {p.relative_to(target) for p in target.rglob("zarr.json")}
+    assert made == {*documents, Path("tables/zarr.json"), Path("tables/refocus/zarr.json")}
     arrays = 0
     for document in documents:
         found, raw_text = (json.loads((x / document).read_text()) for x in (target, source))
@@ -227,7 +228,8 @@ def test_a_run_that_ends_early_is_in_nobodys_way(
     stale.mkdir()
     (stale / "0.png").write_text("half")
     assert run(source, target).refocused == 4
-    record = [f"{target.name}.refocus.json"] if name == "raw.tif" else []
+    marks = ("json", "csv") if name == "raw.tif" else ()
+    record = [f"{target.name}.refocus.{mark}" for mark in marks]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name, *record])
 
 
@@ -243,7 +245,7 @@ def test_a_folder_of_images_keeps_names_and_formats(tmp_path: Path) -> None:
     assert run(source, target).refocused == 7
     assert sorted(p.name for p in target.iterdir()) == [
         *("a.png", "b.png", "c.tif", "d.tif"),
-        *("notes.txt", "refocus.json"),
+        *("notes.txt", "refocus.csv", "refocus.json"),
     ]
     inverted = np.invert(planes)
     np.testing.assert_array_equal(np.asarray(Image.open(target / "b.png")), inverted[1])

@@ -157,7 +157,7 @@ def test_a_folder_keeps_its_notes_and_goes_on_past_what_is_damaged(tmp_path: Pat
     done = run(source, target)
     assert (done.refocused, done.failed) == (3, 1)
     names = sorted(p.name for p in target.iterdir())
-    assert names == ["metadata.txt", "refocus.json", "t1.tif", "t10.tif", "t2.tif"]
+    assert names == ["metadata.txt", "refocus.csv", "refocus.json", "t1.tif", "t10.tif", "t2.tif"]
     records = json.loads((target / "refocus.json").read_text())
     assert [r["source"] for r in records] == ["t1.tif", "t2.tif", "t3.tif", "t10.tif"]
     assert "left_out" in records[2]["planes"][0]
