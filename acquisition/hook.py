@@ -33,13 +33,14 @@ from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.raw_guard import guarded
 from refocus.acquisition.raw_lines import RawLines
-from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.acquisition.unheard import Unheard
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
+from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import UNKNOWN, Engine, EngineError, Frame, LightPath
 
 if TYPE_CHECKING:

@@ -4,25 +4,19 @@ The planes of a deliberate z-stack and channels that no model is mapped to are h
 were captured; of every n frames all but one are left out. Both count as skipped.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refocus.acquisition.pipeline.queue import Task
-from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
-from refocus.engine.protocol import Engine
+from refocus.engine.by_channel import NONE
 
 if TYPE_CHECKING:
     from useq import MDASequence
 
     from refocus.engine.refocuser import OnDistrust, Region
-
-NONE = "none"
-"""Instead of a model: hand the channel on as it was captured."""
 
 
 @dataclass(frozen=True)
@@ -118,49 +112,3 @@ def _has_stacks(sequence: "MDASequence | None") -> bool:
     if planes or not axes:  # no axes: a mere iterable of events, of which nothing is known
         return planes != 1
     return any(position.sequence is not None for position in sequence.stage_positions)
-
-
-@contextmanager
-def open_models(channels: Mapping[str, str] | None, engine: Engine) -> Iterator[dict[str, Engine]]:
-    """Open the engine of each channel; a model that several have is opened once.
-
-    Parameters
-    ----------
-    channels
-        See :class:`Selection`.
-    engine
-        The run's own: ``auto``, ``default``, and the name of its model, stand for it.
-
-    Raises
-    ------
-    RefocusError
-        A model is not known or cannot be run.
-    """
-    of_engine = {"auto", "default", engine.info.name}
-    if engine.info.card is not None:
-        of_engine.add(engine.info.card.name)
-    opened: dict[str, Engine] = {}
-    with ExitStack() as stack:
-        for channel, model in (channels or {}).items():
-            if model == NONE:
-                continue
-            if model not in opened:
-                opened[model] = engine if model in of_engine else _open(channel, model, stack)
-        yield {c: opened[m] for c, m in (channels or {}).items() if m != NONE}
-
-
-def _open(channel: str, model: str, stack: ExitStack) -> Engine:
-    from refocus.engine import open_engine
-    from refocus.engine.model_file import shipped_models
-    from refocus.engine.open import NAMES
-
-    path = shipped_models().get(model, Path(model))
-    if model not in NAMES and not path.is_file():
-        names = sorted(shipped_models())
-        raise RefocusError(
-            f"channel {channel}: no model {model!r}; give the path of an ONNX file, none, auto, or "
-            f"one of {', '.join(names)}"
-        )
-    engine: Engine = open_engine(model if model in NAMES else path)
-    stack.callback(engine.close)
-    return engine

@@ -14,6 +14,7 @@ __all__ = [
     "LightPath",
     "Refocused",
     "Ticket",
+    "by_channel",
     "half_precision",
     "model_file",
     "nvidia",

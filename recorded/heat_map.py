@@ -27,9 +27,13 @@ COLOURS: Mapping[str, Colour] = {
     "unfamiliar": (176, 64, 92),
     "blank": (214, 216, 220),
     "unrated": (160, 164, 172),
+    "as captured": (236, 238, 242),
     "left out": (28, 32, 38),
 }
 """Of what became of a plane; they differ in lightness, too."""
+
+OTHER = {"as_captured": "as captured", "left_out": "left out"}
+"""Columns that say why a plane has no verdict, and what it is called here."""
 
 NEAR_TO_FAR: tuple[Colour, ...] = (
     *((246, 248, 224), (180, 220, 190), (84, 168, 180)),
@@ -58,7 +62,8 @@ def wells_of(lines: Iterable[Mapping[str, str]]) -> dict[tuple[str, str], Well]:
     found: dict[tuple[str, str], Well] = {}
     for line in lines:
         well = found.setdefault((line["row"], line["column"]), Well())
-        well.verdicts["left out" if line["left_out"] else line["verdict"]] += 1
+        other = next((name for name in OTHER if line[name]), "")
+        well.verdicts[OTHER.get(other, line["verdict"])] += 1
         if line["distance_um"]:
             well.distances_um.append(float(line["distance_um"]))
     return found

@@ -16,6 +16,7 @@ from pathlib import Path
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS
+from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import Engine
 from refocus.engine.refocuser import OnDistrust
 from refocus.optics.images import list_images
@@ -23,6 +24,7 @@ from refocus.optics.ome_zarr import is_zarr
 from refocus.optics.paths import leads_inside
 from refocus.recorded.png import process_png
 from refocus.recorded.refocusing import About, Processed, Refocusing, log
+from refocus.recorded.selection import USUAL, Selection
 from refocus.recorded.tiff import count_tiff_planes, process_tiff
 from refocus.recorded.verdict_table import HEAT_MAP, TABLE, VerdictTable, keep_table
 from refocus.recorded.zarr import count_zarr_planes, process_zarr
@@ -45,6 +47,7 @@ def process(
     on_plane: Callable[[Processed], None],
     on_distrust: OnDistrust = DEFAULTS.on_distrust,
     optics: KnownOptics = DEFAULTS.optics,
+    selection: Selection = USUAL,
 ) -> Processed:
     """Refocus every plane of a data set into a new one.
 
@@ -63,12 +66,15 @@ def process(
     optics
         What is told of the light path; it wins over what a file says, plane by plane. Where
         neither says how large a pixel is, it is as large as the model's.
+    selection
+        Which planes are refocused, by which model, and which part of them.
 
     Raises
     ------
     RefocusError
-        The source cannot be read or holds pixels of the wrong kind, the target cannot be
-        written, or an aperture is told and nothing says how large a pixel is.
+        The source cannot be read or holds pixels of the wrong kind, nothing of it is to be
+        refocused, the target cannot be written, or an aperture is told and nothing says how large
+        a pixel is.
     """
     if not source.exists():
         raise RefocusError(f"{source}: no such file or folder")
@@ -90,11 +96,22 @@ def process(
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove(unfinished)  # of a run that was killed
-        with VerdictTable(unfinished_table) as table:
+        with (
+            VerdictTable(unfinished_table) as table,
+            open_models(selection.channels, engine) as channels,
+        ):
             work = Refocusing(
-                engine, source, table, on_plane=on_plane, on_distrust=on_distrust, optics=optics
+                engine,
+                source,
+                table,
+                on_plane=on_plane,
+                on_distrust=on_distrust,
+                optics=optics,
+                selection=selection,
+                channels=channels,
             )
             write(source, unfinished, target.name, work)
+        work.check_selection()
         if work.unreadable and not work.done.refocused:
             raise work.unreadable
         if unfinished.exists():  # not if the only plane failed

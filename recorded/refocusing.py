@@ -17,6 +17,7 @@ from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import UNKNOWN, Engine, EngineError, EngineInfo, LightPath
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.recorded.planes import Plane
+from refocus.recorded.selection import USUAL, Selection
 from refocus.recorded.verdict_table import VerdictTable
 
 log = logging.getLogger("refocus.process")
@@ -24,10 +25,21 @@ log = logging.getLogger("refocus.process")
 
 @dataclass
 class Processed:
-    """What became of a data set: planes refocused and failed, their verdicts and engine times."""
+    """What became of the planes of a data set.
+
+    Attributes
+    ----------
+    refocused, failed
+        How many.
+    as_captured
+        How many were not to be refocused, by the reason.
+    engine_ms, verdicts
+        Of those refocused.
+    """
 
     refocused: int = 0
     failed: int = 0
+    as_captured: Counter[str] = field(default_factory=Counter)
     engine_ms: list[float] = field(default_factory=list)
     verdicts: Counter[str] = field(default_factory=Counter)
 
@@ -54,6 +66,8 @@ class About:
         Folder of its image, or its file.
     axes
         Its index along each axis that is named.
+    in_stack
+        Whether it is one of several along z.
     """
 
     name: str
@@ -64,6 +78,7 @@ class About:
     position: str = ""
     image: Path = Path()
     axes: Mapping[str, int] = field(default_factory=dict)
+    in_stack: bool = False
 
 
 class Refocusing:
@@ -83,6 +98,10 @@ class Refocusing:
         Called after each.
     optics
         What is told of the light path, whatever the files say.
+    selection
+        Which of them, and which part.
+    channels
+        Engines of some channels.
     """
 
     def __init__(
@@ -94,17 +113,26 @@ class Refocusing:
         on_plane: Callable[[Processed], None],
         on_distrust: OnDistrust = DEFAULTS.on_distrust,
         optics: KnownOptics = DEFAULTS.optics,
+        selection: Selection = USUAL,
+        channels: Mapping[str, Engine] | None = None,
     ) -> None:
         self.done = Processed()
         self.unreadable: RefocusError | None = None
         self.table = table
         self._engine, self._source, self._on_distrust = engine, source, on_distrust
-        self._refocuser = Refocuser(engine, on_distrust=on_distrust, optics=optics)
+        self._selection = selection
+        self._refocuser = Refocuser(engine, channels, selection.region, on_distrust, optics)
         self._on_plane, self._optics = on_plane, optics
         self._records: list[dict[str, Any]] = []
 
     def refocus(self, plane: Plane, about: About) -> Plane | None:
         """Give the plane that is to be written; None where the engine failed on it."""
+        if why := self._selection.left(about.channel, about.in_stack):
+            self.done.as_captured[why] += 1
+            self._note(about, None, {"as_captured": why})
+            self._on_plane(self.done)
+            return plane
+        self._selection.check_region(plane.shape, about.name)
         bits = about.bit_depth or 8 * plane.dtype.itemsize
         try:
             self._optics.check_pixel_size(about.light_path.pixel_size_um)
@@ -145,6 +173,12 @@ class Refocusing:
         plane = " ".join(map(str, about.place)) if isinstance(about.place, tuple) else about.place
         said = {"plane": plane, "channel": about.channel, **axes, **record}
         self.table.add(about.image, known, info, **said)
+
+    def check_selection(self) -> None:
+        """Refuse a data set of which all stays as captured, by a RefocusError."""
+        if self.done.as_captured and not self.done.refocused and not self.done.failed:
+            why = "; ".join(sorted(self.done.as_captured))
+            raise RefocusError(f"{self._source}: nothing to refocus: {why}")
 
     def provenance(self) -> dict[str, Any]:
         """Say what made the planes since the last call, and how far each is to be trusted."""

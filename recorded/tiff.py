@@ -74,6 +74,7 @@ def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> Non
                     notes.channel_name(number),
                     f"{source.name} {notes.image(number)}",
                     source,
+                    in_stack=notes.in_stack(number),
                 )
                 latest = _refocused(page, work, about, source)
                 text = page.description.replace(f'"{source.name}"', f'"{name}"')

@@ -25,7 +25,7 @@ TABLE, HEAT_MAP = ".refocus.csv", ".refocus.png"
 COLUMNS = (
     *("index", "row", "column", "field", "image", "plane", "t", "c", "z", "channel"),
     *("verdict", "distance_um", "engine", "model", "model_sha256"),
-    *("pixel_size_um", "na", "immersion_index", "emission_um", "left_out"),
+    *("pixel_size_um", "na", "immersion_index", "emission_um", "as_captured", "left_out"),
 )
 OF_TABLE = {
     "type": "generic_table",

@@ -112,6 +112,8 @@ def _refocus_array(
     light_paths: tuple[LightPath, ...],
 ) -> None:
     """Refocus an array plane by plane, in blocks that fill whole chunks."""
+    names = [image.axes[axis] for axis in image.order[:-2]]
+    in_stack = dict(zip(names, captured.shape[:-2], strict=True)).get("z", 1) > 1
     for block in _blocks(refocused):
         shape = [len(axis) for axis in block] + list(captured.shape[-2:])
         planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
@@ -125,7 +127,8 @@ def _refocus_array(
                 channel=channel_name(image, index),
                 position=str(image.group),
                 image=image.group,
-                axes=dict(zip((image.axes[a] for a in image.order), index, strict=False)),
+                axes=dict(zip(names, index, strict=True)),
+                in_stack=in_stack,
             )
             try:
                 pixels = captured[index].read().result()

@@ -152,7 +152,7 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
-@options_of(RefocusOptions, "engine", "on_distrust", "optics")
+@options_of(RefocusOptions, "engine", "channels", "region", "refocus_z", "on_distrust", "optics")
 def process(
     given: dict[str, Any],
     source: Annotated[
@@ -165,6 +165,7 @@ def process(
     from refocus.engine import open_engine
     from refocus.recorded.process import count_planes
     from refocus.recorded.process import process as process_data
+    from refocus.recorded.selection import Selection
 
     options = check_options(RefocusOptions, given)
     total = count_planes(source)
@@ -176,10 +177,9 @@ def process(
 
             def show(done: "Processed") -> None:
                 seconds = max(time.monotonic() - begun, 1e-3)
-                rate = (done.refocused + done.failed) / seconds
+                count = done.refocused + done.failed + done.as_captured.total()
                 failed = f"  {done.failed} failed" if done.failed else ""
-                figures = f"{rate:.1f} planes/s{failed}"
-                bar.update(task, completed=done.refocused + done.failed, figures=figures)
+                bar.update(task, completed=count, figures=f"{count / seconds:.1f} planes/s{failed}")
 
             done = process_data(
                 source,
@@ -188,6 +188,7 @@ def process(
                 on_plane=show,
                 on_distrust=options.on_distrust,
                 optics=options.optics,
+                selection=Selection(options.channels, options.region, options.refocus_z),
             )
     finally:
         opened.close()
@@ -196,6 +197,7 @@ def process(
         facts = {
             "refocused": done.refocused,
             "failed": done.failed,
+            "as_captured": dict(done.as_captured),
             "verdicts": dict(done.verdicts),
             "seconds": round(seconds, 3),
         }
@@ -203,6 +205,8 @@ def process(
     else:
         out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
         out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+        for why, count in done.as_captured.items():
+            out.print(f"{count} planes stay as captured: {why}", markup=False)
         out.print(f"[dim]wrote[/dim]  {target}")
     if done.failed:
         raise RefocusError(

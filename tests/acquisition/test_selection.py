@@ -8,10 +8,11 @@ import useq
 
 from refocus.acquisition import attach
 from refocus.acquisition.pipeline.queue import Task
-from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import ModelCard, Optics, RefocusError
 from refocus.engine import EngineInfo
+from refocus.engine.by_channel import open_models
 from refocus.engine.fake import FakeEngine
 
 from ..conftest import Gated, loops, zarr_arrays

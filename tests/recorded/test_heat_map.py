@@ -35,7 +35,7 @@ def plate() -> Plate:
 
 
 def line(row: str, column: str, **said: str) -> dict[str, str]:
-    empty = dict.fromkeys(("verdict", "distance_um", "left_out"), "")
+    empty = dict.fromkeys(("verdict", "distance_um", "as_captured", "left_out"), "")
     return {"row": row, "column": column, **empty, **said}
 
 

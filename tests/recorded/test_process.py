@@ -15,6 +15,7 @@ from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import count_planes, process
 from refocus.recorded.refocusing import Processed
+from refocus.recorded.selection import Selection
 
 
 def some_planes(count: int, dtype: str = "uint16") -> np.ndarray[Any, Any]:
@@ -46,6 +47,7 @@ def run(source: Path, target: Path, engine: FakeEngine | None = None) -> Process
         target,
         engine or FakeEngine(),
         on_plane=lambda d: seen.append(d.refocused + d.failed),
+        selection=Selection(refocus_z=True),
     )
     assert seen == list(range(1, done.refocused + done.failed + 1))
     return done

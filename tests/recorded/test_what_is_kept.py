@@ -15,12 +15,14 @@ from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Processed
+from refocus.recorded.selection import Selection
 
 Pixels = np.ndarray[Any, Any]
 
 
 def run(source: Path, target: Path) -> Processed:
-    return process(source, target, FakeEngine(), on_plane=lambda done: None)
+    whole = Selection(refocus_z=True)
+    return process(source, target, FakeEngine(), on_plane=lambda done: None, selection=whole)
 
 
 def planes(count: int) -> Pixels:
