@@ -68,6 +68,8 @@ class About:
         Its index along each axis that is named.
     in_stack
         Whether it is one of several along z.
+    z_um
+        Where it lies in its stack, from the first plane; None where that is not stated.
     """
 
     name: str
@@ -79,6 +81,7 @@ class About:
     image: Path = Path()
     axes: Mapping[str, int] = field(default_factory=dict)
     in_stack: bool = False
+    z_um: float | None = None
 
 
 class Refocusing:
@@ -171,7 +174,8 @@ class Refocusing:
         known = self._optics.of(about.channel, about.light_path)
         axes = {name: number for name, number in about.axes.items() if name in "tcz"}
         plane = " ".join(map(str, about.place)) if isinstance(about.place, tuple) else about.place
-        said = {"plane": plane, "channel": about.channel, **axes, **record}
+        z_um = "" if about.z_um is None else round(about.z_um, 4)
+        said = {"plane": plane, "channel": about.channel, **axes, "z_um": z_um, **record}
         self.table.add(about.image, known, info, **said)
 
     def check_selection(self) -> None:

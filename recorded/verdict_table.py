@@ -23,7 +23,7 @@ NAME = "refocus"
 TABLE, HEAT_MAP = ".refocus.csv", ".refocus.png"
 """End the names of what lies beside a result."""
 COLUMNS = (
-    *("index", "row", "column", "field", "image", "plane", "t", "c", "z", "channel"),
+    *("index", "row", "column", "field", "image", "plane", "t", "c", "z", "z_um", "channel"),
     *("verdict", "distance_um", "engine", "model", "model_sha256"),
     *("pixel_size_um", "na", "immersion_index", "emission_um", "as_captured", "left_out"),
 )

@@ -17,6 +17,7 @@ from refocus.optics.ome_xml import zarr_light_paths
 from refocus.optics.ome_zarr import (
     ZARR_METADATA,
     ZarrImage,
+    axis_um,
     channel_name,
     channel_of,
     find_images,
@@ -113,13 +114,14 @@ def _refocus_array(
 ) -> None:
     """Refocus an array plane by plane, in blocks that fill whole chunks."""
     names = [image.axes[axis] for axis in image.order[:-2]]
+    step_um = axis_um(image, image.axes.index("z")) if "z" in names else 0.0
     in_stack = dict(zip(names, captured.shape[:-2], strict=True)).get("z", 1) > 1
     for block in _blocks(refocused):
         shape = [len(axis) for axis in block] + list(captured.shape[-2:])
         planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
         for place in product(*(range(len(axis)) for axis in block)):
             index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
-            group = image.group.name
+            group, axes = image.group.name, dict(zip(names, index, strict=True))
             about = About(
                 f"{group}, plane {index}",
                 index,
@@ -127,8 +129,9 @@ def _refocus_array(
                 channel=channel_name(image, index),
                 position=str(image.group),
                 image=image.group,
-                axes=dict(zip(names, index, strict=True)),
+                axes=axes,
                 in_stack=in_stack,
+                z_um=axes["z"] * step_um if in_stack and step_um else None,
             )
             try:
                 pixels = captured[index].read().result()

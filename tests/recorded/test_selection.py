@@ -1,6 +1,7 @@
 """What is chosen of recorded data is what would be chosen of live frames."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,20 @@ def test_planes_of_a_stack_stay_as_captured_unless_they_are_asked_for(
     times = tmp_path / name.format("times")
     write_stack(times, kind, "tyx")
     assert run(times, tmp_path / name.format("done")).refocused == 2
+
+
+def test_the_steps_of_a_stack_are_in_the_table(tmp_path: Path) -> None:
+    write_zarr(tmp_path / "in.zarr", [PLANES], "zyx")
+    document = tmp_path / "in.zarr/.zattrs"
+    attributes = json.loads(document.read_text())
+    (multiscale,) = attributes["multiscales"]
+    multiscale["axes"][0]["unit"] = "nanometer"
+    multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][0] = 2500.0
+    document.write_text(json.dumps(attributes))
+    run(tmp_path / "in.zarr", tmp_path / "out.zarr", refocus_z=True)
+    with open(tmp_path / "out.zarr/tables/refocus/table.csv", newline="") as file:
+        places = [(line["z"], float(line["z_um"])) for line in csv.DictReader(file)]
+    assert places == [("0", 0.0), ("1", 2.5)]
 
 
 def test_the_command_has_the_options_of_a_run(tmp_path: Path, plate: Path) -> None:
