@@ -164,7 +164,8 @@ def test_models_are_opened_once_and_closed(monkeypatch):
     own = FakeEngine()
     opened = []
     monkeypatch.setattr(
-        "refocus.engine.open_engine", lambda model: opened.append(FakeEngine()) or opened[-1]
+        "refocus.engine.by_channel.open_engine",
+        lambda model: opened.append(FakeEngine()) or opened[-1],
     )
     channels = {"A": "auto", "B": "fake", "C": "torch", "D": "torch", "E": "none"}
     with open_models(channels, own) as engines:
@@ -188,7 +189,7 @@ def test_a_channel_has_its_own_engine(microscope, keep, monkeypatch):
             return frame // 2
 
     other = Other()
-    monkeypatch.setattr("refocus.engine.open_engine", lambda model: other)
+    monkeypatch.setattr("refocus.engine.by_channel.open_engine", lambda model: other)
     selection = Selection(channels={"DAPI": "auto", "BF": "torch"})
     with attach(
         microscope.core, engine=FakeEngine(), sinks=[keep], selection=selection, queue=9
