@@ -114,6 +114,8 @@ def _refocus_array(
 ) -> None:
     """Refocus an array plane by plane, in blocks that fill whole chunks."""
     names = [image.axes[axis] for axis in image.order[:-2]]
+    root = work.table.root or image.group
+    group = image.group.name if image.group == root else str(image.group.relative_to(root))
     step_um = axis_um(image, image.axes.index("z")) if "z" in names else 0.0
     in_stack = dict(zip(names, captured.shape[:-2], strict=True)).get("z", 1) > 1
     for block in _blocks(refocused):
@@ -121,7 +123,7 @@ def _refocus_array(
         planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
         for place in product(*(range(len(axis)) for axis in block)):
             index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
-            group, axes = image.group.name, dict(zip(names, index, strict=True))
+            axes = dict(zip(names, index, strict=True))
             about = About(
                 f"{group}, plane {index}",
                 index,

@@ -84,7 +84,9 @@ def test_only_the_region_is_refocused(tmp_path: Path, plate: Path) -> None:
 def test_a_region_that_reaches_beyond_a_plane_is_refused_in_a_line(
     tmp_path: Path, plate: Path
 ) -> None:
-    with pytest.raises(RefocusError, match="--region 80,0,32,32 reaches beyond its 96×64 pixels"):
+    with pytest.raises(
+        RefocusError, match=r"A/1/0, plane .*: --region 80,0,32,32 reaches beyond its 96×64 pixels"
+    ):
         run(plate, tmp_path / "out.zarr", region=(80, 0, 32, 32))
     assert [path.name for path in tmp_path.iterdir()] == [plate.name]
 
