@@ -94,7 +94,13 @@ def test_planes_lie_along_y_and_x_whatever_the_order_of_the_axes(tmp_path: Path,
             seen.append(frame.shape)
             return super().refocus(frame)
 
-    process(tmp_path / "in.zarr", tmp_path / "out.zarr", Looking(), on_plane=lambda done: None)
+    process(
+        tmp_path / "in.zarr",
+        tmp_path / "out.zarr",
+        Looking(),
+        on_plane=lambda done: None,
+        selection=Selection(refocus_z=True),
+    )
     assert set(seen) == {(48, 64)}
     np.testing.assert_array_equal(read_zarr(tmp_path / "out.zarr/0"), np.invert(volume))
 
