@@ -253,6 +253,8 @@ class Refocuser:
         """
         known = self._know(channel, light_path)
         engine = self._match(self._channels.get(channel, self._engine), known)
+        if self._region is not None:
+            pixels = np.ascontiguousarray(pixels[self._shown((pixels.shape[0], pixels.shape[1]))])
         believed = self._believe(engine, pixels, channel, known, position).believed
         return replace(light_path, believed=believed)
 

@@ -35,6 +35,7 @@ def colours_of(page: tifffile.TiffPage, chosen: tuple[str, ...], where: str) -> 
     if not set(chosen) & set(there):
         raise RefocusError(
             f"{where}: has shape {page.shape}: colours, and a model is for one channel of light; "
-            "to refocus them one by one, name those that you want: --channel red --channel green"
+            "to refocus them one by one, name those that you want: --channel red=auto "
+            "--channel green=auto"
         )
     return there

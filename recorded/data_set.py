@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from refocus.configs import RefocusError
 from refocus.recorded.planes import About, Bands, RecordedPlane
+from refocus.recorded.plate import Plate
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,14 @@ class DataSet(ABC):
         Of all of it, in their order.
     unreadable
         What is in it and cannot be read, by its place among the planes.
+    plate
+        What it says of the plate that it is; None where it is none.
     """
 
     source: Path
     planes: list[RecordedPlane] = field(default_factory=list)
     unreadable: list[tuple[About, RefocusError]] = field(default_factory=list)
+    plate: Plate | None = None
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """How the name of a file of this format ends; nothing for folders."""

@@ -42,7 +42,7 @@ class Folder(DataSet):
             try:
                 file = open_file(image, channels)
             except RefocusError as error:
-                self.unreadable.append((About(image.name, image.name), error))
+                self.unreadable.append((About(image.name, image.name, image=image), error))
                 continue
             self._files[image] = file, len(self.planes)
             self.planes += file.planes

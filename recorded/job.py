@@ -1,11 +1,13 @@
 """A job as another process is told it: what to refocus, with which engine, where results go."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refocus.configs import RefocusError
+from refocus.engine.by_channel import open_models
 from refocus.engine.open import open_engine
 from refocus.recorded.crew import Doing
 from refocus.recorded.marks import identify_engine
@@ -36,8 +38,6 @@ class Job:
         What the engine must say of itself.
     options
         How planes are refocused.
-    insecure
-        As :func:`refocus.engine.open_engine` takes it.
     """
 
     source: Path
@@ -45,7 +45,6 @@ class Job:
     engine: str
     made_by: dict[str, Any]
     options: Options
-    insecure: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Give it as JSON has it."""
@@ -55,7 +54,6 @@ class Job:
             "engine": self.engine,
             "made_by": self.made_by,
             "options": self.options.as_json(),
-            "insecure": self.insecure,
         }
 
     @classmethod
@@ -63,8 +61,7 @@ class Job:
         """Undo :meth:`as_json`."""
         options = Options.of_json(said["options"])
         source, folder = Path(said["source"]), Path(said["folder"])
-        made_by, insecure = said["made_by"], said["insecure"]
-        return cls(source, folder, said["engine"], made_by, options, insecure)
+        return cls(source, folder, said["engine"], said["made_by"], options)
 
 
 def task_as_json(task: Task) -> dict[str, Any]:
@@ -93,16 +90,22 @@ class OpenJob:
             raise RefocusError(
                 f"{job.folder}: a worker does not see it; give a place that all of them share"
             )
-        self._planes = open_data_set(job.source, job.options.channels).planes
-        self._engine: Engine = open_engine(job.engine, insecure=job.insecure, threads=1)
-        found = identify_engine(self._engine.info)
-        if found != job.made_by:
-            self._engine.close()
-            raise RefocusError(
-                f"a worker has {found['software']} with {found['engine']}, and "
-                f"{job.made_by['software']} with {job.made_by['engine']} began; install the same"
+        selection, insecure = job.options.selection, job.options.insecure
+        self._planes = open_data_set(job.source, selection.chosen).planes
+        with ExitStack() as opened:
+            engine: Engine = open_engine(job.engine, insecure=insecure, threads=1)
+            opened.callback(engine.close)
+            found = identify_engine(engine.info, selection)
+            if found != job.made_by:
+                raise RefocusError(
+                    f"a worker has {found['software']} with {_named(found)}, and "
+                    f"{job.made_by['software']} with {_named(job.made_by)} began; install the same"
+                )
+            channels = opened.enter_context(
+                open_models(selection.channels, engine, insecure, threads=1)
             )
-        self._refocusing = Refocusing(self._engine, job.options)
+            self._refocusing = Refocusing(engine, job.options, channels)
+            self._opened = opened.pop_all()
         self._progress = Progress(job.folder)
 
     def do(self, said: dict[str, Any], tell: Callable[[Event], None]) -> None:
@@ -127,5 +130,10 @@ class OpenJob:
         doing.run(iter([task]), lambda _: bool(failed))
 
     def close(self) -> None:
-        """Close the engine."""
-        self._engine.close()
+        """Close the engines."""
+        self._opened.close()
+
+
+def _named(made_by: dict[str, Any]) -> str:
+    models = "".join(f", {name} {digest}" for name, digest in made_by["models"].items())
+    return f"{made_by['engine']}{models}"

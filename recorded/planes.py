@@ -1,8 +1,9 @@
 """What every kind of data set comes to: planes of a kind and size that can be refocused."""
 
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,14 @@ class About:
         Name of its channel; empty where it has none.
     position
         Which place it shows.
+    image
+        Folder of its image, or its file.
+    axes
+        Its index along each axis that is named.
+    in_stack
+        Whether it is one of several along z.
+    z_um
+        Where it lies in its stack, from the first plane; None where that is not stated.
     """
 
     name: str
@@ -51,6 +60,10 @@ class About:
     light_path: LightPath = UNKNOWN
     channel: str = ""
     position: str = ""
+    image: Path = Path()
+    axes: Mapping[str, int] = field(default_factory=dict)
+    in_stack: bool = False
+    z_um: float | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Png(DataSet):
         pixels = read_image(source)
         depths = [data[0] for kind, data in self._chunks if kind == b"sBIT" and data]
         depth = depths[0] if depths else None
-        about = About(source.name, source.name, depth, position=source.name)
+        about = About(source.name, source.name, depth, position=source.name, image=source)
         shape = pixels.shape[0], pixels.shape[1]
         self.planes.append(RecordedPlane(about, shape, pixels.dtype, self._read))
 

@@ -14,17 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import UNKNOWN
 from refocus.configs.live_config import DEFAULTS
+from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import Engine
 from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.crew import Here
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.folder import Folder, open_file
-from refocus.recorded.marks import describe, identify_engine, software_of
+from refocus.recorded.marks import describe, identify_content, identify_engine, software_of
 from refocus.recorded.png import Png
-from refocus.recorded.progress import Progress, identify, identify_content
+from refocus.recorded.progress import Progress, identify
 from refocus.recorded.refocusing import Options, Refocusing
 from refocus.recorded.tiff import Tiff
+from refocus.recorded.verdict_table import HEAT_MAP, TABLE, VerdictTable, columns_of, keep_table
 from refocus.recorded.work import Crew, PlaneLost, Processed, Work
 from refocus.recorded.zarr import Zarr
 
@@ -93,44 +96,53 @@ def process(  # noqa: PLR0917
     Raises
     ------
     RefocusError
-        The source cannot be read or holds pixels of the wrong kind, the target cannot be written
-        or was begun otherwise, the file of the light path is none, or an aperture is told and
-        nothing says how large a pixel is.
+        The source cannot be read or holds pixels of the wrong kind, nothing of it is to be
+        refocused, the target cannot be written or was begun otherwise, the file of the light path
+        is none, or an aperture is told and nothing says how large a pixel is.
     """
-    data = open_data_set(source, options.channels)
-    record = _check_target(data, target)
+    data = open_data_set(source, options.selection.chosen)
     progress = Progress.beside(target)
-    if record and record.exists() and not progress.is_begun:
-        raise RefocusError(f"{record}: exists already; remove it first, or name another target")
-    begun = {"source": identify(source), **identify_engine(engine.info), **options.as_json()}
-    begun["light_path"] = identify_content(light_path)
-    refocusing = Refocusing(engine, options, light_path)
+    record = _check_target(data, target, progress)
+    begun = {
+        "source": identify(source),
+        **options.as_json(),
+        **identify_engine(engine.info, options.selection),
+        "light_path": identify_content(light_path),
+    }
+    with open_models(options.selection.channels, engine, options.insecure) as channels:
+        refocusing = Refocusing(engine, options, channels, light_path)
+        _begin(progress, begun, target)
+        try:
+            work = Work(data, refocusing, progress, options, keep_going, on_progress)
+            with work.done_by(crew or Here(refocusing)):
+                marks = Marks(
+                    software_of(engine.info),
+                    lambda planes: work.provenance(planes, describe(engine.info)),
+                )
+                _write(work, target, marks)
+                done = work.finished()
+            if record:
+                _write_record(record, marks.provenance(range(len(data.planes))))
+            keep_table(_tabulate(work, refocusing), progress.result, target)
+            progress.result.replace(target)
+            progress.remove()
+            refocusing.keep_light_path()
+        except OSError as error:
+            where = error.filename or target
+            raise RefocusError(
+                f"{where}: {error.strerror or error}; what is done is kept: the same command "
+                "goes on"
+            ) from error
+        finally:
+            progress.leave()
+    return done
+
+
+def _begin(progress: Progress, begun: dict[str, Any], target: Path) -> None:
     try:
         progress.begin(begun, target)
     except OSError as error:
         raise RefocusError(f"{target}: {error.strerror or error}; name another place") from error
-    try:
-        work = Work(data, refocusing, progress, options, keep_going, on_progress)
-        with work.done_by(crew or Here(refocusing)):
-            marks = Marks(
-                software_of(engine.info),
-                lambda planes: work.provenance(planes, describe(engine.info)),
-            )
-            _write(work, target, marks)
-            done = work.finished()
-        if record:
-            _write_record(record, marks.provenance(range(len(data.planes))))
-        progress.result.replace(target)
-        progress.remove()
-        refocusing.keep_light_path()
-    except OSError as error:
-        where = error.filename or target
-        raise RefocusError(
-            f"{where}: {error.strerror or error}; what is done is kept: the same command goes on"
-        ) from error
-    finally:
-        progress.leave()
-    return done
 
 
 def _write(work: Work, target: Path, marks: Marks) -> None:
@@ -145,7 +157,23 @@ def _write(work: Work, target: Path, marks: Marks) -> None:
             return
 
 
-def _check_target(data: DataSet, target: Path) -> Path | None:
+def _tabulate(work: Work, refocusing: Refocusing) -> VerdictTable:
+    """Write a line for each plane; what is done of a data set says it all."""
+    data, optics = work.data, work.options.optics
+    with VerdictTable(work.progress.folder / TABLE[1:]) as table:
+        table.plate, table.root = data.plate, data.source if isinstance(data, Zarr) else None
+        for number, plane in enumerate(data.planes):
+            record = work.record(number)
+            info = refocusing.engine_of(plane).info if "verdict" in record else None
+            known = optics.of(plane.about.channel, plane.about.light_path)
+            table.add(plane.about.image, known, info, **columns_of(plane.about, record))
+        for about, error in data.unreadable:
+            said = columns_of(about, {"plane": about.place, "left_out": str(error)})
+            table.add(about.image, UNKNOWN, None, **said)
+    return table
+
+
+def _check_target(data: DataSet, target: Path, progress: Progress) -> Path | None:
     """Refuse a target that is none; give the place of the record beside a file."""
     source = data.source
     if target.exists() or target.is_symlink():
@@ -156,7 +184,11 @@ def _check_target(data: DataSet, target: Path) -> Path | None:
     if ending not in suffixes if suffixes else ending in IMAGES:
         wanted = f"a name in {' or '.join(suffixes)}" if suffixes else "the name of a folder"
         raise RefocusError(f"{target}: the result will be like {source}; give it {wanted}")
-    return target.with_name(target.name + RECORD) if suffixes else None
+    beside = [target.with_name(target.name + mark) for mark in (RECORD, TABLE, HEAT_MAP)]
+    for path in beside:
+        if path.exists() and not progress.is_begun:
+            raise RefocusError(f"{path}: exists already; remove it first, or name another target")
+    return beside[0] if suffixes else None
 
 
 def _write_record(path: Path, provenance: dict[str, Any]) -> None:

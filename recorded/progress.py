@@ -131,15 +131,9 @@ def identify(source: Path) -> dict[str, Any]:
     return {"path": str(source.resolve()), "files": digest[:16]}
 
 
-def identify_content(file: Path | None) -> str:
-    """Tell what a file holds from what it held before; empty where nothing can be read."""
-    try:
-        return hashlib.sha256(file.read_bytes()).hexdigest()[:16] if file else ""
-    except OSError:
-        return ""
-
-
 def _short(value: Any) -> str:
+    if value is None:
+        return "none"
     if isinstance(value, dict):
         value = " ".join(str(v)[:60] for v in value.values() if v not in ("", None))
     return str(value) or "none"

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.engine.trust.judgement import TILE
 from refocus.recorded.planes import Plane, RecordedPlane
 from refocus.recorded.regions import Grid, Region, cut
+from refocus.recorded.selection import USUAL, Selection
 from refocus.recorded.survey import Survey
 
 
@@ -32,28 +33,32 @@ class Options:
         What is written where a result is not trusted.
     optics
         What is told of the light path, whatever the files say.
-    channels
-        Those that are to be refocused, and the others stay as captured; all where none is named.
+    selection
+        Which planes are refocused, by which model, and which part of them.
+    insecure
+        Send planes of a channel to a server on another host without encryption.
     """
 
     on_distrust: OnDistrust = DEFAULTS.on_distrust
     optics: KnownOptics = DEFAULTS.optics
-    channels: tuple[str, ...] = ()
+    selection: Selection = USUAL
+    insecure: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Give them as JSON has them."""
         optics = self.optics.model_dump(mode="json", exclude_defaults=True)
-        return {"on_distrust": self.on_distrust, "optics": optics, "channels": [*self.channels]}
+        return {
+            "on_distrust": self.on_distrust,
+            "optics": optics,
+            **self.selection.as_json(),
+            "insecure": self.insecure,
+        }
 
     @classmethod
     def of_json(cls, said: dict[str, Any]) -> "Options":
         """Undo :meth:`as_json`."""
         optics = KnownOptics.model_validate(said["optics"])
-        return cls(said["on_distrust"], optics, tuple(said["channels"]))
-
-    def chooses(self, plane: RecordedPlane) -> bool:
-        """Say whether a plane is to be refocused."""
-        return not self.channels or plane.about.channel in self.channels
+        return cls(said["on_distrust"], optics, Selection.of_json(said), said["insecure"])
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,8 @@ class Refocusing:
         What does it.
     options
         How.
+    channels
+        Engines of some channels.
     light_path
         File that keeps what is believed of it; planes of several regions are asked by themselves.
 
@@ -175,22 +182,35 @@ class Refocusing:
         That file cannot be read, or is another model's.
     """
 
-    def __init__(self, engine: Engine, options: Options, light_path: Path | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        options: Options,
+        channels: Mapping[str, Engine] | None = None,
+        light_path: Path | None = None,
+    ) -> None:
         self._engine, self._options = engine, options
+        self._channels = channels or {}
         self._refocuser = Refocuser(
             engine,
-            on_distrust=options.on_distrust,
-            optics=options.optics,
+            channels,
+            options.selection.region,
+            options.on_distrust,
+            options.optics,
             light_path=light_path,
         )
         self.keep_light_path = self._refocuser.keep_light_path
         # trusted when all regions are there: what is taken fades into the next region
-        self._parts = Refocuser(engine, on_distrust="refocused", optics=options.optics)
+        self._parts = Refocuser(engine, channels, None, "refocused", options.optics)
 
     @property
     def overlap(self) -> int:
         """How many regions may be under way at once."""
-        return self._engine.overlap
+        return self._refocuser.overlap
+
+    def engine_of(self, plane: RecordedPlane) -> Engine:
+        """Give the engine that a plane goes through."""
+        return self._channels.get(plane.about.channel, self._engine)
 
     def grid(self, plane: RecordedPlane) -> Grid:
         """Cut a plane into regions.
@@ -198,19 +218,21 @@ class Refocusing:
         Raises
         ------
         RefocusError
-            An aperture is told, and nothing says how large a pixel is.
+            An aperture is told, and nothing says how large a pixel is; or the region of the options
+            is not for such a plane.
         """
         about = plane.about
+        self._options.selection.check_region(plane.shape, about.name)
         try:
             self._options.optics.check_pixel_size(about.light_path.pixel_size_um)
             factor = self._refocuser.factor(about.channel, about.light_path)
         except RefocusError as error:
             raise type(error)(f"{about.name}: {error}") from error
-        return cut(plane.shape, factor, alone=self._engine.sight is not None)
+        return cut(plane.shape, factor, alone=self.engine_of(plane).sight is not None)
 
     def believe(self, plane: RecordedPlane) -> Told:
         """Let a plane of one region and those before it say how it is blurred, in their order."""
-        if self._engine.sight is None:
+        if self.engine_of(plane).sight is None:
             return Told()
         about = plane.about
         pixels = plane.whole()

@@ -19,7 +19,6 @@ def crew_of(  # noqa: PLR0917
     options: Options,
     workers: int = 1,
     scheduler: str = "",
-    insecure: bool = False,
 ) -> Crew | None:
     """Choose a crew.
 
@@ -27,8 +26,8 @@ def crew_of(  # noqa: PLR0917
     ----------
     source, target, options
         What is to be done; see :func:`refocus.recorded.process.process`.
-    engine, insecure
-        As :func:`refocus.engine.open_engine` takes them.
+    engine
+        As :func:`refocus.engine.open_engine` takes it.
     info
         What it says of itself here.
     workers
@@ -46,8 +45,8 @@ def crew_of(  # noqa: PLR0917
     RefocusError
         The scheduler does not answer, or runs another version.
     """
-    folder, made_by = Progress.beside(target).folder, identify_engine(info)
-    job = Job(source, folder, engine, made_by, options, insecure)
+    made_by = identify_engine(info, options.selection)
+    job = Job(source, Progress.beside(target).folder, engine, made_by, options)
     if scheduler:
         from refocus.recorded.cluster import Cluster
 

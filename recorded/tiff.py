@@ -113,6 +113,8 @@ class Tiff(DataSet):
                 notes.light_path(number),
                 colour or notes.channel_name(number),
                 f"{self.source.name} {notes.image(number)}",
+                self.source,
+                in_stack=notes.in_stack(number),
             )
             shape, dtype = (page.imagelength, page.imagewidth), page.dtype.newbyteorder("=")
             read = partial(_read, self.source, page, sample)

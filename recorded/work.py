@@ -33,6 +33,8 @@ class Processed:
     ----------
     refocused, failed
         Planes.
+    as_captured
+        How many were not to be refocused, by the reason.
     regions, of_regions
         How many are done, and how many there are; a plane that is small enough is one.
     verdicts
@@ -41,6 +43,7 @@ class Processed:
 
     refocused: int = 0
     failed: int = 0
+    as_captured: Counter[str] = field(default_factory=Counter)
     regions: int = 0
     of_regions: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
@@ -93,6 +96,11 @@ class Work:
         Leave out what fails, instead of giving up.
     on_progress
         Called after each region, and when a plane fails; by any thread, by one at a time.
+
+    Raises
+    ------
+    RefocusError
+        Nothing of it is to be refocused.
     """
 
     def __init__(  # noqa: PLR0917
@@ -112,10 +120,13 @@ class Work:
         self._broken: BaseException | None = None
         self._said: dict[tuple[int, int], Said] = {}
         self._done = Processed()
+        self._as_captured: dict[int, str] = {}
         self._grids: list[Grid | None] = []
         for number, plane in enumerate(data.planes):
             self._grids.append(None)
-            if not options.chooses(plane):
+            if why := options.selection.left(plane.about.channel, plane.about.in_stack):
+                self._done.as_captured[why] += 1
+                self._as_captured[number] = why
                 continue
             try:
                 self._grids[number] = refocusing.grid(plane)
@@ -123,8 +134,11 @@ class Work:
                 self.fail(number, error)
         self._done.of_regions = sum(len(grid) for grid in self._grids if grid is not None)
         self._left = [len(grid) if grid is not None else 0 for grid in self._grids]
-        for about, why in data.unreadable:
-            self._leave_out(about.name, why)
+        for about, unread in data.unreadable:
+            self._leave_out(about.name, unread)
+        if self._as_captured and len(self._as_captured) == len(data.planes) + len(data.unreadable):
+            reasons = "; ".join(sorted(self._done.as_captured))
+            raise RefocusError(f"{data.source}: nothing to refocus: {reasons}")
 
     @contextmanager
     def done_by(self, crew: Crew) -> Iterator[None]:
@@ -231,7 +245,7 @@ class Work:
             grid = self._grids[number]
             if grid is not None:
                 self._wait(number, grid, grid.counts[0])
-            records.append(self._record(number, grid))
+            records.append(self.record(number))
         return {
             **made_by,
             "on_distrust": self.options.on_distrust,
@@ -275,12 +289,13 @@ class Work:
             lambda region: self.progress.load(number, region),
         )
 
-    def _record(self, number: int, grid: Grid | None) -> dict[str, Any]:
-        place = self.data.planes[number].about.place
+    def record(self, number: int) -> dict[str, Any]:
+        """Say what became of a plane that is done."""
+        place, grid = self.data.planes[number].about.place, self._grids[number]
         if number in self._failed:
             return {"plane": place, "left_out": str(self._failed[number])}
         if grid is None:
-            return {"plane": place, "verdict": "not chosen"}
+            return {"plane": place, "as_captured": self._as_captured[number]}
         said = [self._said[number, region] for region in range(len(grid))]
         if grid.is_one:
             return {"plane": place, "verdict": said[0].verdict, "distance_um": said[0].distance_um}

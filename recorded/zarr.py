@@ -2,9 +2,9 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -18,6 +18,7 @@ from refocus.optics.ome_xml import zarr_light_paths
 from refocus.optics.ome_zarr import (
     ZARR_METADATA,
     ZarrImage,
+    axis_um,
     channel_name,
     channel_of,
     find_images,
@@ -26,20 +27,36 @@ from refocus.optics.ome_zarr import (
     read_document,
 )
 from refocus.recorded.data_set import DataSet, Marks
-from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_piece, check_pixels
+from refocus.recorded.planes import (
+    About,
+    Bands,
+    Plane,
+    RecordedPlane,
+    check_piece,
+    check_pixels,
+    log,
+)
+from refocus.recorded.plate import read_plate
 from refocus.recorded.zarr_writer import write_image
 
 KEPT = 1 << 28
-"""Bytes of decoded chunks that are kept while their neighbours are read."""
+"""Bytes of decoded chunks of an image that are kept while their neighbours are read."""
+OPEN = 4
+"""Images that are open for reading: the one that is written, and those that are read ahead."""
 
 
 @dataclass(frozen=True)
 class _Image:
-    """An image, its first level open, and the number of its first plane."""
+    """An image, the shape of its first level, and the number of its first plane."""
 
     image: ZarrImage
-    array: Any
+    shape: tuple[int, ...]
     begins: int
+
+    @property
+    def numbers(self) -> range:
+        """Of its planes."""
+        return range(self.begins, self.begins + prod(self.shape[:-2]))
 
 
 class Zarr(DataSet):
@@ -58,17 +75,22 @@ class Zarr(DataSet):
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
+        images = find_images(source)
+        self.plate = read_plate(source)
+        if self.plate is not None and (lacking := self.plate.lacking()):
+            log.warning("%s: %s; the rest is done", source, lacking)
         self._images: list[_Image] = []
-        stated = zarr_light_paths(source)
-        for image in find_images(source):
-            array = open_array(image, image.levels[0], kept=KEPT)
-            for level in image.levels:
-                found = open_array(image, level)
-                check_pixels(found.shape[-2:], found.dtype.numpy_dtype, str(level))
-                chunk = found.chunk_layout.read_chunk.shape
-                check_piece(chunk, found.dtype.numpy_dtype, f"{level}: one chunk")
-            self._images.append(_Image(image, array, len(self.planes)))
-            self.planes += _planes(image, array, _of_channels(image, stated))
+        stated, opened = zarr_light_paths(source), lru_cache(OPEN)(_open_first)
+        kinds: dict[tuple[object, ...], tuple[tuple[int, ...], Any]] = {}
+        for image in images:
+            kind = _kind(image)
+            if kind not in kinds:
+                kinds[kind] = _check(image)
+            shape, dtype = kinds[kind]
+            self._images.append(_Image(image, shape, len(self.planes)))
+            for about in _planes(source, image, shape, _of_channels(image, stated)):
+                read = partial(_read, opened, image, about.place, dtype)
+                self.planes.append(RecordedPlane(about, (shape[-2], shape[-1]), dtype, read))
 
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
         """Copy the whole hierarchy except the images' pixels, then write those refocused.
@@ -78,46 +100,83 @@ class Zarr(DataSet):
         pixels = {level for one in self._images for level in one.image.levels}
 
         def not_pixels(folder: str, names: list[str]) -> list[str]:
-            inside = any(level == Path(folder) or level in Path(folder).parents for level in pixels)
+            inside = not pixels.isdisjoint((Path(folder), *Path(folder).parents))
             return [name for name in names if inside and name not in ZARR_METADATA]
 
         shutil.copytree(self.source, target, ignore=not_pixels)
         for one in self._images:
             levels = [target / level.relative_to(self.source) for level in one.image.levels]
             arrays = [open_array(one.image, level, write=True) for level in levels]
-            count = prod(one.array.shape[:-2])
-            numbers = np.arange(one.begins, one.begins + count).reshape(one.array.shape[:-2])
+            numbers = np.array(one.numbers).reshape(one.shape[:-2])
             write_image(arrays, numbers, bands, target.with_name(f"{target.name}.rows"))
             group = target / one.image.group.relative_to(self.source)
-            _note(target, group, marks.provenance(range(one.begins, one.begins + count)))
+            made = marks.provenance(one.numbers)
+            _write_attribute(group, made)
+        if group != target:  # once: the root of a plate names each of its wells
+            _write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
+
+
+def _kind(image: ZarrImage) -> tuple[object, ...]:
+    """Tell images apart whose arrays do not say the same of themselves, as fields of a plate do."""
+    said = []
+    for level in image.levels:
+        texts = (level / name for name in ("zarr.json", ".zarray"))
+        said.append(next((text.read_bytes() for text in texts if text.is_file()), str(level)))
+    return image.order, *said
+
+
+def _check(image: ZarrImage) -> tuple[tuple[int, ...], Any]:
+    """Look at all levels of an image; give the shape and dtype of the first."""
+    arrays = [open_array(image, level) for level in image.levels]
+    for array, level in zip(arrays, image.levels, strict=True):
+        check_pixels(array.shape[-2:], array.dtype.numpy_dtype, str(level))
+        chunk = array.chunk_layout.read_chunk.shape
+        check_piece(chunk, array.dtype.numpy_dtype, f"{level}: one chunk")
+    return arrays[0].shape, arrays[0].dtype.numpy_dtype.newbyteorder("=")
 
 
 def _planes(
-    image: ZarrImage, array: Any, light_paths: tuple[LightPath, ...]
-) -> Iterator[RecordedPlane]:
-    dtype = array.dtype.numpy_dtype.newbyteorder("=")
-    height, width = array.shape[-2:]
-    for index in product(*(range(n) for n in array.shape[:-2])):
-        about = About(
-            f"{image.group.name}, plane {index}",
+    source: Path,
+    image: ZarrImage,
+    shape: tuple[int, ...],
+    light_paths: tuple[LightPath, ...],
+) -> Iterator[About]:
+    names = [image.axes[axis] for axis in image.order[:-2]]
+    group = image.group.name if image.group == source else str(image.group.relative_to(source))
+    step_um = axis_um(image, image.axes.index("z")) if "z" in names else 0.0
+    in_stack = dict(zip(names, shape[:-2], strict=True)).get("z", 1) > 1
+    for index in product(*(range(n) for n in shape[:-2])):
+        axes = dict(zip(names, index, strict=True))
+        yield About(
+            f"{group}, plane {index}",
             index,
             light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
             channel=channel_name(image, index),
             position=str(image.group),
+            image=image.group,
+            axes=axes,
+            in_stack=in_stack,
+            z_um=axes["z"] * step_um if in_stack and step_um else None,
         )
-        where = f"{image.levels[0]}, plane {index}"
-        yield RecordedPlane(
-            about, (height, width), dtype, partial(_read, array, index, dtype, where)
-        )
+
+
+def _open_first(image: ZarrImage) -> Any:
+    return open_array(image, image.levels[0], kept=KEPT)
 
 
 def _read(  # noqa: PLR0917
-    array: Any, index: tuple[int, ...], dtype: Any, where: str, rows: slice, columns: slice
+    opened: Callable[[ZarrImage], Any],
+    image: ZarrImage,
+    index: tuple[int, ...],
+    dtype: Any,
+    rows: slice,
+    columns: slice,
 ) -> Plane:
     try:
-        pixels = array[(*index, rows, columns)].read().result()
+        pixels = opened(image)[(*index, rows, columns)].read().result()
     except (ValueError, OSError) as error:
         reason = str(error).splitlines()[0][:160]
+        where = f"{image.levels[0]}, plane {index}"
         raise RefocusError(f"{where}: not readable: {reason}") from error
     return np.ascontiguousarray(pixels, dtype=dtype)
 
@@ -130,13 +189,6 @@ def _of_channels(
     number = int(name) if name.isdecimal() else 0
     of_file = stated[number] if number < len(stated) else (UNKNOWN,)
     return tuple(replace(path, pixel_size_um=size_um) for path in of_file)
-
-
-def _note(root: Path, group: Path, provenance: dict[str, Any]) -> None:
-    """Write provenance into the attributes of an image, and, without its planes, of the root."""
-    _write_attribute(group, provenance)
-    if group != root:
-        _write_attribute(root, {key: v for key, v in provenance.items() if key != "planes"})
 
 
 def _write_attribute(group: Path, value: dict[str, Any]) -> None:

@@ -206,21 +206,17 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
-@options_of(RefocusOptions, "engine", "insecure", "on_distrust", "optics", "light_path")
+@options_of(
+    RefocusOptions,
+    *("engine", "insecure", "channels", "region", "refocus_z"),
+    *("on_distrust", "optics", "light_path"),
+)
 def process(  # noqa: PLR0917
     given: dict[str, Any],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
-    channel: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME",
-            help="Refocus this channel, or colour of an RGB image ([b]red[/b], [b]green[/b], "
-            "[b]blue[/b]); those not named stay as captured. Repeat it for each.",
-        ),
-    ] = None,
     workers: Annotated[
         int,
         typer.Option(
@@ -252,23 +248,16 @@ def process(  # noqa: PLR0917
     from refocus.engine import open_engine
     from refocus.recorded.process import process as process_data
     from refocus.recorded.refocusing import Options
+    from refocus.recorded.selection import Selection
     from refocus.recorded.staff import crew_of
 
     options = check_options(RefocusOptions, given)
-    how = Options(options.on_distrust, options.optics, tuple(channel or ()))
+    selection = Selection(options.channels, options.region, options.refocus_z)
+    how = Options(options.on_distrust, options.optics, selection, options.insecure)
     opened = open_engine(options.engine, insecure=options.insecure)
     begun = time.monotonic()
     try:
-        crew = crew_of(
-            source,
-            target,
-            options.engine,
-            opened.info,
-            how,
-            workers,
-            scheduler,
-            options.insecure,
-        )
+        crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
         with progress_bar(err) as bar:
             task = bar.add_task("refocusing", total=None, figures="")
 
@@ -296,6 +285,7 @@ def process(  # noqa: PLR0917
             "refocused": done.refocused,
             "failed": done.failed,
             "regions": done.regions,
+            "as_captured": dict(done.as_captured),
             "verdicts": dict(done.verdicts),
             "seconds": round(seconds, 3),
         }
@@ -303,6 +293,8 @@ def process(  # noqa: PLR0917
     else:
         out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
         out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+        for why, count in done.as_captured.items():
+            out.print(f"{count} planes stay as captured: {why}", markup=False)
         out.print(f"[dim]wrote[/dim]  {target}")
     if done.failed:
         raise Incomplete(f"{target}: {done.failed} planes are left out; the lines above say why")

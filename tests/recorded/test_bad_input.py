@@ -82,7 +82,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a chunk does not decompress": (damaged_chunk, "in.zarr/0, plane (0,): not readable"),
     "a tile does not decompress": (damaged_tile, "in.tif, page 0, tile 3: not readable"),
     "axes y, x, z": (axes_y_x_z, "its axes are y, x, z"),
-    "colours": (colours, "--channel red"),
+    "colours": (colours, "--channel red=auto"),
     "one strip of gigabytes": (one_strip_of_gigabytes, "one piece asks for 3.2 GB at once"),
 }
 
@@ -127,6 +127,7 @@ def test_colours_that_are_named_are_refocused_and_the_others_stay(
     tmp_path: Path, planar: Any
 ) -> None:
     from refocus.recorded.refocusing import Options
+    from refocus.recorded.selection import Selection
 
     pixels = PLANES if planar == "separate" else np.ascontiguousarray(np.moveaxis(PLANES, 0, -1))
     options: dict[str, Any] = {"photometric": "rgb", "planarconfig": planar, "metadata": None}
@@ -136,7 +137,7 @@ def test_colours_that_are_named_are_refocused_and_the_others_stay(
         tmp_path / "out.tif",
         FakeEngine(),
         lambda done: None,
-        Options(channels=("green", "blue")),
+        Options(selection=Selection({"green": "auto", "blue": "auto"})),
     )
     assert done.refocused == 2
     wanted = np.stack([PLANES[0], np.invert(PLANES[1]), np.invert(PLANES[2])])

@@ -16,6 +16,7 @@ from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
+from refocus.recorded.selection import Selection
 
 from .test_what_is_kept import write_zarr
 
@@ -97,7 +98,7 @@ def test_a_run_that_was_killed_loses_at_most_what_was_under_way(tmp_path: Path) 
     [
         ({"options": Options("refocused")}, "another on_distrust (captured, and now refocused)"),
         ({"options": Options(optics=KnownOptics(na=0.5, pixel_size_um=1.0))}, "another optics"),
-        ({"options": Options(channels=("DAPI",))}, "another channels"),
+        ({"options": Options(selection=Selection({"DAPI": "auto"}))}, "another channels"),
         ({"light_path": Path("rig.json")}, "another light_path (none, and now "),
     ],
 )

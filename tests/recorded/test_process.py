@@ -14,6 +14,8 @@ from PIL import Image
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import open_data_set, process
+from refocus.recorded.refocusing import Options
+from refocus.recorded.selection import Selection
 from refocus.recorded.work import Processed
 
 
@@ -46,6 +48,7 @@ def run(source: Path, target: Path, engine: FakeEngine | None = None) -> Process
         target,
         engine or FakeEngine(),
         on_progress=lambda d: seen.append(d.refocused + d.failed),
+        options=Options(selection=Selection(refocus_z=True)),
         keep_going=True,
     )
     assert seen == list(range(1, done.refocused + done.failed + 1))
@@ -64,7 +67,8 @@ def test_ome_zarr(tmp_path: Path, positions: int) -> None:
     assert len(open_data_set(source).planes) == 8
     assert run(source, target).refocused == 8
     documents = sorted(p.relative_to(source) for p in source.rglob("zarr.json"))
-    assert documents == sorted(p.relative_to(target) for p in target.rglob("zarr.json"))
+    made = {p.relative_to(target) for p in target.rglob("zarr.json")}
+    assert made == {*documents, Path("tables/zarr.json"), Path("tables/refocus/zarr.json")}
     arrays = 0
     for document in documents:
         found, raw_text = (json.loads((x / document).read_text()) for x in (target, source))
@@ -226,7 +230,8 @@ def test_a_run_that_ends_early_is_in_nobodys_way(
     # what is done, and nothing that looks whole
     assert sorted(path.name for path in tmp_path.iterdir()) == [f".{target.name}.unfinished", name]
     assert run(source, target).refocused == 4
-    record = [f"{target.name}.refocus.json"] if name == "raw.tif" else []
+    marks = ("json", "csv") if name == "raw.tif" else ()
+    record = [f"{target.name}.refocus.{mark}" for mark in marks]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name, *record])
 
 
@@ -242,7 +247,7 @@ def test_a_folder_of_images_keeps_names_and_formats(tmp_path: Path) -> None:
     assert run(source, target).refocused == 7
     assert sorted(p.name for p in target.iterdir()) == [
         *("a.png", "b.png", "c.tif", "d.tif"),
-        *("notes.txt", "refocus.json"),
+        *("notes.txt", "refocus.csv", "refocus.json"),
     ]
     inverted = np.invert(planes)
     np.testing.assert_array_equal(np.asarray(Image.open(target / "b.png")), inverted[1])
