@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tifffile
 from typer.testing import CliRunner
@@ -17,6 +18,7 @@ from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.selection import Selection
+from refocus.recorded.staff import crew_of
 from refocus.recorded.work import Processed
 
 from .test_plate import read_array
@@ -90,6 +92,48 @@ def test_a_region_that_reaches_beyond_a_plane_is_refused_in_a_line(
     ):
         run(plate, tmp_path / "out.zarr", region=(80, 0, 32, 32))
     assert [path.name for path in tmp_path.iterdir()] == [plate.name]
+
+
+def test_a_region_of_a_plane_that_is_cut_itself_is_refused(tmp_path: Path) -> None:
+    slide = np.zeros((2600, 2700), np.uint8)
+    tifffile.imwrite(tmp_path / "in.tif", slide, photometric="minisblack", metadata=None)
+    with pytest.raises(RefocusError, match=r"page 0: --region is for .* has 2700×2600; leave"):
+        run(tmp_path / "in.tif", tmp_path / "out.tif", region=(0, 0, 64, 64))
+    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+
+
+def test_workers_have_the_models_of_the_channels(
+    tmp_path: Path, plate: Path, model_file: Path
+) -> None:
+    options = Options(selection=Selection({"DAPI": str(model_file), "FITC": "fake"}))
+    target, engine = tmp_path / "out.zarr", FakeEngine()
+    crew = crew_of(plate, target, "fake", engine.info, options, workers=2)
+    done = process(plate, target, engine, lambda done: None, options, crew=crew)
+    assert (done.refocused, engine.calls) == (12, 0)
+    process(plate, tmp_path / "alone.zarr", engine, lambda done: None, options)
+    for well in ("A/1", "B/3"):
+        alone = read_array(tmp_path / "alone.zarr" / well / "0/0")
+        np.testing.assert_array_equal(read_array(target / well / "0/0"), alone)
+
+
+def test_another_file_of_a_model_goes_on_with_nothing(
+    tmp_path: Path, plate: Path, model_file: Path
+) -> None:
+    model = tmp_path / "dapi.onnx"
+    model.write_bytes(model_file.read_bytes())
+    options = Options(selection=Selection({"DAPI": str(model), "FITC": "auto"}))
+
+    class Ending(FakeEngine):
+        def refocus(self, frame: Any) -> Any:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process(plate, tmp_path / "out.zarr", Ending(), lambda done: None, options)
+    other = onnx.load(model)
+    other.doc_string = "another"
+    onnx.save(other, model)
+    with pytest.raises(RefocusError, match="begun with another models"):
+        process(plate, tmp_path / "out.zarr", FakeEngine(), lambda done: None, options)
 
 
 def write_stack(path: Path, kind: str, axes: str) -> None:
