@@ -5,7 +5,7 @@ EXTRAS ?= test
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test triton-server soak bench busy served check docs napari gpu-report clean
+.PHONY: demo test triton-server soak bench busy served scale check docs napari gpu-report clean
 .DEFAULT_GOAL := demo
 
 demo: $(VENV)/.plain
@@ -41,6 +41,10 @@ served: $(VENV)/.test triton-server
 
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check
+
+# Memory and time of whole slides; takes a while.
+scale: $(VENV)/.plain
+	$(BIN)/python -m refocus.bench.scale
 
 docs: $(VENV)/.docs
 	scripts/house

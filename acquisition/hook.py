@@ -34,13 +34,15 @@ from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo, Sink, Steering
 from refocus.acquisition.raw_guard import guarded
 from refocus.acquisition.raw_lines import RawLines
-from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.acquisition.unheard import Unheard
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
+from refocus.engine.by_channel import open_models
+from refocus.engine.open import open_engine
 from refocus.engine.protocol import UNKNOWN, Engine, EngineError, Frame, LightPath
 
 if TYPE_CHECKING:
@@ -297,7 +299,6 @@ def attach(
     selection = selection or chosen
     processing = None if processor is None else Processing(processor)
     publisher: Publisher | None = None
-    pipeline: Pipeline | None = None
     with ExitStack() as stack:
         opened = _open(engine, options.insecure)
         if opened is not engine:
@@ -381,10 +382,7 @@ def _open(engine: str | Path | Engine, insecure: bool) -> Engine:
             f"engine of type {type(engine).__name__}: not one; make it a subclass of "
             "refocus.engine.Engine"
         )
-    from refocus.engine import open_engine
-
-    opened: Engine = open_engine(engine, insecure=insecure)
-    return opened
+    return open_engine(engine, insecure=insecure)
 
 
 def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, LightPath]:
@@ -394,7 +392,6 @@ def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, LightPath]:
 
     try:
         info = image_info(core)
-        light_path = LightPath(info["pixel_size_um"])
-        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), light_path
+        return tuple(info["plane_shape"]), np.dtype(info["dtype"]), LightPath(info["pixel_size_um"])
     except (RuntimeError, LookupError, TypeError, ValueError):
         return (), np.dtype(np.uint8), UNKNOWN

@@ -4,25 +4,19 @@ The planes of a deliberate z-stack and channels that no model is mapped to are h
 were captured; of every n frames all but one are left out. Both count as skipped.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refocus.acquisition.pipeline.queue import Task
-from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
-from refocus.engine.protocol import Engine
+from refocus.engine.by_channel import NONE
 
 if TYPE_CHECKING:
     from useq import MDASequence
 
     from refocus.engine.refocuser import OnDistrust, Region
-
-NONE = "none"
-"""Instead of a model: hand the channel on as it was captured."""
 
 _STACKS = (
     "planes of z-stacks are handed on as captured; --refocus-z, or refocus_z=True, refocuses them"
@@ -145,56 +139,3 @@ def _has_stacks(sequence: "MDASequence | None") -> bool:
     if planes or not axes:  # no axes: a mere iterable of events, of which nothing is known
         return planes != 1
     return any(position.sequence is not None for position in sequence.stage_positions)
-
-
-@contextmanager
-def open_models(
-    channels: Mapping[str, str] | None, engine: Engine, insecure: bool = False
-) -> Iterator[dict[str, Engine]]:
-    """Open the engine of each channel; a model that several have is opened once.
-
-    Parameters
-    ----------
-    channels
-        See :class:`Selection`.
-    engine
-        The run's own: ``auto``, ``default``, and the name of its model, stand for it.
-    insecure
-        Send frames to a server on another host without encryption.
-
-    Raises
-    ------
-    RefocusError
-        A model is not known or cannot be run.
-    """
-    of_engine = {"auto", "default", engine.info.name}
-    if engine.info.card is not None:
-        of_engine.add(engine.info.card.name)
-    opened: dict[str, Engine] = {}
-    with ExitStack() as stack:
-        for channel, model in (channels or {}).items():
-            if model == NONE:
-                continue
-            if model not in opened:
-                mine = model in of_engine
-                opened[model] = engine if mine else _open(channel, model, stack, insecure)
-        yield {c: opened[m] for c, m in (channels or {}).items() if m != NONE}
-
-
-def _open(channel: str, model: str, stack: ExitStack, insecure: bool) -> Engine:
-    from refocus.engine import open_engine
-    from refocus.engine.model_file import shipped_models
-    from refocus.engine.open import NAMES
-    from refocus.engine.triton.address import is_address
-
-    path = shipped_models().get(model, Path(model))
-    by_name = model in NAMES or is_address(model)
-    if not by_name and not path.is_file():
-        names = sorted(shipped_models())
-        raise RefocusError(
-            f"channel {channel}: no model {model!r}; give the path of an ONNX file, none, auto, or "
-            f"one of {', '.join(names)}"
-        )
-    engine: Engine = open_engine(model if by_name else path, insecure=insecure)
-    stack.callback(engine.close)
-    return engine

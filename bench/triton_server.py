@@ -123,13 +123,14 @@ class TritonServer:
 
     def _ready(self) -> bool:
         """Tell whether it has logged that it answers: by then its models are loaded."""
-        return "Started GRPCInferenceService" in self.log.read_text(
-            encoding="utf-8", errors="replace"
-        )
+        return "Started GRPCInferenceService" in self._log()
 
     def _last_line(self) -> str:
-        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-        return next((line for line in reversed(lines) if line.strip()), "no word")
+        lines = reversed(self._log().splitlines())
+        return next((line for line in lines if line.strip()), "no word")
+
+    def _log(self) -> str:
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
 
 def _free_port() -> int:

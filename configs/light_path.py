@@ -63,6 +63,9 @@ class LightPath:
     believed
         What earlier frames, or whoever knows, tell of the blur, likeliest first; empty where
         nothing is.
+    brightness
+        Offset and scale, counts, of the plane that a frame is cut from; empty where it is a whole
+        one, whose brightness is its own.
     """
 
     pixel_size_um: float = 0.0
@@ -70,6 +73,7 @@ class LightPath:
     immersion_index: float = 0.0
     emission_um: float = 0.0
     believed: tuple[Blur, ...] = ()
+    brightness: tuple[float, ...] = ()
 
 
 def stated(path: LightPath) -> dict[str, float]:

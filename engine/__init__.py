@@ -14,6 +14,7 @@ __all__ = [
     "LightPath",
     "Refocused",
     "Ticket",
+    "by_channel",
     "fallback",
     "graph_digest",
     "half_precision",

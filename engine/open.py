@@ -18,6 +18,7 @@ def open_engine(
     device: str | None = None,
     *,
     insecure: bool = False,
+    threads: int | None = None,
 ) -> Engine:
     """Open an engine.
 
@@ -37,6 +38,8 @@ def open_engine(
         ``"CPU"`` or ``"GPU"`` of OpenVINO, ``"cpu"`` or ``"cuda"`` of PyTorch. Default: the best.
     insecure
         Send frames to a server on another host without encryption.
+    threads
+        Of the processor, for OpenVINO. Default: all but one.
 
     Returns
     -------
@@ -54,12 +57,13 @@ def open_engine(
 
         return FakeEngine()
     if is_address(name):
-        return _served(read_address(name, insecure), model, device)
+        return _served(read_address(name, insecure), model, device, threads)
     if name in shipped_models():
-        return _auto(shipped_models()[name], device)
+        return _auto(shipped_models()[name], device, threads)
     if name in NAMES:
         chosen = model or default_model()
-        return _auto(chosen, device) if name == "auto" else _openers(chosen, device)[name]()
+        openers = _openers(chosen, device, threads)
+        return _auto(chosen, device, threads) if name == "auto" else openers[name]()
     suffix = Path(name).suffix.lower()
     if suffix in (".plan", ".engine"):
         from refocus.engine.tensorrt.engine import TensorRtEngine
@@ -68,14 +72,16 @@ def open_engine(
     if suffix == ".safetensors":
         raise EngineError(f"{name}: a checkpoint; make a model of it with 'refocus-export onnx'")
     if suffix in (".onnx", ".zip") or Path(name).exists():
-        return _auto(Path(name), device)
+        return _auto(Path(name), device, threads)
     raise EngineError(
         f"engine {name!r}: not known; allowed: {', '.join((*NAMES, *shipped_models()))}, "
         "the path of a .onnx model, or grpc://HOST:PORT of a Triton server"
     )
 
 
-def _served(address: Address, model: Path | None, device: str | None) -> Engine:
+def _served(
+    address: Address, model: Path | None, device: str | None, threads: int | None
+) -> Engine:
     from refocus.engine.triton.engine import TritonEngine
     from refocus.engine.triton.returning import ReturningEngine
 
@@ -96,7 +102,7 @@ def _served(address: Address, model: Path | None, device: str | None) -> Engine:
             raise
         return served
 
-    spare = _auto(chosen, device)
+    spare = _auto(chosen, device, threads)
     try:
         return ReturningEngine(opened, spare)
     except BaseException:
@@ -104,18 +110,20 @@ def _served(address: Address, model: Path | None, device: str | None) -> Engine:
         raise
 
 
-def _auto(model: Path, device: str | None) -> Engine:
-    openers = _openers(model, device)
+def _auto(model: Path, device: str | None, threads: int | None) -> Engine:
+    openers = _openers(model, device, threads)
     if device is not None or find_gpu() is None:
         return openers["torch" if device and device.startswith(("cuda", "cpu")) else "openvino"]()
     from refocus.engine.fallback import FallbackEngine
 
     # PyTorch on the CPU would be slower than OpenVINO
-    openers["torch"] = _openers(model, "cuda")["torch"]
+    openers["torch"] = _openers(model, "cuda", threads)["torch"]
     return FallbackEngine({name: openers[name] for name in FASTEST_FIRST})
 
 
-def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]:
+def _openers(
+    model: Path, device: str | None, threads: int | None
+) -> dict[str, Callable[[], Engine]]:
     """Say how each engine is opened; what it needs is imported only then."""
 
     def tensorrt() -> Engine:
@@ -144,7 +152,7 @@ def _openers(model: Path, device: str | None) -> dict[str, Callable[[], Engine]]
             raise EngineError(
                 f"OpenVINO cannot be imported ({error}); install it: pip install openvino"
             ) from error
-        return OpenVinoEngine(model, device=device or "CPU")
+        return OpenVinoEngine(model, threads, device=device or "CPU")
 
     return {
         "tensorrt": tensorrt,

@@ -26,12 +26,10 @@ from refocus.engine.protocol import (
     Ticket,
     log,
 )
-from refocus.engine.tiling import tiled
+from refocus.engine.tiling import LARGEST, tiled
 from refocus.engine.trust.evidence import NetworkOutputs
 from refocus.engine.trust.judge import open_judge, refocus_and_judge
 
-LARGEST = 2560 * 2560
-"""Pixels of a frame that is still run whole; its activations take about 2 GB."""
 SHAPES_KEPT = 4
 PRECISIONS = ("auto", "f32", "bf16", "f16")
 TELLING = ("cells", "odd size", "nearly empty")
@@ -138,7 +136,7 @@ class OpenVinoEngine(Engine):
                 f"the model {self._card.name} says nothing but pixels; export it again with "
                 "'refocus-export onnx'"
             )
-        prepared = prepare(frame)
+        prepared = prepare(frame, light_path.brightness)
         seen = prepared.seen
         shown = seen if self._sight is None else self._sight.show(seen, frame, light_path)
         return prepared, NetworkOutputs(*self._network(shown))

@@ -82,8 +82,15 @@ class Prepared(NamedTuple):
         return self.level.undo(refocused, self.dtype)
 
 
-def prepare(frame: Frame) -> Prepared:
+def prepare(frame: Frame, told: tuple[float, ...] = ()) -> Prepared:
     """Normalise and pad a frame.
+
+    Parameters
+    ----------
+    frame
+        ``(H, W)``, ``uint8`` or ``uint16``.
+    told
+        Offset and scale of the plane that it is cut from; empty to measure its own.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def prepare(frame: Frame) -> Prepared:
         The frame is not one (:func:`check_frame`).
     """
     check_frame(frame)
-    level = brightness(frame)
+    level = Brightness(*told) if told else brightness(frame)
     height, width = frame.shape
     tall, wide = padded_shape(frame.shape)
     pixels = level.apply(frame)

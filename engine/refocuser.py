@@ -147,7 +147,8 @@ class Refocuser:
         channel
             Name of its channel.
         light_path
-            What the camera or the file states of it.
+            What the camera or the file states of it. A part of a larger plane, which has the
+            brightness of the plane, says itself how it is blurred.
         bit_depth
             Significant bits of a pixel: what is published stays within them.
         position
@@ -169,8 +170,9 @@ class Refocuser:
                 f"frame of shape {pixels.shape} and dtype {pixels.dtype}: unsupported; "
                 "set the camera to one channel of 8 or 16 bits"
             )
-        known = self._know(channel, light_path)
+        known = self._know(channel, replace(light_path, believed=(), brightness=()))
         engine = self._match(self._channels.get(channel, self._engine), known)
+        known = replace(known, believed=light_path.believed, brightness=light_path.brightness)
         if self._region is None:
             known = self._believe(engine, pixels, channel, known, position)
             whole = engine.submit(pixels, known)
@@ -193,6 +195,15 @@ class Refocuser:
             return replace(done, pixels=published, judgement=untold)
 
         return ticket
+
+    def factor(self, channel: str = "", light_path: LightPath = UNKNOWN) -> float:
+        """Give the pixels that a network is shown per pixel of the camera, along each axis."""
+        from refocus.engine.resample import ResamplingEngine  # SciPy: only where it is needed
+
+        engine = self._match(
+            self._channels.get(channel, self._engine), self._know(channel, light_path)
+        )
+        return engine.factor if isinstance(engine, ResamplingEngine) else 1.0
 
     def refocus(
         self,
@@ -233,11 +244,25 @@ class Refocuser:
         self._kept = BeliefFile(light_path, estimator_of)
         self._beliefs = self._kept.read()
 
+    def believe(
+        self, pixels: Frame, channel: str, light_path: LightPath, position: str
+    ) -> LightPath:
+        """Let a frame and those before it say how it is blurred, whoever refocuses it.
+
+        Parameters are those of :meth:`submit`, which does it itself where nothing is believed.
+        """
+        known = self._know(channel, light_path)
+        engine = self._match(self._channels.get(channel, self._engine), known)
+        if self._region is not None:
+            pixels = np.ascontiguousarray(pixels[self._shown((pixels.shape[0], pixels.shape[1]))])
+        believed = self._believe(engine, pixels, channel, known, position).believed
+        return replace(light_path, believed=believed)
+
     def _believe(
         self, engine: Engine, pixels: Frame, channel: str, known: LightPath, position: str
     ) -> LightPath:
         """Add what this frame and those before it tell of the blur."""
-        if engine.sight is None or known.believed:
+        if engine.sight is None or known.believed or known.brightness:
             return known
         if self._beliefs is None:
             from refocus.engine.light_path.belief import Beliefs  # SciPy: only where it is needed

@@ -139,7 +139,7 @@ class ResamplingEngine(Engine):
 
     def __init__(self, engine: Engine, factor: float) -> None:
         self._engine = engine
-        self._factor = factor
+        self.factor = factor
 
     @property
     def info(self) -> EngineInfo:
@@ -163,17 +163,20 @@ class ResamplingEngine(Engine):
     def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
         """Send a frame on its way at the model's pixel size."""
         seen, gain = self._seen(frame)
-        size_um = light_path.pixel_size_um / self._factor
+        size_um = light_path.pixel_size_um / self.factor
         # what is believed is in the frame's own pixels, and would be of others
-        other = replace(light_path, pixel_size_um=size_um, believed=())
+        told = tuple(gain * value for value in light_path.brightness)
+        other = replace(light_path, pixel_size_um=size_um, believed=(), brightness=told)
         inner = self._engine.submit(seen, other)
 
         def ticket() -> Refocused:
             done = inner()
             judgement = done.judgement
-            if judgement.verdict != "unrated" and not shows_structure(prepare(frame).seen):
+            if judgement.verdict != "unrated" and not shows_structure(
+                prepare(frame, light_path.brightness).seen
+            ):
                 judgement = BLANK  # the noise of resampled pixels looks like structure
-            judgement = replace(judgement, tile_px=judgement.tile_px / self._factor)
+            judgement = replace(judgement, tile_px=judgement.tile_px / self.factor)
             restored = self._restored(frame, seen, done.pixels, gain)
             return Refocused(restored, judgement, done.engine)
 
@@ -203,7 +206,7 @@ class ResamplingEngine(Engine):
         self._engine.close()
 
     def _length(self, pixels: int) -> int:
-        return max(SMALLEST, round(pixels * self._factor))
+        return max(SMALLEST, round(pixels * self.factor))
 
 
 def _top(frame: Frame) -> int:

@@ -49,8 +49,17 @@ def brightness(frame: NDArray[Any]) -> Brightness:
     Brightness
         In the frame's counts; a constant frame has scale 1.
     """
-    stride = max(1, int(np.sqrt(frame.size / ENOUGH)))
-    sample = frame[::stride, ::stride].ravel()
+    step = grid_step(frame.size)
+    return sampled_brightness(frame[::step, ::step].ravel())
+
+
+def grid_step(pixels: int) -> int:
+    """Give the step of the grid on which a frame of so many pixels is sampled."""
+    return max(1, int(np.sqrt(pixels / ENOUGH)))
+
+
+def sampled_brightness(sample: NDArray[Any]) -> Brightness:
+    """Measure offset and scale from the pixels of the grid, ``(N,)``, in any order."""
     low, high = int(DARK * (sample.size - 1)), int(BRIGHT * (sample.size - 1))
     offset, top = _order_statistics(sample, low, high)
     if top <= offset:  # nearly empty: whatever there is lies above the quantile

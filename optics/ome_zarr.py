@@ -4,11 +4,14 @@ What is stated is checked with yaozarrs. Keys that the format does not know are 
 """
 
 import json
+import os
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from yaozarrs import v04, v05
@@ -18,6 +21,9 @@ from refocus.optics.paths import inside, refuse_links_out
 
 ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 """Files of a Zarr, version 3 or 2, that hold no pixels."""
+
+NO_IMAGES = ("labels", "tables")
+"""Folders that hold no images to refocus: of the format, and of tables that are read with ngio."""
 
 MICROMETRES = {
     **{"m": 1e6, "cm": 1e4, "mm": 1e3, "µm": 1.0, "μm": 1.0, "um": 1.0, "nm": 1e-3, "Å": 1e-4},
@@ -71,7 +77,7 @@ def find_images(root: Path) -> list[ZarrImage]:
         There is none, metadata are broken, or a path or link leads out of the folder.
     """
     refuse_links_out(root)
-    found = [image for group in _groups(root) for image in _images(group)]
+    found = [image for group in _groups(root) for image in _images(*group)]
     if not found:
         raise RefocusError(
             f"{root}: holds no OME-Zarr image: it names no multiscale image; "
@@ -115,8 +121,17 @@ def axis_um(image: ZarrImage, axis: int, unstated: float = 0.0) -> float:
     return image.scale[axis] * (unstated if unit is None else MICROMETRES.get(unit, 0.0))
 
 
-def open_array(image: ZarrImage, level: Path, write: bool = False) -> Any:
+def open_array(image: ZarrImage, level: Path, write: bool = False, kept: int = 0) -> Any:
     """Open the array of a level with tensorstore, y and x as its last axes.
+
+    Parameters
+    ----------
+    image, level
+        Which.
+    write
+        Its pixels are to be written.
+    kept
+        Bytes of decoded chunks that are kept for whoever reads their neighbours.
 
     Raises
     ------
@@ -128,7 +143,13 @@ def open_array(image: ZarrImage, level: Path, write: bool = False) -> Any:
     driver = "zarr3" if (level / "zarr.json").exists() else "zarr"
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(level.resolve())}}
     try:
-        array = tensorstore.open(spec, open=True, read=True, write=write).result()
+        array = tensorstore.open(
+            spec,
+            open=True,
+            read=True,
+            write=write,
+            context=tensorstore.Context({"cache_pool": {"total_bytes_limit": kept}}),
+        ).result()
     except ValueError as error:
         reason = str(error).splitlines()[0][:160]
         raise RefocusError(f"{level}: not a readable Zarr array: {reason}") from error
@@ -156,29 +177,33 @@ def read_document(path: Path) -> dict[str, Any]:
     return found
 
 
-def _groups(folder: Path) -> Iterator[Path]:
-    """Walk down the groups, and into no array: it may have a million chunk files."""
-    modern = folder / "zarr.json"
-    if (folder / ".zarray").exists():
+def _groups(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """Give the document of each group; walk into no array: it may have a million chunk files."""
+    with os.scandir(folder) as found:
+        entries = {entry.name: entry for entry in found}
+    if ".zarray" in entries:
         return
-    if modern.exists() and read_document(modern).get("node_type") == "array":
-        return
-    if modern.exists() or (folder / ".zattrs").exists():
-        yield folder
-    for inner in sorted(p for p in folder.iterdir() if p.is_dir() and p.name != "labels"):
-        yield from _groups(inner)
+    name = next((name for name in ("zarr.json", ".zattrs") if name in entries), None)
+    if name is not None:
+        document = read_document(folder / name)
+        if name == "zarr.json" and document.get("node_type") == "array":
+            return
+        yield folder / name, document
+    for inner in sorted(entries):
+        if inner not in NO_IMAGES and entries[inner].is_dir():
+            yield from _groups(folder / inner)
 
 
-def _images(group: Path) -> Iterator[ZarrImage]:
-    path = group / "zarr.json"
-    if not path.exists():
-        path = group / ".zattrs"
-    attributes = read_document(path)
-    kind: Any = v04.Multiscale
-    if path.name == "zarr.json":
-        attributes = attributes.get("attributes") or {}
-        if "ome" in attributes:
-            attributes, kind = attributes["ome"], v05.Multiscale
+def ome_attributes(path: Path, document: dict[str, Any]) -> tuple[Any, Any]:
+    """Give what a group's document says of OME-Zarr, and the version of yaozarrs that reads it."""
+    if path.name != "zarr.json":
+        return document, v04
+    attributes = document.get("attributes") or {}
+    return (attributes["ome"], v05) if "ome" in attributes else (attributes, v04)
+
+
+def _images(path: Path, document: dict[str, Any]) -> Iterator[ZarrImage]:
+    attributes, version = ome_attributes(path, document)
     if not isinstance(attributes, dict) or "image-label" in attributes:
         return
     stated = attributes.get("multiscales") or []
@@ -186,26 +211,52 @@ def _images(group: Path) -> Iterator[ZarrImage]:
         raise RefocusError(f"{path}: broken OME-Zarr metadata: multiscales: is no list")
     seen = set()
     for number, multiscale in enumerate(stated):
-        image = _image(group, path, kind, number, multiscale, _channels(attributes))
-        if image.levels[0] not in seen:
-            seen.add(image.levels[0])
-            yield image
+        with metadata_of(path, "multiscales", number):
+            found = _multiscale(version.Multiscale, json.dumps(multiscale))
+        levels = tuple(inside(path.parent, level, path) for level in found.paths)
+        if path.parent in levels:
+            raise RefocusError(f"{path}: names itself as an array; correct its paths")
+        if levels[0] not in seen:
+            seen.add(levels[0])
+            yield ZarrImage(path.parent, levels, *found[1:], _channels(attributes))
 
 
-def _image(  # noqa: PLR0917
-    group: Path, path: Path, kind: Any, number: int, stated: Any, channels: tuple[str, ...]
-) -> ZarrImage:
+@contextmanager
+def metadata_of(path: Path, *place: str | int) -> Iterator[None]:
+    """Tell in a line what yaozarrs finds wrong at a place of a document.
+
+    Raises
+    ------
+    RefocusError
+        It found something.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of units that the format does not know
-            found = kind.model_validate(stated)
+            yield
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(step) for step in ("multiscales", number, *first["loc"]))
+        where = ".".join(str(step) for step in (*place, *first["loc"]))
         reason = first["msg"].splitlines()[0][:160]
         raise RefocusError(
-            f"{path}: broken OME-Zarr metadata: {place}: {reason}; write it as OME-Zarr 0.4 or 0.5"
+            f"{path}: broken OME-Zarr metadata: {where}: {reason}; write it as OME-Zarr 0.4 or 0.5"
         ) from error
+
+
+class _Multiscale(NamedTuple):
+    """What an image says, apart from where it is; see :class:`ZarrImage`."""
+
+    paths: tuple[str, ...]
+    axes: tuple[str, ...]
+    order: tuple[int, ...]
+    scale: tuple[float, ...]
+    units: tuple[str | None, ...]
+
+
+@lru_cache(maxsize=64)
+def _multiscale(kind: Any, text: str) -> _Multiscale:
+    """Read what is stated: once where thousands of fields of a plate say the same."""
+    found = kind.model_validate_json(text)
     names = [axis.name for axis in found.axes]
     last = [names.index(side) for side in "yx"] if {"y", "x"} <= set(names) else None
     last = last or [n for n, axis in enumerate(found.axes) if axis.type == "space"][-2:]
@@ -216,17 +267,12 @@ def _image(  # noqa: PLR0917
     ):
         if change.type == "scale":
             scale = [a * b for a, b in zip(scale, change.scale, strict=True)]
-    levels = tuple(inside(group, level.path, path) for level in found.datasets)
-    if group in levels:
-        raise RefocusError(f"{path}: names itself as an array; correct its paths")
-    return ZarrImage(
-        group,
-        levels,
+    return _Multiscale(
+        tuple(level.path for level in found.datasets),
         tuple(names),
         (*(n for n in range(len(names)) if n not in last), *last),
         tuple(scale),
         tuple(axis.unit if axis.type != "channel" else None for axis in found.axes),
-        channels,
     )
 
 

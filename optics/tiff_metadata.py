@@ -102,6 +102,13 @@ class TiffNotes:
         """Give the number of the image, such as a position, that a page is of."""
         return self._where(page)[0]
 
+    def in_stack(self, page: int) -> bool:
+        """Tell whether a page is one of several along z."""
+        if self._pixels:
+            return number(self._pixels[self.image(page)].get("SizeZ")) > 1
+        notes: Any = self._tiff.imagej_metadata or {}
+        return number(notes.get("slices")) > 1
+
     def _where(self, page: int) -> tuple[int, int]:
         return self._of_page.get(page, (0, 0))
 

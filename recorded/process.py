@@ -2,51 +2,75 @@
 
 The output is the input with its pixels refocused: the same format, axes, positions, channels,
 scales and file names. Metadata are copied as they stand, never translated, so nothing is lost
-that this module does not know of. Memory stays at a few planes.
+that this module does not know of. Memory stays at some regions, however large a plane is.
 
-The result is written beside its place, under a name of its own, and takes its place once it is
-complete: what is there is whole, and a run that was stopped is in nobody's way.
+What is done is kept beside the output's place, region by region, so that a run that was ended goes
+on; the result takes its place once it is complete, and what is there is whole.
 """
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from refocus.configs import RefocusError
-from refocus.configs.light_path import KnownOptics
+from refocus.configs.light_path import UNKNOWN
 from refocus.configs.live_config import DEFAULTS
+from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import Engine
-from refocus.engine.refocuser import OnDistrust
-from refocus.optics.images import list_images
 from refocus.optics.ome_zarr import is_zarr
-from refocus.optics.paths import leads_inside
-from refocus.recorded.png import process_png
-from refocus.recorded.refocusing import About, Processed, Refocusing, log
-from refocus.recorded.tiff import count_tiff_planes, process_tiff
-from refocus.recorded.zarr import count_zarr_planes, process_zarr
+from refocus.recorded.crew import Here
+from refocus.recorded.data_set import DataSet, Marks
+from refocus.recorded.folder import Folder, open_file
+from refocus.recorded.marks import describe, identify_content, identify_engine, software_of
+from refocus.recorded.png import Png
+from refocus.recorded.progress import Progress, identify
+from refocus.recorded.refocusing import Options, Refocusing
+from refocus.recorded.tiff import Tiff
+from refocus.recorded.verdict_table import HEAT_MAP, TABLE, VerdictTable, columns_of, keep_table
+from refocus.recorded.work import Crew, PlaneLost, Processed, Work
+from refocus.recorded.zarr import Zarr
 
-TIFF, PNG = (".tif", ".tiff"), (".png",)
-IMAGES = TIFF + PNG
-
+IMAGES = Tiff.suffixes + Png.suffixes
 RECORD = ".refocus.json"
-"""Ends the name of the record beside a file; in a folder, it is the whole name less the dot."""
+"""Ends the name of the record beside a file."""
 
-Write = Callable[[Path, Path, str, Refocusing], None]
-"""Refocuses a source into a target that will be renamed to what the text says."""
+AS_USUAL = Options()
 
 
-def process(
+def open_data_set(source: Path, channels: tuple[str, ...] = ()) -> DataSet:
+    """Open a data set of any format.
+
+    Parameters
+    ----------
+    source
+        OME-Zarr folder, TIFF or PNG file, or folder of images.
+    channels
+        Those that are to be refocused; all where none is named.
+
+    Raises
+    ------
+    RefocusError
+        It cannot be read, or holds pixels of the wrong kind.
+    """
+    if not source.exists():
+        raise RefocusError(f"{source}: no such file or folder")
+    if source.is_dir():
+        return Zarr(source) if is_zarr(source) else Folder(source, channels)
+    return open_file(source, channels)
+
+
+def process(  # noqa: PLR0917
     source: Path,
     target: Path,
     engine: Engine,
-    *,
-    on_plane: Callable[[Processed], None],
-    on_distrust: OnDistrust = DEFAULTS.on_distrust,
-    optics: KnownOptics = DEFAULTS.optics,
+    on_progress: Callable[[Processed], None],
+    options: Options = AS_USUAL,
+    keep_going: bool = False,
+    crew: Crew | None = None,
     light_path: Path | None = DEFAULTS.light_path,
 ) -> Processed:
-    """Refocus every plane of a data set into a new one.
+    """Refocus every plane of a data set into a new one, or go on where that was ended.
 
     Parameters
     ----------
@@ -55,121 +79,118 @@ def process(
     target
         Where the result goes; it must not exist. It appears when it is complete.
     engine
-        Refocuses a plane. One that it fails on is logged and left out (zero in a Zarr or TIFF).
-    on_plane
-        Called after each plane.
-    on_distrust
-        What is written where a result is not trusted.
-    optics
-        What is told of the light path; it wins over what a file says, plane by plane. Where
-        neither says how large a pixel is, it is as large as the model's.
+        Refocuses planes, or the regions of larger ones.
+    on_progress
+        Called after each region.
+    options
+        How planes are refocused.
+    keep_going
+        A plane or file that cannot be refocused is logged and left out (zero in a Zarr or TIFF),
+        instead of ending it all.
+    crew
+        Who does the work, with engines like this one; by default this one does.
     light_path
-        File that keeps what is believed of it from data set to data set.
+        File that keeps what is believed of it from data set to data set; this process reads and
+        writes it, whoever does the work.
 
     Raises
     ------
     RefocusError
-        The source cannot be read or holds pixels of the wrong kind, the target cannot be
-        written, or an aperture is told and nothing says how large a pixel is.
+        The source cannot be read or holds pixels of the wrong kind, nothing of it is to be
+        refocused, the target cannot be written or was begun otherwise, the file of the light path
+        is none, or an aperture is told and nothing says how large a pixel is.
     """
-    if not source.exists():
-        raise RefocusError(f"{source}: no such file or folder")
-    if target.exists():
+    data = open_data_set(source, options.selection.chosen)
+    progress = Progress.beside(target)
+    record = _check_target(data, target, progress)
+    begun = {
+        "source": identify(source),
+        **options.as_json(),
+        **identify_engine(engine.info, options.selection),
+        "light_path": identify_content(light_path),
+    }
+    with open_models(options.selection.channels, engine, options.insecure) as channels:
+        refocusing = Refocusing(engine, options, channels, light_path)
+        _begin(progress, begun, target)
+        try:
+            work = Work(data, refocusing, progress, options, keep_going, on_progress)
+            with work.done_by(crew or Here(refocusing)):
+                marks = Marks(
+                    software_of(engine.info),
+                    lambda planes: work.provenance(planes, describe(engine.info)),
+                )
+                _write(work, target, marks)
+                done = work.finished()
+            if record:
+                _write_record(record, marks.provenance(range(len(data.planes))))
+            keep_table(_tabulate(work, refocusing), progress.result, target)
+            progress.result.replace(target)
+            progress.remove()
+            refocusing.keep_light_path()
+        except OSError as error:
+            where = error.filename or target
+            raise RefocusError(
+                f"{where}: {error.strerror or error}; what is done is kept: the same command "
+                "goes on"
+            ) from error
+        finally:
+            progress.leave()
+    return done
+
+
+def _begin(progress: Progress, begun: dict[str, Any], target: Path) -> None:
+    try:
+        progress.begin(begun, target)
+    except OSError as error:
+        raise RefocusError(f"{target}: {error.strerror or error}; name another place") from error
+
+
+def _write(work: Work, target: Path, marks: Marks) -> None:
+    """Write the result; again, if a plane failed after rows of it were written."""
+    while True:
+        work.progress.clear_result()
+        try:
+            work.data.write(work.progress.result, target.name, work.bands, marks)
+        except PlaneLost:
+            work.finished()  # so that no other does
+        else:
+            return
+
+
+def _tabulate(work: Work, refocusing: Refocusing) -> VerdictTable:
+    """Write a line for each plane; what is done of a data set says it all."""
+    data, optics = work.data, work.options.optics
+    with VerdictTable(work.progress.folder / TABLE[1:]) as table:
+        table.plate, table.root = data.plate, data.source if isinstance(data, Zarr) else None
+        for number, plane in enumerate(data.planes):
+            record = work.record(number)
+            info = refocusing.engine_of(plane).info if "verdict" in record else None
+            known = optics.of(plane.about.channel, plane.about.light_path)
+            table.add(plane.about.image, known, info, **columns_of(plane.about, record))
+        for about, error in data.unreadable:
+            said = columns_of(about, {"plane": about.place, "left_out": str(error)})
+            table.add(about.image, UNKNOWN, None, **said)
+    return table
+
+
+def _check_target(data: DataSet, target: Path, progress: Progress) -> Path | None:
+    """Refuse a target that is none; give the place of the record beside a file."""
+    source = data.source
+    if target.exists() or target.is_symlink():
         raise RefocusError(f"{target}: exists already; name another, or remove it first")
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")
-    work = Refocusing(engine, source, on_distrust, on_plane, optics, light_path=light_path)
-    write, suffixes = _kind(source)
-    ending = target.suffix.lower()
+    ending, suffixes = target.suffix.lower(), data.suffixes
     if ending not in suffixes if suffixes else ending in IMAGES:
         wanted = f"a name in {' or '.join(suffixes)}" if suffixes else "the name of a folder"
         raise RefocusError(f"{target}: the result will be like {source}; give it {wanted}")
-    record = target.with_name(target.name + RECORD) if suffixes else None
-    if record and record.exists():
-        raise RefocusError(f"{record}: exists already; remove it first, or name another target")
-    unfinished = target.with_name(f".{target.name}.unfinished")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _remove(unfinished)  # of a run that was killed
-        write(source, unfinished, target.name, work)
-        if work.unreadable and not work.done.refocused:
-            raise work.unreadable
-        if unfinished.exists():  # not if the only plane failed
-            if record:
-                _write_record(record, work)
-            unfinished.replace(target)
-        work.keep_light_path()
-    except OSError as error:
-        where = error.filename or target
-        raise RefocusError(
-            f"{where}: {error.strerror or error}; nothing is kept of the result: run it again"
-        ) from error
-    finally:
-        _remove(unfinished)
-    return work.done
+    beside = [target.with_name(target.name + mark) for mark in (RECORD, TABLE, HEAT_MAP)]
+    for path in beside:
+        if path.exists() and not progress.is_begun:
+            raise RefocusError(f"{path}: exists already; remove it first, or name another target")
+    return beside[0] if suffixes else None
 
 
-def _write_record(path: Path, work: Refocusing) -> None:
-    text = json.dumps(work.provenance(), indent=2, ensure_ascii=False)
+def _write_record(path: Path, provenance: dict[str, Any]) -> None:
+    text = json.dumps(provenance, indent=2, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
-
-
-def count_planes(source: Path) -> int:
-    """Count the planes of a data set, for a progress bar (a folder counts its files).
-
-    Raises
-    ------
-    RefocusError
-        The source cannot be read.
-    """
-    if not source.exists():
-        raise RefocusError(f"{source}: no such file or folder")
-    write, _ = _kind(source)
-    if write is process_zarr:
-        return count_zarr_planes(source)
-    if write is process_tiff:
-        return count_tiff_planes(source)
-    return 1 if source.is_file() else len(list_images(source))
-
-
-def _kind(source: Path) -> tuple[Write, tuple[str, ...]]:
-    """Give what writes a data set like this one, and how a file of it ends; nothing for folders."""
-    if source.is_dir():
-        return (process_zarr if is_zarr(source) else _process_folder), ()
-    if source.suffix.lower() in TIFF:
-        return process_tiff, TIFF
-    if source.suffix.lower() in PNG:
-        return process_png, PNG
-    raise RefocusError(f"{source}: not a format that is read; give .ome.zarr, .tif or .png")
-
-
-def _process_folder(source: Path, target: Path, name: str, work: Refocusing) -> None:
-    """Refocus the images of a folder, and copy what is beside them; one that fails is left out."""
-    images = list_images(source)
-    target.mkdir()
-    records = []
-    for image in images:
-        write, _ = _kind(image)
-        try:
-            write(image, target / image.name, image.name, work)
-        except RefocusError as error:
-            _remove(target / image.name)
-            work.leave_out(About(image.name, image.name), error)
-        records.append({**work.provenance(), "source": image.name})
-    for other in sorted(source.iterdir()):
-        if other in images or other.name.startswith("."):
-            continue
-        if other.is_dir() or not leads_inside(source, other):
-            what = "a folder" if other.is_dir() else "a link that leads out of the folder"
-            log.warning("%s: not copied: is %s", other, what)
-            continue
-        shutil.copy2(other, target / other.name)
-    text = json.dumps(records, indent=2, ensure_ascii=False)
-    (target / RECORD[1:]).write_text(text + "\n", encoding="utf-8")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

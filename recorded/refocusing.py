@@ -1,154 +1,307 @@
-"""Planes through the engine, and the record of what became of each."""
+"""Planes of a data set through the engine, whole or region by region."""
 
-import logging
-import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
-from refocus.configs.light_path import KnownOptics
+from refocus.configs.light_path import Blur, KnownOptics
 from refocus.configs.live_config import DEFAULTS
-from refocus.engine.protocol import UNKNOWN, Engine, EngineError, LightPath
+from refocus.engine.protocol import Engine, Refocused, Ticket
 from refocus.engine.refocuser import OnDistrust, Refocuser
-from refocus.recorded.planes import Plane
-
-log = logging.getLogger("refocus.process")
-
-
-@dataclass
-class Processed:
-    """What became of a data set: planes refocused and failed, their verdicts and engine times."""
-
-    refocused: int = 0
-    failed: int = 0
-    engine_ms: list[float] = field(default_factory=list)
-    verdicts: Counter[str] = field(default_factory=Counter)
+from refocus.engine.trust.judgement import TILE
+from refocus.recorded.planes import Plane, RecordedPlane
+from refocus.recorded.regions import Grid, Region, cut
+from refocus.recorded.selection import USUAL, Selection
+from refocus.recorded.survey import Survey
 
 
 @dataclass(frozen=True)
-class About:
-    """What a file says of a plane.
+class Options:
+    """How a data set is refocused; what decides about pixels besides the engine and the source.
 
     Attributes
     ----------
-    name
-        Which one it is, for messages.
-    place
-        Which one it is, for the record: an index, or the number of a page.
-    bit_depth
-        Significant bits of a pixel; None where it is not stated.
-    light_path
-        What it says of that.
-    channel
-        Name of its channel; empty where it has none.
-    position
-        Which place it shows.
+    on_distrust
+        What is written where a result is not trusted.
+    optics
+        What is told of the light path, whatever the files say.
+    selection
+        Which planes are refocused, by which model, and which part of them.
+    insecure
+        Send planes of a channel to a server on another host without encryption.
     """
 
-    name: str
-    place: Any = 0
-    bit_depth: int | None = None
-    light_path: LightPath = UNKNOWN
-    channel: str = ""
-    position: str = ""
+    on_distrust: OnDistrust = DEFAULTS.on_distrust
+    optics: KnownOptics = DEFAULTS.optics
+    selection: Selection = USUAL
+    insecure: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """Give them as JSON has them."""
+        optics = self.optics.model_dump(mode="json", exclude_defaults=True)
+        return {
+            "on_distrust": self.on_distrust,
+            "optics": optics,
+            **self.selection.as_json(),
+            "insecure": self.insecure,
+        }
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> "Options":
+        """Undo :meth:`as_json`."""
+        optics = KnownOptics.model_validate(said["optics"])
+        return cls(said["on_distrust"], optics, Selection.of_json(said), said["insecure"])
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a plane before a region of it is refocused.
+
+    Attributes
+    ----------
+    survey
+        Of a plane that has several regions.
+    believed
+        How a plane of one region is blurred, by those before it.
+    """
+
+    survey: Survey | None = None
+    believed: tuple[Blur, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Give it as JSON has it; numbers come back bit by bit."""
+        return asdict(self)
+
+    @classmethod
+    def of_json(cls, said: dict[str, Any]) -> "Told":
+        """Undo :meth:`as_json`."""
+        survey = Survey(*said["survey"]) if said["survey"] else None
+        return cls(survey, tuple(Blur(*blur) for blur in said["believed"]))
+
+
+class Said(NamedTuple):
+    """What is said of a region.
+
+    Attributes
+    ----------
+    verdict
+        How far it is to be trusted.
+    distance_um
+        From focus; None where it is not known.
+    """
+
+    verdict: str
+    distance_um: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A region, refocused.
+
+    Attributes
+    ----------
+    pixels
+        Of its core and the margin over which it mixes with its neighbours. Of a plane of one region
+        what is to be written; else all of the engine's result.
+    share
+        ``(h, w)``, how much of the correction is taken, by tiles of the plane.
+    said
+        Of the region.
+    """
+
+    pixels: Plane
+    share: NDArray[np.float32]
+    said: Said
+
+    def save(self, path: Path) -> None:
+        """Write it to a file, which is there when it is whole."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = path.with_suffix(f".{os.getpid()}.part")
+        said = np.array(json.dumps(self.said))
+        with begun.open("wb") as file:
+            np.savez(file, pixels=self.pixels, share=self.share, said=said)
+        begun.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Result":
+        """Read it back.
+
+        Raises
+        ------
+        RefocusError
+            It is damaged; it is removed then, so that it is done again.
+        """
+        with _opened(path) as saved:
+            return cls(saved["pixels"], saved["share"], Said(*json.loads(str(saved["said"]))))
+
+    @classmethod
+    def load_said(cls, path: Path) -> Said:
+        """Read what is said of it alone."""
+        with _opened(path) as saved:
+            return Said(*json.loads(str(saved["said"])))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
+            yield saved
+    except Exception as error:  # a damaged archive raises whatever it likes
+        path.unlink(missing_ok=True)
+        raise RefocusError(
+            f"{path}: was damaged ({type(error).__name__}) and is removed; run the same command "
+            "again, which does it anew"
+        ) from error
 
 
 class Refocusing:
-    """Refocuses planes one after the other.
+    """Refocuses regions of planes.
 
     Parameters
     ----------
     engine
         What does it.
-    source
-        What the planes are of.
-    on_distrust
-        What is written where a result is not trusted.
-    on_plane
-        Called after each.
-    optics
-        What is told of the light path, whatever the files say.
+    options
+        How.
+    channels
+        Engines of some channels.
     light_path
-        File that keeps what is believed of it.
+        File that keeps what is believed of it; planes of several regions are asked by themselves.
+
+    Raises
+    ------
+    RefocusError
+        That file cannot be read, or is another model's.
     """
 
     def __init__(
         self,
         engine: Engine,
-        source: Path,
-        on_distrust: OnDistrust,
-        on_plane: Callable[[Processed], None],
-        optics: KnownOptics = DEFAULTS.optics,
-        *,
-        light_path: Path | None = DEFAULTS.light_path,
+        options: Options,
+        channels: Mapping[str, Engine] | None = None,
+        light_path: Path | None = None,
     ) -> None:
-        self.done = Processed()
-        self.unreadable: RefocusError | None = None
-        self._engine, self._source, self._on_distrust = engine, source, on_distrust
+        self._engine, self._options = engine, options
+        self._channels = channels or {}
         self._refocuser = Refocuser(
-            engine, on_distrust=on_distrust, optics=optics, light_path=light_path
+            engine,
+            channels,
+            options.selection.region,
+            options.on_distrust,
+            options.optics,
+            light_path=light_path,
         )
         self.keep_light_path = self._refocuser.keep_light_path
-        self._on_plane, self._optics = on_plane, optics
-        self._records: list[dict[str, Any]] = []
-
-    def refocus(self, plane: Plane, about: About) -> Plane | None:
-        """Give the plane that is to be written; None where the engine failed on it."""
-        bits = about.bit_depth or 8 * plane.dtype.itemsize
-        try:
-            self._optics.check_pixel_size(about.light_path.pixel_size_um)
-        except RefocusError as error:
-            raise RefocusError(f"{about.name}: {error}") from error
-        started = time.perf_counter()
-        try:
-            self._refocuser.warm_up(plane.shape, plane.dtype, about.light_path)
-            result = self._refocuser.refocus(
-                plane, about.channel, about.light_path, bits, about.position
-            )
-        except EngineError as error:
-            self.leave_out(about, error)
-            return None
-        self.done.refocused += 1
-        judgement = result.judgement
-        self.done.verdicts[judgement.verdict] += 1
-        self.done.engine_ms.append((time.perf_counter() - started) * 1000)
-        um = judgement.distance_um
-        record = {"verdict": judgement.verdict, "distance_um": None if um is None else round(um, 3)}
-        self._records.append({"plane": about.place, **record})
-        self._on_plane(self.done)
-        return result.pixels
-
-    def leave_out(self, about: About, error: RefocusError) -> None:
-        """Note a plane or a file that is not in the result, and go on."""
-        log.warning("%s: left out: %s", about.name, error)
-        if not isinstance(error, EngineError):
-            self.unreadable = self.unreadable or error
-        self.done.failed += 1
-        self._records.append({"plane": about.place, "left_out": str(error)})
-        self._on_plane(self.done)
-
-    def provenance(self) -> dict[str, Any]:
-        """Say what made the planes since the last call, and how far each is to be trusted."""
-        card = self._engine.info.card
-        planes, self._records = self._records, []
-        return {
-            "software": self.software,
-            "engine": self._engine.info.describe(),
-            "model_version": card.version if card else "",
-            "on_distrust": self._on_distrust,
-            "source": self._source.name,
-            "processed_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-            "planes": planes,
-        }
+        # trusted when all regions are there: what is taken fades into the next region
+        self._parts = Refocuser(engine, channels, None, "refocused", options.optics)
 
     @property
-    def software(self) -> str:
-        """Who made it, and with which model: a mark that the pixels are not the camera's."""
-        card = self._engine.info.card
-        model = f"{card.name} {card.sha256[:12]}".rstrip() if card else "no model"
-        return f"refocus-live {version('refocus-live')} (refocused: {model})"
+    def overlap(self) -> int:
+        """How many regions may be under way at once."""
+        return self._refocuser.overlap
+
+    def engine_of(self, plane: RecordedPlane) -> Engine:
+        """Give the engine that a plane goes through."""
+        return self._channels.get(plane.about.channel, self._engine)
+
+    def grid(self, plane: RecordedPlane) -> Grid:
+        """Cut a plane into regions.
+
+        Raises
+        ------
+        RefocusError
+            An aperture is told, and nothing says how large a pixel is; or the region of the options
+            is not for such a plane.
+        """
+        about = plane.about
+        self._options.selection.check_region(plane.shape, about.name)
+        try:
+            self._options.optics.check_pixel_size(about.light_path.pixel_size_um)
+            factor = self._refocuser.factor(about.channel, about.light_path)
+        except RefocusError as error:
+            raise type(error)(f"{about.name}: {error}") from error
+        return cut(plane.shape, factor, alone=self.engine_of(plane).sight is not None)
+
+    def believe(self, plane: RecordedPlane) -> Told:
+        """Let a plane of one region and those before it say how it is blurred, in their order."""
+        if self.engine_of(plane).sight is None:
+            return Told()
+        about = plane.about
+        pixels = plane.whole()
+        believed = self._refocuser.believe(pixels, about.channel, about.light_path, about.position)
+        return Told(believed=believed.believed)
+
+    def submit(
+        self, plane: RecordedPlane, region: Region, told: Told, pixels: Plane, margin: int
+    ) -> "PendingResult":
+        """Send what is read of a region on its way.
+
+        Parameters
+        ----------
+        plane, region
+            Which.
+        told
+            What is known of the plane.
+        pixels
+            What is read of the region.
+        margin
+            Around its core that is kept.
+
+        Raises
+        ------
+        EngineError
+            From here, or from what is given back: the engine failed.
+        """
+        about = plane.about
+        if told.survey is None:
+            path = replace(about.light_path, believed=told.believed)
+            self._refocuser.warm_up(pixels.shape, pixels.dtype, about.light_path)
+            ticket = self._refocuser.submit(pixels, about.channel, path, plane.bits, about.position)
+        else:
+            path = replace(about.light_path, brightness=told.survey[:2])
+            ticket = self._parts.submit(pixels, about.channel, path)
+        return PendingResult(ticket, region, margin)
+
+
+@dataclass(frozen=True)
+class PendingResult:
+    """A region under way."""
+
+    ticket: Ticket
+    region: Region
+    margin: int
+
+    def wait(self) -> Result:
+        """Wait for it.
+
+        Raises
+        ------
+        EngineError
+            The engine failed.
+        """
+        done = self.ticket()
+        um = done.judgement.distance_um
+        return Result(
+            np.ascontiguousarray(done.pixels[self.region.within(self.margin)]),
+            _share(done, self.region),
+            Said(done.judgement.verdict, None if um is None else round(um, 3)),
+        )
+
+
+def _share(done: Refocused, region: Region) -> NDArray[np.float32]:
+    """Bring what is trusted of a region to the tiles of the plane, by where their middles lie."""
+    judgement = done.judgement
+    places = []
+    for core, read, tiles in zip(region.core, region.read, judgement.share.shape, strict=True):
+        begins = np.arange(core.start, core.stop, TILE)
+        middles = (begins + np.minimum(begins + TILE, core.stop)) / 2 - read.start
+        places.append(np.minimum((middles / judgement.tile_px).astype(int), tiles - 1))
+    return judgement.share[np.ix_(*places)]

@@ -1,108 +1,140 @@
-"""Refocusing a TIFF page by page, so that its OME-XML (which counts pages) stays true.
+"""A TIFF: its planes, and the same page by page, so that its OME-XML (which counts pages) is true.
 
 The smaller levels of a pyramid, whether they hang from a page (SubIFDs) or follow it as pages of
 their own, are made from the refocused plane, as they were made from the captured one.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
 
 from refocus.configs import RefocusError
-from refocus.optics.images import check_size
 from refocus.optics.tiff_metadata import TiffNotes
-from refocus.recorded.planes import Plane, check_pixels, shrink
-from refocus.recorded.refocusing import About, Refocusing
+from refocus.recorded.colours import colours_of
+from refocus.recorded.data_set import DataSet, Marks
+from refocus.recorded.planes import (
+    About,
+    Bands,
+    Plane,
+    RecordedPlane,
+    check_piece,
+    check_pixels,
+)
+from refocus.recorded.segments import read_window, segment_shape
+from refocus.recorded.tiff_writer import PageWriter
 
-LOSSLESS = (tifffile.COMPRESSION.NONE, tifffile.COMPRESSION.LZW, tifffile.COMPRESSION.ZSTD)
-WRITTEN = {
-    *tifffile.TIFF.TAG_FILTERED,
-    *(254, 255, 270, 280, 281, 282, 283, 288, 289, 296, 301, 305, 320, 347),
-    *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
-}
-"""Tags of the layout and those that are written for themselves."""
-OFFSETS = (13, 18)
-"""Types of tags that point to other places of the file."""
-GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
-
-
-def count_tiff_planes(source: Path) -> int:
-    """Count the planes of a TIFF, at full resolution."""
-    with _open_tiff(source) as tiff:
-        return sum(not _is_reduced(page.aspage()) for page in tiff.pages)
+CLASSIC = (1 << 32) - (1 << 25)
+"""Bytes that a TIFF can hold that is no BigTIFF, but for its tags."""
 
 
-def process_tiff(source: Path, target: Path, name: str, work: Refocusing) -> None:
-    """Rewrite a TIFF.
+@dataclass
+class _Page:
+    """A page at full resolution, its levels, and the planes that it holds."""
+
+    page: tifffile.TiffPage
+    text: str
+    planes: range
+    hanging: list[tifffile.TiffPage]
+    following: list[tifffile.TiffPage] = field(default_factory=list)
+
+
+class Tiff(DataSet):
+    """A TIFF of monochrome planes, or of colours of which one is named.
 
     Parameters
     ----------
-    source, target
-        The files.
-    name
-        What the target will be called in the end: a file's OME-XML refers to the file by name.
-    work
-        Refocuses the planes.
+    source
+        The file.
+    channels
+        Those that are to be refocused; all where none is named.
 
     Raises
     ------
     RefocusError
-        The source is not readable, or holds pixels of the wrong kind.
+        It is not readable, or holds pixels of the wrong kind.
     """
-    with _open_tiff(source) as tiff:
-        if tiff.is_imagej and len(tiff.pages) < int(np.prod(tiff.series[0].shape[:-2])):
-            raise RefocusError(f"{source}: an ImageJ stack of one page; save it as OME-TIFF first")
-        for number, page in enumerate(tiff.pages):
-            _check_page(page.aspage(), f"{source}, page {number}")
-        notes = TiffNotes(tiff)
-        with tifffile.TiffWriter(
-            target, bigtiff=tiff.is_bigtiff, byteorder=tiff.byteorder, ome=False
-        ) as writer:
-            latest: Plane | None = None
+
+    suffixes = (".tif", ".tiff")
+
+    def __init__(self, source: Path, channels: tuple[str, ...] = ()) -> None:
+        super().__init__(source)
+        self._pages: list[_Page] = []
+        with _open_tiff(source) as tiff:
+            _check_axes(tiff, source)
+            self._big, self._order = tiff.is_bigtiff, tiff.byteorder
+            notes = TiffNotes(tiff)
             for number, frame in enumerate(tiff.pages):
                 page = frame.aspage()
-                if latest is not None and _is_reduced(page):
-                    _write(writer, shrink(latest, page.shape[-2:], latest.dtype), page)
-                    continue
-                about = About(
-                    f"{source.name}, page {number}",
-                    number,
-                    notes.bit_depth(number),
-                    notes.light_path(number),
-                    notes.channel_name(number),
-                    f"{source.name} {notes.image(number)}",
-                )
-                latest = _refocused(page, work, about, source)
-                text = page.description.replace(f'"{source.name}"', f'"{name}"')
                 levels = [level.aspage() for level in page.pages or ()]
-                mark = work.software if not number else ""
-                _write(writer, latest, page, text, len(levels), mark=mark)
-                for level in levels:
-                    smaller = shrink(latest, level.shape[-2:], latest.dtype)
-                    _write(writer, smaller, level, reduced=True)
+                for one in (page, *levels):
+                    _check_page(one, f"{source}, page {number}")
+                if page.is_reduced and self._pages:
+                    self._pages[-1].following.append(page)
+                    continue
+                self._add(page, levels, number, notes, channels)
+
+    def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
+        """Write the same with other pixels: pages, levels, tags, tiles, compression."""
+        size = sum(one.page.nbytes for one in self._pages)
+        with tifffile.TiffWriter(
+            target, bigtiff=self._big or size > CLASSIC, byteorder=self._order, ome=False
+        ) as writer:
+            out = PageWriter(writer, self.source, target)
+            for first, one in enumerate(self._pages):
+                out.page(
+                    one.page,
+                    [_stored(one.page, bands(number)) for number in one.planes],
+                    levels=one.hanging or one.following,
+                    hanging=bool(one.hanging),
+                    text=one.text.replace(f'"{self.source.name}"', f'"{name}"'),
+                    mark="" if first else marks.software,
+                )
+
+    def _add(
+        self,
+        page: tifffile.TiffPage,
+        levels: list[tifffile.TiffPage],
+        number: int,
+        notes: TiffNotes,
+        channels: tuple[str, ...],
+    ) -> None:
+        assert page.dtype is not None
+        colours = colours_of(page, channels, f"{self.source}, page {number}")
+        begins = len(self.planes)
+        for sample, colour in enumerate(colours):
+            about = About(
+                f"{self.source.name}, page {number}" + (f", {colour}" if colour else ""),
+                f"{number} {colour}" if colour else number,
+                notes.bit_depth(number),
+                notes.light_path(number),
+                colour or notes.channel_name(number),
+                f"{self.source.name} {notes.image(number)}",
+                self.source,
+                in_stack=notes.in_stack(number),
+            )
+            shape, dtype = (page.imagelength, page.imagewidth), page.dtype.newbyteorder("=")
+            read = partial(_read, self.source, page, sample)
+            self.planes.append(RecordedPlane(about, shape, dtype, read))
+        planes = range(begins, len(self.planes))
+        self._pages.append(_Page(page, page.description, planes, levels))
 
 
-def _check_page(page: tifffile.TiffPage, where: str) -> None:
-    check_pixels(page.shape, page.dtype, where)
-    if page.is_tiled:
-        check_size((page.tilelength, page.tilewidth), f"{where}, a tile")
+def _read(source: Path, page: tifffile.TiffPage, sample: int, rows: slice, columns: slice) -> Plane:
+    """Read a window as light, whichever way round the page counts it."""
+    pixels = read_window(source, page, sample, rows, columns)
+    return np.invert(pixels) if _is_inverted(page) else pixels
 
 
-def _refocused(page: tifffile.TiffPage, work: Refocusing, about: About, source: Path) -> Plane:
-    """Refocus a page as light, whichever way round it counts it; zeros where that fails."""
-    inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-    plane: Plane | None = None
-    try:
-        captured = _read_page(page, f"{source}, page {about.place}")
-    except RefocusError as error:
-        work.leave_out(about, error)
-    else:
-        plane = work.refocus(np.invert(captured) if inverted else captured, about)
-    if plane is None:
-        plane = np.zeros(page.shape, page.dtype.newbyteorder("=") if page.dtype else np.uint16)
-    return np.invert(plane) if inverted else plane
+def _stored(page: tifffile.TiffPage, bands: Iterator[Plane]) -> Iterator[Plane]:
+    return (np.invert(band) for band in bands) if _is_inverted(page) else bands
+
+
+def _is_inverted(page: tifffile.TiffPage) -> bool:
+    return bool(page.photometric == tifffile.PHOTOMETRIC.MINISWHITE)
 
 
 def _open_tiff(path: Path) -> tifffile.TiffFile:
@@ -116,52 +148,30 @@ def _open_tiff(path: Path) -> tifffile.TiffFile:
         raise RefocusError(f"{path}: not a readable TIFF ({error}); replace it") from error
 
 
-def _is_reduced(page: tifffile.TiffPage) -> bool:
-    return bool(page.subfiletype & tifffile.FILETYPE.REDUCEDIMAGE)
+def _check_axes(tiff: tifffile.TiffFile, source: Path) -> None:
+    """Refuse a file whose pages are no planes along y and x."""
+    if tiff.is_imagej and len(tiff.pages) < int(np.prod(tiff.series[0].shape[:-2])):
+        raise RefocusError(f"{source}: an ImageJ stack of one page; save it as OME-TIFF first")
+    for series in tiff.series:
+        axes = series.axes.replace("S", "")
+        if {"Y", "X"} <= set(axes) and axes[-2:] != "YX":
+            raise RefocusError(
+                f"{source}: its axes are {', '.join(axes.lower())}, so its pages are no planes "
+                "along y and x; save it with y and x as the last ones"
+            )
 
 
-def _read_page(page: tifffile.TiffPage, where: str) -> Plane:
-    try:
-        pixels = page.asarray()
-    except Exception as error:  # decoders raise whatever they like on a broken file
-        raise RefocusError(f"{where}: not readable ({error}); replace the file") from error
-    return np.ascontiguousarray(pixels, dtype=pixels.dtype.newbyteorder("="))
-
-
-def _write(  # noqa: PLR0917
-    writer: tifffile.TiffWriter,
-    pixels: Plane,
-    like: tifffile.TiffPage,
-    description: str = "",
-    levels: int = 0,
-    reduced: bool = False,
-    mark: str = "",
-) -> None:
-    kind: Any = like.photometric if like.photometric in GREY else "minisblack"
-    writer.write(
-        pixels,
-        photometric=kind,
-        description=description.encode() or None,
-        metadata=None,
-        compression=like.compression if like.compression in LOSSLESS else "zlib",
-        tile=(like.tilelength, like.tilewidth) if like.is_tiled else None,
-        resolution=like.resolution,
-        resolutionunit=like.resolutionunit,
-        software="; ".join(filter(None, (like.software, mark))) or None,
-        extratags=_other_tags(like),
-        subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,
-        subifds=levels or None,
-        contiguous=False,
-    )
-
-
-def _other_tags(like: tifffile.TiffPage) -> list[tuple[int, int, int, bytes, bool]]:
-    """Give the tags that say nothing of how pixels are stored, byte by byte as they stand."""
-    found = []
-    for tag in like.tags:
-        if tag.code in WRITTEN or tag.dtype in OFFSETS:
-            continue
-        like.parent.filehandle.seek(tag.valueoffset)
-        raw = like.parent.filehandle.read(tag.valuebytecount)
-        found.append((tag.code, int(tag.dtype), tag.count, raw, False))
-    return found
+def _check_page(page: tifffile.TiffPage, where: str) -> None:
+    """Refuse a page whose pixels are of the wrong kind, not all there, or in pieces too large."""
+    shape = page.imagelength, page.imagewidth
+    check_pixels(shape, page.dtype, where)
+    height, width = segment_shape(page)
+    check_piece((height, width, page.samplesperpixel), page.dtype, f"{where}: one piece")
+    pieces = -(-shape[0] // height) * -(-shape[1] // width)
+    there = len(page.dataoffsets)
+    if page.is_memmappable:
+        there = (page.parent.filehandle.size - page.dataoffsets[0]) // max(1, page.nbytes // pieces)
+    if there < pieces:
+        raise RefocusError(
+            f"{where}: asks for {shape[1]}×{shape[0]} pixels, and the file holds fewer; replace it"
+        )

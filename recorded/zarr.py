@@ -1,9 +1,10 @@
-"""Refocusing an OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
+"""An OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
 
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -17,6 +18,7 @@ from refocus.optics.ome_xml import zarr_light_paths
 from refocus.optics.ome_zarr import (
     ZARR_METADATA,
     ZarrImage,
+    axis_um,
     channel_name,
     channel_of,
     find_images,
@@ -24,46 +26,159 @@ from refocus.optics.ome_zarr import (
     pixel_size_um,
     read_document,
 )
-from refocus.recorded.planes import check_pixels, shrink
-from refocus.recorded.refocusing import About, Refocusing
+from refocus.recorded.data_set import DataSet, Marks
+from refocus.recorded.planes import (
+    About,
+    Bands,
+    Plane,
+    RecordedPlane,
+    check_piece,
+    check_pixels,
+    log,
+)
+from refocus.recorded.plate import read_plate
+from refocus.recorded.zarr_writer import write_image
 
-LARGEST_BLOCK = 1 << 30
-"""Bytes of the planes that are held until they fill a chunk."""
+KEPT = 1 << 28
+"""Bytes of decoded chunks of an image that are kept while their neighbours are read."""
+OPEN = 4
+"""Images that are open for reading: the one that is written, and those that are read ahead."""
 
 
-def count_zarr_planes(source: Path) -> int:
-    """Count the planes of all images of an OME-Zarr, at full resolution."""
-    return sum(int(np.prod(open_array(i, i.levels[0]).shape[:-2])) for i in find_images(source))
+@dataclass(frozen=True)
+class _Image:
+    """An image, the shape of its first level, and the number of its first plane."""
+
+    image: ZarrImage
+    shape: tuple[int, ...]
+    begins: int
+
+    @property
+    def numbers(self) -> range:
+        """Of its planes."""
+        return range(self.begins, self.begins + prod(self.shape[:-2]))
 
 
-def process_zarr(source: Path, target: Path, name: str, work: Refocusing) -> None:
-    """Copy the whole hierarchy except the images' pixels, then write those refocused.
+class Zarr(DataSet):
+    """An OME-Zarr: all images of it.
 
-    ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
+    Parameters
+    ----------
+    source
+        Its folder.
+
+    Raises
+    ------
+    RefocusError
+        It is not readable, lacks a level, or holds pixels of the wrong kind.
     """
-    images = find_images(source)
-    for image in images:
-        array = open_array(image, image.levels[0])
-        check_pixels(array.shape[-2:], array.dtype.numpy_dtype, str(image.levels[0]))
-        _check_chunk(array, image.levels[0])
-    pixels = {level for image in images for level in image.levels}
 
-    def not_pixels(folder: str, names: list[str]) -> list[str]:
-        inside = any(level == Path(folder) or level in Path(folder).parents for level in pixels)
-        return [name for name in names if inside and name not in ZARR_METADATA]
+    def __init__(self, source: Path) -> None:
+        super().__init__(source)
+        images = find_images(source)
+        self.plate = read_plate(source)
+        if self.plate is not None and (lacking := self.plate.lacking()):
+            log.warning("%s: %s; the rest is done", source, lacking)
+        self._images: list[_Image] = []
+        stated, opened = zarr_light_paths(source), lru_cache(OPEN)(_open_first)
+        kinds: dict[tuple[object, ...], tuple[tuple[int, ...], Any]] = {}
+        for image in images:
+            kind = _kind(image)
+            if kind not in kinds:
+                kinds[kind] = _check(image)
+            shape, dtype = kinds[kind]
+            self._images.append(_Image(image, shape, len(self.planes)))
+            for about in _planes(source, image, shape, _of_channels(image, stated)):
+                read = partial(_read, opened, image, about.place, dtype)
+                self.planes.append(RecordedPlane(about, (shape[-2], shape[-1]), dtype, read))
 
-    shutil.copytree(source, target, ignore=not_pixels)
-    stated = zarr_light_paths(source)
-    for image in images:
-        levels = [target / level.relative_to(source) for level in image.levels]
-        for level in levels:
-            level.mkdir(parents=True, exist_ok=True)
-        arrays = [open_array(image, level, write=True) for level in levels]
-        of_channels = _of_channels(image, stated)
-        _refocus_array(image, open_array(image, image.levels[0]), arrays[0], work, of_channels)
-        for smaller in arrays[1:]:
-            _bin(arrays[0], smaller)
-        _note(target, target / image.group.relative_to(source), work.provenance())
+    def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
+        """Copy the whole hierarchy except the images' pixels, then write those refocused.
+
+        ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
+        """
+        pixels = {level for one in self._images for level in one.image.levels}
+
+        def not_pixels(folder: str, names: list[str]) -> list[str]:
+            inside = not pixels.isdisjoint((Path(folder), *Path(folder).parents))
+            return [name for name in names if inside and name not in ZARR_METADATA]
+
+        shutil.copytree(self.source, target, ignore=not_pixels)
+        for one in self._images:
+            levels = [target / level.relative_to(self.source) for level in one.image.levels]
+            arrays = [open_array(one.image, level, write=True) for level in levels]
+            numbers = np.array(one.numbers).reshape(one.shape[:-2])
+            write_image(arrays, numbers, bands, target.with_name(f"{target.name}.rows"))
+            group = target / one.image.group.relative_to(self.source)
+            made = marks.provenance(one.numbers)
+            _write_attribute(group, made)
+        if group != target:  # once: the root of a plate names each of its wells
+            _write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
+
+
+def _kind(image: ZarrImage) -> tuple[object, ...]:
+    """Tell images apart whose arrays do not say the same of themselves, as fields of a plate do."""
+    said = []
+    for level in image.levels:
+        texts = (level / name for name in ("zarr.json", ".zarray"))
+        said.append(next((text.read_bytes() for text in texts if text.is_file()), str(level)))
+    return image.order, *said
+
+
+def _check(image: ZarrImage) -> tuple[tuple[int, ...], Any]:
+    """Look at all levels of an image; give the shape and dtype of the first."""
+    arrays = [open_array(image, level) for level in image.levels]
+    for array, level in zip(arrays, image.levels, strict=True):
+        check_pixels(array.shape[-2:], array.dtype.numpy_dtype, str(level))
+        chunk = array.chunk_layout.read_chunk.shape
+        check_piece(chunk, array.dtype.numpy_dtype, f"{level}: one chunk")
+    return arrays[0].shape, arrays[0].dtype.numpy_dtype.newbyteorder("=")
+
+
+def _planes(
+    source: Path,
+    image: ZarrImage,
+    shape: tuple[int, ...],
+    light_paths: tuple[LightPath, ...],
+) -> Iterator[About]:
+    names = [image.axes[axis] for axis in image.order[:-2]]
+    group = image.group.name if image.group == source else str(image.group.relative_to(source))
+    step_um = axis_um(image, image.axes.index("z")) if "z" in names else 0.0
+    in_stack = dict(zip(names, shape[:-2], strict=True)).get("z", 1) > 1
+    for index in product(*(range(n) for n in shape[:-2])):
+        axes = dict(zip(names, index, strict=True))
+        yield About(
+            f"{group}, plane {index}",
+            index,
+            light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
+            channel=channel_name(image, index),
+            position=str(image.group),
+            image=image.group,
+            axes=axes,
+            in_stack=in_stack,
+            z_um=axes["z"] * step_um if in_stack and step_um else None,
+        )
+
+
+def _open_first(image: ZarrImage) -> Any:
+    return open_array(image, image.levels[0], kept=KEPT)
+
+
+def _read(  # noqa: PLR0917
+    opened: Callable[[ZarrImage], Any],
+    image: ZarrImage,
+    index: tuple[int, ...],
+    dtype: Any,
+    rows: slice,
+    columns: slice,
+) -> Plane:
+    try:
+        pixels = opened(image)[(*index, rows, columns)].read().result()
+    except (ValueError, OSError) as error:
+        reason = str(error).splitlines()[0][:160]
+        where = f"{image.levels[0]}, plane {index}"
+        raise RefocusError(f"{where}: not readable: {reason}") from error
+    return np.ascontiguousarray(pixels, dtype=dtype)
 
 
 def _of_channels(
@@ -74,78 +189,6 @@ def _of_channels(
     number = int(name) if name.isdecimal() else 0
     of_file = stated[number] if number < len(stated) else (UNKNOWN,)
     return tuple(replace(path, pixel_size_um=size_um) for path in of_file)
-
-
-def _check_chunk(array: Any, where: Path) -> None:
-    chunk = prod(array.chunk_layout.read_chunk.shape) * array.dtype.numpy_dtype.itemsize
-    if chunk > LARGEST_BLOCK:
-        raise RefocusError(
-            f"{where}: one chunk asks for {chunk / 1e9:.1f} GB, over the "
-            f"{LARGEST_BLOCK / 1e9:.1f} that are read; write it in smaller chunks"
-        )
-
-
-def _refocus_array(
-    image: ZarrImage,
-    captured: Any,
-    refocused: Any,
-    work: Refocusing,
-    light_paths: tuple[LightPath, ...],
-) -> None:
-    """Refocus an array plane by plane, in blocks that fill whole chunks."""
-    for block in _blocks(refocused):
-        shape = [len(axis) for axis in block] + list(captured.shape[-2:])
-        planes = np.zeros(shape, captured.dtype.numpy_dtype.newbyteorder("="))
-        for place in product(*(range(len(axis)) for axis in block)):
-            index = tuple(axis[i] for axis, i in zip(block, place, strict=True))
-            group = image.group.name
-            about = About(
-                f"{group}, plane {index}",
-                index,
-                light_path=light_paths[min(channel_of(image, index), len(light_paths) - 1)],
-                channel=channel_name(image, index),
-                position=str(image.group),
-            )
-            try:
-                pixels = captured[index].read().result()
-            except (ValueError, OSError) as error:
-                reason = str(error).splitlines()[0][:160]
-                damaged = RefocusError(f"{image.levels[0]}, plane {index}: not readable: {reason}")
-                work.leave_out(about, damaged)
-                continue
-            native = np.ascontiguousarray(pixels, dtype=planes.dtype)
-            if (plane := work.refocus(native, about)) is not None:
-                planes[place] = plane
-        where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
-        refocused[where].write(planes).result()
-
-
-def _bin(full: Any, smaller: Any) -> None:
-    """Make a smaller level of the refocused one, averaged along every axis that has shrunk."""
-    for block in _blocks(smaller):
-        shape = [len(axis) for axis in block] + list(smaller.shape[-2:])
-        planes = np.zeros(shape, full.dtype.numpy_dtype.newbyteorder("="))
-        for place in product(*(range(len(axis)) for axis in block)):
-            reach = [
-                range(a[i] * n // m, max(a[i] * n // m + 1, -(-(a[i] + 1) * n // m)))
-                for a, i, n, m in zip(
-                    block, place, full.shape[:-2], smaller.shape[:-2], strict=True
-                )
-            ]
-            total, count = np.zeros(full.shape[-2:], np.float32), 0
-            for index in product(*reach):
-                total += np.asarray(full[index].read().result(), np.float32)
-                count += 1
-            planes[place] = shrink(total / count, smaller.shape[-2:], planes.dtype)
-        where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
-        smaller[where].write(planes).result()
-
-
-def _note(root: Path, group: Path, provenance: dict[str, Any]) -> None:
-    """Write provenance into the attributes of an image, and, without its planes, of the root."""
-    _write_attribute(group, provenance)
-    if group != root:
-        _write_attribute(root, {key: v for key, v in provenance.items() if key != "planes"})
 
 
 def _write_attribute(group: Path, value: dict[str, Any]) -> None:
@@ -165,16 +208,3 @@ def _write_attribute(group: Path, value: dict[str, Any]) -> None:
         document = read_document(merged)
         document.setdefault("metadata", {}).setdefault(".zattrs", {})["refocus"] = value
         merged.write_text(json.dumps(document, indent=2), encoding="utf-8")
-
-
-def _blocks(array: Any) -> Iterator[tuple[range, ...]]:
-    """Cut the axes other than y and x into blocks of whole chunks, while those fit the memory."""
-    shape, chunk = array.shape[:-2], array.chunk_layout.write_chunk.shape[:-2]
-    planes = prod(chunk) * prod(array.shape[-2:]) * array.dtype.numpy_dtype.itemsize
-    if planes > LARGEST_BLOCK:
-        chunk = (1,) * len(chunk)
-    axes = [
-        [range(start, min(start + step, length)) for start in range(0, length, step)]
-        for length, step in zip(shape, chunk, strict=True)
-    ]
-    yield from product(*axes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from refocus.configs import Incomplete, RefocusError
+from refocus.configs import Incomplete
 from refocus.configs.command import (
     TERMINATED,
     JsonOption,
@@ -28,7 +28,7 @@ from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_co
 from refocus.configs.terminal import Stopped, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
-    from refocus.recorded.refocusing import Processed
+    from refocus.recorded.work import Processed
 
 app = command_app(
     "refocus-live", "Refocus microscope frames live, as they are captured.", no_args_is_help=True
@@ -206,43 +206,76 @@ def watch(  # noqa: PLR0917
 
 
 @app.command(epilog=PROCESS_EXAMPLES)
-@options_of(RefocusOptions, "engine", "insecure", "on_distrust", "optics", "light_path")
-def process(
+@options_of(
+    RefocusOptions,
+    *("engine", "insecure", "channels", "region", "refocus_z"),
+    *("on_distrust", "optics", "light_path"),
+)
+def process(  # noqa: PLR0917
     given: dict[str, Any],
     source: Annotated[
         Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
+    workers: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="Work with N processes, each with one thread; else with one."
+        ),
+    ] = 1,
+    scheduler: Annotated[
+        str,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Work on the Dask cluster there, as tcp://host:8786; its workers must see the "
+            "same files.",
+        ),
+    ] = "",
+    keep_going: Annotated[
+        bool,
+        typer.Option(
+            "--keep-going",
+            metavar="",
+            help="Leave out a plane or a file that cannot be refocused, and end with status 1.",
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Refocus data that already exist: same format, axes, metadata and names."""
+    """Refocus data that already exist: same format, axes, metadata and names.
+
+    A run that was ended goes on where it was when the same command is given again.
+    """
     from refocus.engine import open_engine
-    from refocus.recorded.process import count_planes
     from refocus.recorded.process import process as process_data
+    from refocus.recorded.refocusing import Options
+    from refocus.recorded.selection import Selection
+    from refocus.recorded.staff import crew_of
 
     options = check_options(RefocusOptions, given)
-    total = count_planes(source)
+    selection = Selection(options.channels, options.region, options.refocus_z)
+    how = Options(options.on_distrust, options.optics, selection, options.insecure)
     opened = open_engine(options.engine, insecure=options.insecure)
     begun = time.monotonic()
     try:
+        crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
         with progress_bar(err) as bar:
-            task = bar.add_task("refocusing", total=total, figures="")
+            task = bar.add_task("refocusing", total=None, figures="")
 
             def show(done: "Processed") -> None:
                 seconds = max(time.monotonic() - begun, 1e-3)
-                rate = (done.refocused + done.failed) / seconds
                 failed = f"  {done.failed} failed" if done.failed else ""
-                figures = f"{rate:.1f} planes/s{failed}"
-                bar.update(task, completed=done.refocused + done.failed, figures=figures)
+                figures = f"{done.refocused} planes, {done.regions / seconds:.1f} regions/s{failed}"
+                bar.update(task, completed=done.regions, total=done.of_regions, figures=figures)
 
             done = process_data(
                 source,
                 target,
                 opened,
-                on_plane=show,
-                on_distrust=options.on_distrust,
-                optics=options.optics,
-                light_path=options.light_path,
+                show,
+                how,
+                keep_going,
+                crew,
+                options.light_path,
             )
     finally:
         opened.close()
@@ -251,6 +284,8 @@ def process(
         facts = {
             "refocused": done.refocused,
             "failed": done.failed,
+            "regions": done.regions,
+            "as_captured": dict(done.as_captured),
             "verdicts": dict(done.verdicts),
             "seconds": round(seconds, 3),
         }
@@ -258,12 +293,11 @@ def process(
     else:
         out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
         out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+        for why, count in done.as_captured.items():
+            out.print(f"{count} planes stay as captured: {why}", markup=False)
         out.print(f"[dim]wrote[/dim]  {target}")
     if done.failed:
-        raise RefocusError(
-            f"{target}: {done.failed} planes are missing, because the engine failed on them; "
-            "the lines above say why"
-        )
+        raise Incomplete(f"{target}: {done.failed} planes are left out; the lines above say why")
 
 
 @app.command(epilog=FINISH_EXAMPLES)

@@ -24,11 +24,12 @@ from refocus.acquisition.pipeline.on_disk import SavedFrames
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo
-from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.sinks.frame_lines import FrameLines, lines_path, read_lines
 from refocus.acquisition.sinks.recorder import LISTED_GAPS, describe_frame
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics, LightPath
+from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import Engine, EngineError
 from refocus.engine.refocuser import Refocuser
 

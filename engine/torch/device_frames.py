@@ -58,8 +58,9 @@ class DeviceFrames:
     def submit(self, frame: Frame, light_path: LightPath = UNKNOWN) -> Ticket:
         """Send a frame on its way; see :class:`~refocus.engine.protocol.Engine`."""
         judge, info, sight = self._judge, self._info(), self._sight
-        tables = None if sight is None else sight.tables(frame, light_path)
-        if frame.shape not in self._too_large:
+        # a graph measures the brightness of what it is given
+        if frame.shape not in self._too_large and not light_path.brightness:
+            tables = None if sight is None else sight.tables(frame, light_path)
             try:
                 ticket = self.ring.submit(frame, judge, info, tables)
                 return lambda: _in_um(ticket(), sight, light_path)

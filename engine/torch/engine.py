@@ -167,7 +167,7 @@ class TorchEngine(Engine):
     def _on_cpu(self, frame: Frame, light_path: LightPath) -> Refocused:
         sight = self._sight
         with self._lock, torch.inference_mode():
-            if frame.size > LARGEST_ON_CPU:
+            if frame.size > LARGEST_ON_CPU or light_path.brightness:
                 return refocus_and_judge(
                     frame, self._tiles, self._judge, self._info, sight, light_path
                 )

@@ -150,7 +150,7 @@ def refocus_and_judge(  # noqa: PLR0917
     EngineError
         The frame is none, or the network gave NaN or infinity.
     """
-    prepared = prepare(frame)
+    prepared = prepare(frame, light_path.brightness)
     seen = prepared.seen
     outputs = network(seen if sight is None else sight.show(seen, frame, light_path))
     refocused = prepared.counts(outputs[0])

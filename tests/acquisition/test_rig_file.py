@@ -35,7 +35,7 @@ def test_attach_and_process_keep_the_light_path_in_one_file(
 
     frame = np.random.default_rng(0).integers(100, 4000, (64, 64)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "in.tif", frame)
-    options = {"on_plane": lambda done: None, "light_path": rig}
+    options = {"on_progress": lambda done: None, "light_path": rig}
     process(tmp_path / "in.tif", tmp_path / "out.tif", engine, **options)
     assert set(json.loads(rig.read_text())["channels"]) == {"DAPI", ""}
 

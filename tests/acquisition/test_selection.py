@@ -8,10 +8,11 @@ import useq
 
 from refocus.acquisition import attach
 from refocus.acquisition.pipeline.queue import Task
-from refocus.acquisition.selection import Chooser, Selection, open_models
+from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import ModelCard, Optics, RefocusError
 from refocus.engine import EngineInfo
+from refocus.engine.by_channel import open_models
 from refocus.engine.fake import FakeEngine
 
 from ..conftest import Gated, loops, zarr_arrays
@@ -193,7 +194,8 @@ def test_models_are_opened_once_and_closed(monkeypatch):
     own = FakeEngine()
     opened = []
     monkeypatch.setattr(
-        "refocus.engine.open_engine", lambda model, **_: opened.append(FakeEngine()) or opened[-1]
+        "refocus.engine.by_channel.open_engine",
+        lambda model, **how: opened.append(FakeEngine()) or opened[-1],
     )
     channels = {"A": "auto", "B": "fake", "C": "torch", "D": "torch", "E": "none"}
     with open_models(channels, own) as engines:
@@ -217,7 +219,7 @@ def test_a_channel_has_its_own_engine(microscope, keep, monkeypatch):
             return frame // 2
 
     other = Other()
-    monkeypatch.setattr("refocus.engine.open_engine", lambda model, **_: other)
+    monkeypatch.setattr("refocus.engine.by_channel.open_engine", lambda model, **how: other)
     selection = Selection(channels={"DAPI": "auto", "BF": "torch"})
     with attach(
         microscope.core, engine=FakeEngine(), sinks=[keep], selection=selection, queue=9

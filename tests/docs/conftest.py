@@ -11,6 +11,7 @@ import tifffile
 import yaml
 from PIL import Image
 
+from refocus.bench.plates import write_plate
 from refocus.configs import Optics
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
@@ -41,6 +42,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, checkpoint_file: Path, model_
     _write_stacks(folder / "stacks")
     _write_sequences(folder)
     _write_scan(folder / "recorded.ome.zarr")
+    write_plate(folder / "plate.ome.zarr", (2, 3), 1, lambda *place: frame(0, 8.0, 64)[None])
     shutil.copy(checkpoint_file, folder / "model.safetensors")
     shutil.copy(model_file, folder / "model.onnx")
     _copy_demo_configuration(folder / "MMConfig.cfg")

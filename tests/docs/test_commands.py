@@ -40,6 +40,8 @@ SHORTER = {
     r"python -m refocus.bench.reimage_report": " --fields 3",
     r"python -m refocus.bench.objectives_report": " --frames 1 --objectives 1",
     r"python -m refocus.bench.limits_pictures": " --only near",
+    r"python -m refocus.bench.plate_picture": " --wells 6",
+    r"python -m refocus.bench.plates": " --wells 6",
     r"benchmark_app": " -t 1",
     r"refocus-view (?!--help|--install)": " --port 0",
 }

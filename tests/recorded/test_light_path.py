@@ -13,6 +13,7 @@ from refocus.configs.light_path import UNKNOWN, KnownOptics, LightPath, stated
 from refocus.engine.protocol import Frame
 from refocus.engine.refocuser import Refocuser
 from refocus.recorded.process import process
+from refocus.recorded.refocusing import Options
 
 from ..conftest import Listening
 
@@ -55,7 +56,14 @@ def write_zarr(path: Path, *, xml: bool) -> Path:
 
 def heard(source: Path, target: Path, optics: KnownOptics) -> list[LightPath]:
     engine = Listening()
-    process(source, target, engine, on_plane=lambda done: None, optics=optics)
+    process(
+        source,
+        target,
+        engine,
+        on_progress=lambda done: None,
+        options=Options(optics=optics),
+        keep_going=True,
+    )
     return engine.heard
 
 
@@ -93,7 +101,12 @@ def test_where_one_file_of_a_folder_states_no_pixel_size_it_is_left_out(tmp_path
     Image.fromarray(PLANES[0]).save(folder / "b.png")
     assert heard(folder, tmp_path / "told", KnownOptics()) == [*STATED, UNKNOWN]
     done = process(
-        folder, tmp_path / "out", Listening(), on_plane=lambda d: None, optics=KnownOptics(na=0.5)
+        folder,
+        tmp_path / "out",
+        Listening(),
+        on_progress=lambda d: None,
+        options=Options(optics=KnownOptics(na=0.5)),
+        keep_going=True,
     )
     assert (done.refocused, done.failed) == (2, 1)
     with pytest.raises(RefocusError, match=r"b.png: na 0.5 with pixel size 0: "):
@@ -101,8 +114,8 @@ def test_where_one_file_of_a_folder_states_no_pixel_size_it_is_left_out(tmp_path
             folder / "b.png",
             tmp_path / "b.png",
             Listening(),
-            on_plane=lambda d: None,
-            optics=KnownOptics(na=0.5),
+            on_progress=lambda d: None,
+            options=Options(optics=KnownOptics(na=0.5)),
         )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "told"]
 

@@ -13,8 +13,10 @@ from PIL import Image
 
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
-from refocus.recorded.process import count_planes, process
-from refocus.recorded.refocusing import Processed
+from refocus.recorded.process import open_data_set, process
+from refocus.recorded.refocusing import Options
+from refocus.recorded.selection import Selection
+from refocus.recorded.work import Processed
 
 
 def some_planes(count: int, dtype: str = "uint16") -> np.ndarray[Any, Any]:
@@ -45,7 +47,9 @@ def run(source: Path, target: Path, engine: FakeEngine | None = None) -> Process
         source,
         target,
         engine or FakeEngine(),
-        on_plane=lambda d: seen.append(d.refocused + d.failed),
+        on_progress=lambda d: seen.append(d.refocused + d.failed),
+        options=Options(selection=Selection(refocus_z=True)),
+        keep_going=True,
     )
     assert seen == list(range(1, done.refocused + done.failed + 1))
     return done
@@ -60,10 +64,11 @@ def read_zarr(path: Path) -> np.ndarray[Any, Any]:
 def test_ome_zarr(tmp_path: Path, positions: int) -> None:
     source, target = tmp_path / "raw.ome.zarr", tmp_path / "out.ome.zarr"
     write_ome(source, some_planes(8), positions)
-    assert count_planes(source) == 8
+    assert len(open_data_set(source).planes) == 8
     assert run(source, target).refocused == 8
     documents = sorted(p.relative_to(source) for p in source.rglob("zarr.json"))
-    assert documents == sorted(p.relative_to(target) for p in target.rglob("zarr.json"))
+    made = {p.relative_to(target) for p in target.rglob("zarr.json")}
+    assert made == {*documents, Path("tables/zarr.json"), Path("tables/refocus/zarr.json")}
     arrays = 0
     for document in documents:
         found, raw_text = (json.loads((x / document).read_text()) for x in (target, source))
@@ -109,7 +114,7 @@ def test_ome_zarr_of_zarr_2_with_a_pyramid_and_labels(tmp_path: Path) -> None:
 def test_ome_tiff(tmp_path: Path, dtype: str) -> None:
     source, target = tmp_path / "raw.ome.tiff", tmp_path / "out.ome.tiff"
     write_ome(source, some_planes(4, dtype))
-    assert count_planes(source) == 4
+    assert len(open_data_set(source).planes) == 4
     assert run(source, target).refocused == 4
     with tifffile.TiffFile(source) as raw, tifffile.TiffFile(target) as out:
         assert out.is_ome
@@ -140,7 +145,7 @@ def test_a_tiff_pyramid_keeps_its_levels(tmp_path: Path, hanging: bool) -> None:
     source, target = tmp_path / "raw.tif", tmp_path / "out.tif"
     planes = np.repeat(np.repeat(some_planes(2)[:, ::4, ::4], 4, axis=1), 4, axis=2)
     write_pyramid(source, planes, hanging)
-    assert count_planes(source) == 2
+    assert len(open_data_set(source).planes) == 2
     assert run(source, target).refocused == 2
     with tifffile.TiffFile(source) as raw, tifffile.TiffFile(target) as out:
         assert len(out.pages) == len(raw.pages) == (2 if hanging else 6)
@@ -222,12 +227,11 @@ def test_a_run_that_ends_early_is_in_nobodys_way(
 
     with pytest.raises(RefocusError if isinstance(error, OSError) else KeyboardInterrupt):
         run(source, target, Ending())
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
-    stale = tmp_path / f".{target.name}.unfinished"  # as a run that was killed leaves one
-    stale.mkdir()
-    (stale / "0.png").write_text("half")
+    # what is done, and nothing that looks whole
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f".{target.name}.unfinished", name]
     assert run(source, target).refocused == 4
-    record = [f"{target.name}.refocus.json"] if name == "raw.tif" else []
+    marks = ("json", "csv") if name == "raw.tif" else ()
+    record = [f"{target.name}.refocus.{mark}" for mark in marks]
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([name, target.name, *record])
 
 
@@ -243,7 +247,7 @@ def test_a_folder_of_images_keeps_names_and_formats(tmp_path: Path) -> None:
     assert run(source, target).refocused == 7
     assert sorted(p.name for p in target.iterdir()) == [
         *("a.png", "b.png", "c.tif", "d.tif"),
-        *("notes.txt", "refocus.json"),
+        *("notes.txt", "refocus.csv", "refocus.json"),
     ]
     inverted = np.invert(planes)
     np.testing.assert_array_equal(np.asarray(Image.open(target / "b.png")), inverted[1])

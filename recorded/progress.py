@@ -1,0 +1,146 @@
+"""What is done of a data set, kept beside its place until all of it is."""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from refocus.configs import RefocusError
+from refocus.optics.ome_zarr import ZARR_METADATA
+from refocus.recorded.refocusing import Result, Said
+from refocus.recorded.survey import Survey
+
+BEGUN = "begun.json"
+A_FOLDER = 1000
+"""Planes whose regions lie in one folder: some disks are slow where a folder holds many files."""
+
+
+class Progress:
+    """A folder of what is done: a file for each region, and what began it.
+
+    A file is there when it is whole, and its content does not depend on who wrote it or when, so
+    several processes may write to one folder, and one that is killed leaves nothing but whole ones.
+
+    Parameters
+    ----------
+    folder
+        Its place.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.result = folder / "result"
+
+    @classmethod
+    def beside(cls, target: Path) -> "Progress":
+        """Name the one of a target."""
+        return cls(target.with_name(f".{target.name}.unfinished"))
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether something is there to go on with."""
+        return (self.folder / BEGUN).exists()
+
+    def begin(self, said: dict[str, Any], target: Path) -> None:
+        """Begin, or go on with what the same model, options and source began.
+
+        Raises
+        ------
+        RefocusError
+            It was begun otherwise.
+        """
+        path = self.folder / BEGUN
+        if not path.exists():
+            self.remove()  # of a release that kept none
+            self.folder.mkdir(parents=True)
+            begun = path.with_suffix(".part")
+            begun.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+            begun.replace(path)
+            return
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))
+            other = [key for key in said if before.get(key) != said[key]]
+        except (ValueError, AttributeError) as error:
+            raise RefocusError(f"{path}: not readable ({error}); remove {self.folder}") from error
+        if other:
+            key = other[0]
+            raise RefocusError(
+                f"{target}: was begun with another {key} ({_short(before.get(key))}, and now "
+                f"{_short(said[key])}); give the same again, or remove {self.folder}"
+            )
+
+    def has(self, plane: int, region: int) -> bool:
+        """Say whether a region is done."""
+        return self.path(plane, region).exists()
+
+    def path(self, plane: int, region: int) -> Path:
+        """Name the file of a region."""
+        return self.folder / f"{plane // A_FOLDER}" / f"{plane}-{region}.npz"
+
+    def load(self, plane: int, region: int) -> Result:
+        """Read a region back; see :meth:`Result.load`."""
+        return Result.load(self.path(plane, region))
+
+    def said(self, plane: int, region: int) -> Said:
+        """Read back what is said of a region."""
+        return Result.load_said(self.path(plane, region))
+
+    def survey(self, plane: int) -> Survey | None:
+        """Give what is known of a plane from a first pass over it; None where there was none."""
+        try:
+            return Survey(*json.loads(self._survey(plane).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def keep_survey(self, plane: int, found: Survey) -> None:
+        """Keep that."""
+        path = self._survey(plane)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        begun = path.with_suffix(".part")
+        begun.write_text(json.dumps(found), encoding="utf-8")
+        begun.replace(path)
+
+    def clear_result(self) -> None:
+        """Remove a result that was begun: all of it is made again of what is done."""
+        _remove(self.result)
+
+    def leave(self) -> None:
+        """Keep what is done, and nothing else; nothing at all where nothing is."""
+        self.clear_result()
+        if self.is_begun and not any(self.folder.glob("*/*.npz")):
+            self.remove()
+
+    def remove(self) -> None:
+        """Remove all of it."""
+        _remove(self.folder)
+
+    def _survey(self, plane: int) -> Path:
+        return self.path(plane, 0).with_name(f"{plane}-survey.json")
+
+
+def identify(source: Path) -> dict[str, Any]:
+    """Describe a source, so that another one, or one that changed, is told from it."""
+    if source.is_file():
+        files = [source]
+    else:
+        pattern = [p for name in ZARR_METADATA for p in source.glob(name)]
+        files = sorted(pattern or (p for p in source.iterdir() if p.is_file()))
+    states = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files]
+    digest = hashlib.sha256("\n".join(states).encode()).hexdigest()
+    return {"path": str(source.resolve()), "files": digest[:16]}
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, dict):
+        value = " ".join(str(v)[:60] for v in value.values() if v not in ("", None))
+    return str(value) or "none"
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,201 @@
+"""Pages of a TIFF like those of another: layout, compression, tags and levels are kept."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from refocus.recorded.levels import Shrinking
+from refocus.recorded.planes import Plane
+from refocus.recorded.rows import RowsFile, in_heights, shrunk_on_the_way
+
+LOSSLESS = (
+    tifffile.COMPRESSION.NONE,
+    tifffile.COMPRESSION.LZW,
+    tifffile.COMPRESSION.ZSTD,
+    tifffile.COMPRESSION.ADOBE_DEFLATE,
+)
+WRITTEN = {
+    *tifffile.TIFF.TAG_FILTERED,
+    *(254, 255, 270, 280, 281, 282, 283, 288, 289, 296, 301, 305, 320, 347),
+    *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
+}
+"""Tags of the layout and those that are written for themselves."""
+OFFSETS = (13, 18)
+"""Types of tags that point to other places of the file."""
+GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+STRIP = 1 << 23
+"""Bytes of a strip at most, where those of the page are larger."""
+
+Rows = list[Iterator[Plane]]
+"""Bands of rows of each value of a pixel."""
+
+
+class PageWriter:
+    """Writes pages whose pixels come band by band.
+
+    Parameters
+    ----------
+    writer
+        Of the file.
+    source
+        File of the pages that those are like.
+    beside
+        Levels wait in files beside it until their page is written.
+    """
+
+    def __init__(self, writer: tifffile.TiffWriter, source: Path, beside: Path) -> None:
+        self._writer, self._source, self._beside = writer, source, beside
+
+    def page(
+        self,
+        like: tifffile.TiffPage,
+        rows: Rows,
+        *,
+        levels: list[tifffile.TiffPage],
+        hanging: bool,
+        text: str,
+        mark: str,
+    ) -> None:
+        """Write a page and its smaller levels.
+
+        Parameters
+        ----------
+        like
+            The page that it replaces.
+        rows
+            Its pixels, as they are stored.
+        levels
+            Those of that page, the largest first.
+        hanging
+            They hang from it (SubIFDs), and do not follow it.
+        text, mark
+            Its description, and who made it.
+        """
+        kept = [
+            [self._wait(f"{n}-{sample}", level) for sample in range(len(rows))]
+            for n, level in enumerate(levels)
+        ]
+        shape = like.imagelength, like.imagewidth
+        ways = [
+            [
+                (
+                    Shrinking(shape, (level.imagelength, level.imagewidth), level.dtype),
+                    files[sample],
+                )
+                for level, files in zip(levels, kept, strict=True)
+            ]
+            for sample in range(len(rows))
+        ]
+        try:
+            passing = [shrunk_on_the_way(*pair) for pair in zip(rows, ways, strict=True)]
+            self._write(like, passing, text, len(levels) if hanging else 0, mark=mark)
+            for level, files in zip(levels, kept, strict=True):
+                self._write(level, [file.bands() for file in files], reduced=True)
+        finally:
+            for file in (file for files in kept for file in files):
+                file.close()
+
+    def _wait(self, name: str, level: tifffile.TiffPage) -> RowsFile:
+        path = self._beside.with_name(f"{self._beside.name}.level-{name}")
+        assert level.dtype is not None
+        return RowsFile(path, level.imagewidth, level.dtype.newbyteorder("="))
+
+    def _write(  # noqa: PLR0917
+        self,
+        like: tifffile.TiffPage,
+        rows: Rows,
+        text: str = "",
+        hanging: int = 0,
+        mark: str = "",
+        reduced: bool = False,
+    ) -> None:
+        assert like.dtype is not None
+        compression = like.compression if like.compression in LOSSLESS else ZLIB
+        separate = like.planarconfig == tifffile.PLANARCONFIG.SEPARATE and len(rows) > 1
+        shape: tuple[int, ...] = like.imagelength, like.imagewidth
+        if len(rows) > 1:
+            shape = (len(rows), *shape) if separate else (*shape, len(rows))
+        tile = (like.tilelength, like.tilewidth) if like.is_tiled else None
+        strip = None if tile else _strip(like, len(rows))
+        groups = [[one] for one in rows] if separate else [rows]
+        self._writer.write(
+            iter(_pieces(groups, tile, strip, compression, self._writer.tiff.byteorder)),
+            shape=shape,
+            dtype=like.dtype.newbyteorder("="),
+            photometric="rgb" if len(rows) > 1 else _grey(like),
+            planarconfig=("separate" if separate else "contig") if len(rows) > 1 else None,
+            extrasamples=like.extrasamples if len(rows) > 3 else None,
+            description=text.encode() or None,
+            metadata=None,
+            compression=compression,
+            tile=tile,
+            rowsperstrip=strip,
+            resolution=like.resolution,
+            resolutionunit=like.resolutionunit,
+            software="; ".join(filter(None, (like.software, mark))) or None,
+            extratags=_other_tags(like, self._source),
+            subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,
+            subifds=hanging or None,
+            contiguous=False,
+        )
+
+
+ZLIB = tifffile.COMPRESSION.ADOBE_DEFLATE
+
+
+def _grey(like: tifffile.TiffPage) -> Any:
+    return like.photometric if like.photometric in GREY else "minisblack"
+
+
+def _strip(like: tifffile.TiffPage, samples: int) -> int:
+    """Give the rows of a strip."""
+    assert like.dtype is not None
+    most = max(1, STRIP // (like.imagewidth * samples * like.dtype.itemsize))
+    return min(like.rowsperstrip, like.imagelength, most)
+
+
+def _pieces(
+    groups: list[Rows],
+    tile: tuple[int, int] | None,
+    strip: int | None,
+    compression: int,
+    order: str,
+) -> Iterator[Any]:
+    """Give the tiles of a page, or its strips encoded, in the order of the file."""
+    for rows in groups:
+        height = tile[0] if tile else strip or 1
+        for parts in zip(*(in_heights(one, height) for one in rows), strict=True):
+            band = parts[0] if len(parts) == 1 else np.stack(parts, -1)
+            yield from _tiles(band, tile) if tile else [_encoded(band, compression, order)]
+
+
+def _tiles(band: Plane, tile: tuple[int, int]) -> Iterator[Plane]:
+    for left in range(0, band.shape[1], tile[1]):
+        part = band[:, left : left + tile[1]]
+        lacks = tile[0] - part.shape[0], tile[1] - part.shape[1]
+        more = [(0, 0)] * (part.ndim - 2)
+        yield np.pad(part, [(0, lacks[0]), (0, lacks[1]), *more]) if any(lacks) else part
+
+
+def _encoded(band: Plane, compression: int, order: str) -> bytes:
+    stored = np.ascontiguousarray(band, band.dtype.newbyteorder(order))  # type: ignore[arg-type]
+    if compression == tifffile.COMPRESSION.NONE:
+        return stored.tobytes()
+    encoded: bytes = tifffile.TIFF.COMPRESSORS[compression](stored)
+    return encoded
+
+
+def _other_tags(like: tifffile.TiffPage, source: Path) -> list[tuple[int, int, int, bytes, bool]]:
+    """Give the tags that say nothing of how pixels are stored, byte by byte as they stand."""
+    found = []
+    with source.open("rb") as file:
+        for tag in like.tags:
+            if tag.code in WRITTEN or tag.dtype in OFFSETS:
+                continue
+            file.seek(tag.valueoffset)
+            raw = file.read(tag.valuebytecount)
+            found.append((tag.code, int(tag.dtype), tag.count, raw, False))
+    return found

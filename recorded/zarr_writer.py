@@ -1,0 +1,190 @@
+"""Pixels of an OME-Zarr image: its first level, and the smaller ones as the planes go by."""
+
+from collections.abc import Iterator
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from refocus.recorded.levels import Shrinking, spans
+from refocus.recorded.planes import Bands, Plane
+from refocus.recorded.rows import RowsFile, in_heights
+
+LARGEST_BLOCK = 1 << 28
+"""Bytes of rows that are held until they fill chunks."""
+ROWS = 512
+"""Of a plane that is read back at a time."""
+
+Index = tuple[int, ...]
+
+
+def write_image(arrays: list[Any], numbers: NDArray[np.int64], bands: Bands, beside: Path) -> None:
+    """Write an image and its levels.
+
+    Parameters
+    ----------
+    arrays
+        Open, y and x as their last axes, the largest first.
+    numbers
+        Of the planes, along the axes other than y and x.
+    bands
+        Pixels of each.
+    beside
+        A name for a file of rows that wait until they fill chunks.
+    """
+    full, *smaller = arrays
+    on_the_way = [a for a in smaller if a.shape[:-2] == full.shape[:-2]]
+    for block in _blocks(full):
+        shape = tuple(len(axis) for axis in block)
+        places = list(product(*(range(n) for n in shape)))
+        planes = [bands(int(numbers[_at(block, place)])) for place in places]
+        outs = [_Out(full, block, beside)]
+        for level in on_the_way:
+            outs.append(_Out(level, block, beside))
+        shrinking = [
+            [Shrinking(full.shape[-2:], level.shape[-2:], level.dtype.numpy_dtype) for _ in places]
+            for level in on_the_way
+        ]
+        try:
+            for rows in zip(*(in_heights(plane, ROWS) for plane in planes), strict=True):
+                outs[0].add(np.stack(rows))
+                for out, each in zip(outs[1:], shrinking, strict=True):
+                    made = zip(*(s.rows(r) for s, r in zip(each, rows, strict=True)), strict=True)
+                    for level_rows in made:
+                        out.add(np.stack(level_rows))
+            for out in outs:
+                out.finish()
+        finally:
+            for out in outs:
+                out.close()
+    for level in smaller:
+        if level.shape[:-2] != full.shape[:-2]:
+            _average(full, level, beside)
+
+
+class _Out:
+    """Writes rows of a block of planes whenever they fill a row of chunks.
+
+    Rows that would take too much memory wait in a file, and are written one chunk after the other.
+    """
+
+    def __init__(self, array: Any, block: tuple[range, ...], beside: Path) -> None:
+        self._array, self._row = array, 0
+        self._where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
+        self._shape = tuple(len(axis) for axis in block)
+        self._planes = prod(self._shape)
+        height, self._width = array.shape[-2:]
+        chunk = array.chunk_layout.write_chunk.shape
+        self._height, self._chunk = min(chunk[-2], height), min(chunk[-1], self._width)
+        self._dtype = array.dtype.numpy_dtype.newbyteorder("=")
+        size = self._planes * self._height * self._width * self._dtype.itemsize
+        if size < LARGEST_BLOCK // 8:  # several rows of chunks, which are encoded side by side
+            self._height *= LARGEST_BLOCK // 8 // size
+        self._file: RowsFile | None = None
+        if size > LARGEST_BLOCK:
+            path = beside.with_name(f"{beside.name}-{id(self)}")
+            self._file = RowsFile(path, self._width, self._dtype)
+        self._kept: list[NDArray[Any]] = []
+        self._there = 0
+
+    def add(self, rows: NDArray[Any]) -> None:
+        """Take rows of each plane, ``(planes, h, W)``."""
+        while rows.shape[1]:
+            part, rows = np.split(rows, [self._height - self._there], 1)
+            self._keep(part)
+            if self._there == self._height:
+                self.finish()
+
+    def finish(self) -> None:
+        """Write what is kept."""
+        if not self._there:
+            return
+        rows = slice(self._row, self._row + self._there)
+        if self._file is None:
+            band = np.concatenate(self._kept, 1) if len(self._kept) > 1 else self._kept[0]
+            self._put(rows, slice(0, self._width), band)
+        else:
+            for left in range(0, self._width, self._chunk):
+                columns = slice(left, min(left + self._chunk, self._width))
+                self._put(rows, columns, self._read(columns))
+            self._file.clear()
+        self._kept, self._row, self._there = [], rows.stop, 0
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+
+    def _keep(self, part: NDArray[Any]) -> None:
+        self._there += part.shape[1]
+        if self._file is None:
+            self._kept.append(part)
+        else:
+            for row in np.moveaxis(part, 1, 0):
+                self._file.append(row)
+
+    def _read(self, columns: slice) -> NDArray[Any]:
+        assert self._file is not None
+        found = [band[:, columns] for band in self._file.bands(self._planes)]
+        return np.stack(found, 1)
+
+    def _put(self, rows: slice, columns: slice, pixels: NDArray[Any]) -> None:
+        shape = (*self._shape, *pixels.shape[1:])
+        place = (*self._where, rows, columns)
+        try:
+            self._array[place].write(np.ascontiguousarray(pixels).reshape(shape)).result()
+        except ValueError as error:  # how tensorstore says that a disk is full
+            raise OSError(
+                None, str(error).splitlines()[0][:200], str(self._array.spec().kvstore.path)
+            ) from error
+
+
+def _average(full: Any, smaller: Any, beside: Path) -> None:
+    """Make a level that has fewer planes than the first, of what was written of it."""
+    for block in _blocks(smaller):
+        out = _Out(smaller, block, beside)
+        shape = tuple(len(axis) for axis in block)
+        rows = [
+            _averaged(full, smaller, _at(block, place))
+            for place in product(*(range(n) for n in shape))
+        ]
+        try:
+            for bands in zip(*rows, strict=True):
+                out.add(np.stack(bands))
+            out.finish()
+        finally:
+            out.close()
+
+
+def _averaged(full: Any, smaller: Any, index: Index) -> Iterator[Plane]:
+    """Give the rows of one plane of a level: the mean of all that it is made of."""
+    sizes = zip(full.shape[:-2], smaller.shape[:-2], strict=True)
+    reach = [range(*spans(n, m)[i]) for (n, m), i in zip(sizes, index, strict=True)]
+    places = list(product(*reach))
+    dtype = smaller.dtype.numpy_dtype.newbyteorder("=")
+    shrinking = Shrinking(full.shape[-2:], smaller.shape[-2:], dtype, len(places))
+    for top in range(0, full.shape[-2], ROWS):
+        total = np.zeros((min(ROWS, full.shape[-2] - top), full.shape[-1]), np.uint32)
+        for place in places:
+            total += full[(*place, slice(top, top + len(total)))].read().result()
+        yield from shrinking.rows(total)
+
+
+def _at(block: tuple[range, ...], place: Index) -> Index:
+    return tuple(axis[i] for axis, i in zip(block, place, strict=True))
+
+
+def _blocks(array: Any) -> Iterator[tuple[range, ...]]:
+    """Cut the axes other than y and x into blocks of whole chunks, while those fit the memory."""
+    shape, chunk = array.shape[:-2], array.chunk_layout.write_chunk.shape[:-2]
+    rows = min(ROWS, array.shape[-2])
+    if prod(chunk) * rows * array.shape[-1] * array.dtype.numpy_dtype.itemsize > LARGEST_BLOCK:
+        chunk = (1,) * len(chunk)
+    axes = [
+        [range(start, min(start + step, length)) for start in range(0, length, step)]
+        for length, step in zip(shape, chunk, strict=True)
+    ]
+    yield from product(*axes)

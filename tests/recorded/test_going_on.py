@@ -1,0 +1,132 @@
+"""A run that ended goes on: nothing is done twice, and the end is that of an undisturbed run."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from refocus.configs import RefocusError
+from refocus.configs.light_path import KnownOptics
+from refocus.engine.fake import FakeEngine
+from refocus.recorded.process import process
+from refocus.recorded.refocusing import Options
+from refocus.recorded.selection import Selection
+
+from .test_what_is_kept import write_zarr
+
+PLANES = np.random.default_rng(5).integers(0, 1 << 12, (6, 64, 96)).astype(np.uint16)
+
+
+def write_tiff(path: Path) -> Path:
+    tifffile.imwrite(path, PLANES, photometric="minisblack", metadata=None)
+    return path
+
+
+def content(root: Path) -> dict[str, bytes]:
+    """Read all files but what names the time."""
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.is_file())
+    return {str(f.relative_to(root)): f.read_bytes() for f in files if f.name != ".zattrs"}
+
+
+class Ending(FakeEngine):
+    """Ends the run with an error at one frame."""
+
+    def __init__(self, at: int, error: BaseException) -> None:
+        super().__init__()
+        self._at, self._error = at, error
+
+    def refocus(self, frame: Any) -> Any:
+        if self.calls > self._at:
+            raise self._error
+        return super().refocus(frame)
+
+
+@pytest.mark.parametrize("name", ["in.tif", "in.zarr"])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_what_is_done_is_not_done_again(tmp_path: Path, name: str, error: BaseException) -> None:
+    source, target = tmp_path / name, tmp_path / name.replace("in", "out")
+    if name == "in.tif":
+        write_tiff(source)
+    else:
+        write_zarr(source, [PLANES, PLANES[:, ::2, ::2]], "tyx")
+    with pytest.raises(RefocusError if isinstance(error, OSError) else KeyboardInterrupt):
+        process(source, target, Ending(4, error), lambda done: None)
+    assert not target.exists()
+    engine = FakeEngine()
+    assert process(source, target, engine, lambda done: None).refocused == 6
+    assert 0 < engine.calls <= 6 - 3  # one of four may have been under way
+    undisturbed = tmp_path / name.replace("in", "undisturbed")
+    process(source, undisturbed, FakeEngine(), lambda done: None)
+    assert content(target) == content(undisturbed)
+    assert not list(tmp_path.glob(".*"))
+
+
+SLOW = """
+import sys
+from pathlib import Path
+from refocus.engine.fake import FakeEngine
+from refocus.recorded.process import process
+tell = lambda done: print(done.regions, flush=True)
+process(Path(sys.argv[1]), Path(sys.argv[2]), FakeEngine(0.5), tell)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no kill -9")
+def test_a_run_that_was_killed_loses_at_most_what_was_under_way(tmp_path: Path) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    command = [sys.executable, "-c", SLOW, str(source), str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if line.strip() == "3":
+                os.kill(running.pid, signal.SIGKILL)
+    assert not target.exists()
+    engine = FakeEngine()
+    process(source, target, engine, lambda done: None)
+    assert engine.calls <= 3
+    np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES))
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"options": Options("refocused")}, "another on_distrust (captured, and now refocused)"),
+        ({"options": Options(optics=KnownOptics(na=0.5, pixel_size_um=1.0))}, "another optics"),
+        ({"options": Options(selection=Selection({"DAPI": "auto"}))}, "another channels"),
+        ({"light_path": Path("rig.json")}, "another light_path (none, and now "),
+    ],
+)
+def test_what_was_begun_otherwise_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: dict[str, Any], said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rig.json").write_text("{}", encoding="utf-8")
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with pytest.raises(KeyboardInterrupt):
+        process(source, target, Ending(2, KeyboardInterrupt()), lambda done: None)
+    with pytest.raises(RefocusError) as caught:
+        process(source, target, FakeEngine(), lambda done: None, **changed)
+    assert said in str(caught.value)
+    assert "remove" in str(caught.value)
+    later = source.stat().st_mtime_ns + 10**9
+    os.utime(source, ns=(later, later))
+    with pytest.raises(RefocusError, match="another source"):
+        process(source, target, FakeEngine(), lambda done: None)
+
+
+def test_a_result_that_is_damaged_is_done_anew(tmp_path: Path) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with pytest.raises(KeyboardInterrupt):
+        process(source, target, Ending(4, KeyboardInterrupt()), lambda done: None)
+    (damaged, *_) = sorted(tmp_path.rglob("*.npz"))
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    with pytest.raises(RefocusError, match="was damaged"):
+        process(source, target, FakeEngine(), lambda done: None)
+    process(source, target, FakeEngine(), lambda done: None)
+    np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES))

@@ -1,0 +1,157 @@
+"""The table of verdicts: a line for each plane, where the ecosystem looks for it."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from refocus.bench.plates import PIXEL_UM, write_plate
+from refocus.configs.light_path import KnownOptics
+from refocus.engine.fake import FakeEngine
+from refocus.engine.trust.judgement import UNRATED
+from refocus.recorded.process import process
+from refocus.recorded.refocusing import Options
+from refocus.recorded.verdict_table import COLUMNS, read_verdicts
+
+from .test_plate import to_zarr_2
+
+Lines = list[dict[str, str]]
+OPTICS = KnownOptics.model_validate(
+    {"na": 0.5, "immersion": "air", "channels": {"FITC": {"emission_um": 0.53}}}
+)
+
+
+def run(source: Path, target: Path, **engine: Any) -> None:
+    told = Options(optics=OPTICS)
+    process(source, target, FakeEngine(**engine), lambda done: None, told, keep_going=True)
+
+
+def read(path: Path) -> Lines:
+    """Read it in three lines, without anything of ours."""
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(params=["0.4", "0.5"])
+def plate(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    path = tmp_path / "plate.ome.zarr"
+    planes = np.zeros((2, 32, 32), np.uint16)
+    write_plate(path, (2, 3), 2, lambda *place: planes, ("DAPI", "FITC"))
+    if request.param == "0.4":
+        to_zarr_2(path)
+    return path
+
+
+def test_a_plate_carries_a_line_for_each_plane(tmp_path: Path, plate: Path) -> None:
+    from dataclasses import replace
+
+    judged = replace(UNRATED, verdict="refocused", distance_um=4.5)
+    run(plate, tmp_path / "out.zarr", judgement=judged, fail_on=frozenset({3}))
+    path = tmp_path / "out.zarr/tables/refocus/table.csv"
+    lines = read(path)
+    assert lines == list(read_verdicts(path))
+    assert [line["index"] for line in lines] == [str(n) for n in range(24)]
+    assert tuple(lines[0]) == COLUMNS
+    second = {**lines[1]}
+    assert {k: second[k] for k in ("row", "column", "field", "image", "plane", "t", "c", "z")} == {
+        **{"row": "A", "column": "1", "field": "0", "image": "A/1/0"},
+        **{"plane": "1", "t": "", "c": "1", "z": ""},
+    }
+    assert (second["channel"], second["verdict"], second["distance_um"]) == (
+        *("FITC", "refocused", "4.5"),
+    )
+    optics = [second[k] for k in ("pixel_size_um", "na", "immersion_index", "emission_um")]
+    assert [float(value) for value in optics] == [PIXEL_UM, 0.5, 1.0, 0.53]
+    assert second["engine"] == "fake"
+    assert lines[3]["left_out"] == "fake engine: told to fail on call 3"
+    assert lines[3]["verdict"] == ""
+
+
+def attributes(group: Path) -> dict[str, Any]:
+    if (group / "zarr.json").exists():
+        document = json.loads((group / "zarr.json").read_text())
+        assert (document["zarr_format"], document["node_type"]) == (3, "group")
+        found: dict[str, Any] = document["attributes"]
+        return found
+    assert json.loads((group / ".zgroup").read_text()) == {"zarr_format": 2}
+    attributes: dict[str, Any] = json.loads((group / ".zattrs").read_text())
+    return attributes
+
+
+def test_it_is_a_table_as_ngio_reads_it_beside_those_that_there_are(
+    tmp_path: Path, plate: Path
+) -> None:
+    (plate / "tables/mine").mkdir(parents=True)
+    (plate / "tables/mine/table.csv").write_text("index,a\n0,1\n")
+    if (plate / "zarr.json").exists():
+        said = {"zarr_format": 3, "node_type": "group", "attributes": {"tables": ["mine"]}}
+        (plate / "tables/zarr.json").write_text(json.dumps(said))
+    else:
+        (plate / "tables/.zgroup").write_text('{"zarr_format": 2}')
+        (plate / "tables/.zattrs").write_text('{"tables": ["mine"]}')
+    run(plate, tmp_path / "out.zarr")
+    run(tmp_path / "out.zarr", tmp_path / "again.zarr")
+    for name in ("out.zarr", "again.zarr"):
+        assert attributes(tmp_path / name / "tables") == {"tables": ["mine", "refocus"]}
+        assert (tmp_path / name / "tables/mine/table.csv").read_text() == "index,a\n0,1\n"
+        assert attributes(tmp_path / name / "tables/refocus") == {
+            "type": "generic_table",
+            "table_version": "1",
+            "backend": "csv",
+            "index_key": "index",
+            "index_type": "int",
+        }
+
+
+def test_it_is_among_metadata_that_lie_in_one_place(tmp_path: Path, plate: Path) -> None:
+    modern = (plate / "zarr.json").exists()
+    if modern:
+        document = json.loads((plate / "zarr.json").read_text())
+        document["consolidated_metadata"] = {"kind": "inline", "metadata": {}}
+        (plate / "zarr.json").write_text(json.dumps(document))
+    else:
+        (plate / ".zmetadata").write_text('{"metadata": {}, "zarr_consolidated_format": 1}')
+    run(plate, tmp_path / "out.zarr")
+    out = tmp_path / "out.zarr"
+    if modern:
+        document = json.loads((out / "zarr.json").read_text())["consolidated_metadata"]
+        for group in ("tables", "tables/refocus"):
+            assert document["metadata"][group] == json.loads(
+                (out / group / "zarr.json").read_text()
+            )
+    else:
+        listed = json.loads((out / ".zmetadata").read_text())["metadata"]
+        for file in ("tables/.zattrs", "tables/refocus/.zattrs", "tables/refocus/.zgroup"):
+            assert listed[file] == json.loads((out / file).read_text())
+
+
+def test_single_images_have_one_too(tmp_path: Path, plate: Path) -> None:
+    planes = np.zeros((2, 32, 48), np.uint16)
+    tifffile.imwrite(tmp_path / "in.tif", planes, photometric="minisblack", metadata=None)
+    Image.fromarray(planes[0]).save(tmp_path / "in.png")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("in.tif", "in.png"):
+        shutil.copy(tmp_path / name, folder / name)
+    tables = {
+        (plate / "A/1/0", "out.zarr"): "out.zarr/tables/refocus/table.csv",
+        (tmp_path / "in.tif", "out.tif"): "out.tif.refocus.csv",
+        (tmp_path / "in.png", "out.png"): "out.png.refocus.csv",
+        (folder, "out"): "out/refocus.csv",
+    }
+    found = {}
+    for (source, target), table in tables.items():
+        process(source, tmp_path / target, FakeEngine(), lambda done: None)
+        found[target] = [(line["image"], line["plane"]) for line in read(tmp_path / table)]
+    assert found == {
+        "out.zarr": [(".", "0"), (".", "1")],
+        "out.tif": [("in.tif", "0"), ("in.tif", "1")],
+        "out.png": [("in.png", "in.png")],
+        "out": [("in.png", "in.png"), ("in.tif", "0"), ("in.tif", "1")],
+    }
