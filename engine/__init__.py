@@ -23,6 +23,7 @@ __all__ = [
     "open",
     "open_engine",
     "openvino",
+    "package",
     "parity",
     "prepare",
     "protocol",

@@ -15,6 +15,7 @@ import onnx
 from refocus.configs import ModelCard, RefocusError
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.model_file import embed_card, read_model
+from refocus.engine.package import model_in_package
 from refocus.engine.tensorrt.cache import read_description, read_plan
 from refocus.engine.triton.signature import signature, version_number
 
@@ -84,7 +85,7 @@ def triton_from_onnx(
     told = signature(proto, card)
     version = version_number(told)
     shape = [-1, -1, -1]
-    content, file = model.read_bytes(), "model.onnx"
+    content, file = _bytes_of(model), "model.onnx"
     told["precision"] = precision(proto).replace("fp32", "f32")
     if backend == "tensorrt":
         if plan is None:
@@ -149,6 +150,12 @@ def _tensor(kind: str, value: onnx.ValueInfoProto, dims: list[int] | None = None
 
 def _quoted(text: str) -> str:
     return json.dumps(text)
+
+
+def _bytes_of(model: Path) -> bytes:
+    """Give the ONNX of a file, or of the package that it is in."""
+    packed = model.suffix.lower() == ".zip"
+    return model_in_package(model) if packed else model.read_bytes()
 
 
 def _plan(

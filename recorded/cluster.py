@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from functools import lru_cache
 from typing import Any
 
@@ -13,6 +14,7 @@ from refocus.recorded.work import Task, Work
 
 ANSWERS_IN = 10.0
 """Seconds in which a scheduler answers."""
+LOOKS_EVERY = 0.05
 AHEAD = 2
 """Tasks that wait for each thread of the cluster."""
 
@@ -62,6 +64,7 @@ class Cluster:
                 "'refocus-live[cluster]'"
             ) from error
         self._job, self._where = json.dumps(job.as_json()), scheduler
+        self._alone_since = time.monotonic()
         try:
             self._client = distributed.Client(scheduler, timeout=ANSWERS_IN, set_as_default=False)
             self._client.get_versions(check=True)
@@ -96,11 +99,21 @@ class Cluster:
                     finished.add(future)
                 if not under_way:
                     return
-                future = next(finished)
-                self._note(under_way.pop(future), future, work)
+                for future in finished.next_batch(block=False):
+                    self._note(under_way.pop(future), future, work)
+                self._wait()
         finally:
             self._client.cancel(list(under_way))
             self._client.close()
+
+    def _wait(self) -> None:
+        """Wait a little, so that whoever ends the work is heard; and say when nobody does it."""
+        time.sleep(LOOKS_EVERY)
+        if self._client.nthreads():
+            self._alone_since = time.monotonic()
+        elif time.monotonic() - self._alone_since > ANSWERS_IN:
+            log.warning("%s: has no workers; start 'dask worker %s'", self._where, self._where)
+            self._alone_since = time.monotonic()
 
     def _note(self, task: Task, future: Any, work: Work) -> None:
         name = work.data.planes[task.plane].about.name

@@ -51,7 +51,7 @@ class Job:
         return {
             "source": str(self.source.resolve()),
             "folder": str(self.folder.resolve()),
-            "engine": self.engine,
+            "engine": _resolved(self.engine),
             "made_by": self.made_by,
             "options": self.options.as_json(),
         }
@@ -62,6 +62,12 @@ class Job:
         options = Options.of_json(said["options"])
         source, folder = Path(said["source"]), Path(said["folder"])
         return cls(source, folder, said["engine"], said["made_by"], options)
+
+
+def _resolved(engine: str) -> str:
+    """Name a model's file so that a worker in another folder finds it."""
+    file = Path(engine)
+    return str(file.resolve()) if file.suffix and file.is_file() else engine
 
 
 def task_as_json(task: Task) -> dict[str, Any]:

@@ -154,6 +154,8 @@ def _opened(path: Path) -> Iterator[Any]:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             yield saved
+    except OSError as error:  # of the disk or the share: what is kept may be whole
+        raise RefocusError(f"{path}: cannot be read ({error.strerror or error})") from error
     except Exception as error:  # a damaged archive raises whatever it likes
         path.unlink(missing_ok=True)
         raise RefocusError(

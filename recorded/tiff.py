@@ -79,7 +79,8 @@ class Tiff(DataSet):
 
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
         """Write the same with other pixels: pages, levels, tags, tiles, compression."""
-        size = sum(one.page.nbytes for one in self._pages)
+        pages = [p for one in self._pages for p in (one.page, *one.hanging, *one.following)]
+        size = sum(page.nbytes for page in pages)
         with tifffile.TiffWriter(
             target, bigtiff=self._big or size > CLASSIC, byteorder=self._order, ome=False
         ) as writer:

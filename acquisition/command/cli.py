@@ -323,7 +323,7 @@ def finish(
                 figures = f"{done.refocused} refocused"
                 bar.update(task, completed=done.raw, figures=figures)
 
-            done = finish_run(saved, opened, show)
+            done = finish_run(saved, opened, show, insecure=options.insecure)
     finally:
         opened.close()
     if as_json:

@@ -138,7 +138,11 @@ class SavedRun:
 
 
 def finish(
-    run: SavedRun, engine: Engine, on_frame: Callable[[Finished], None] = lambda done: None
+    run: SavedRun,
+    engine: Engine,
+    on_frame: Callable[[Finished], None] = lambda done: None,
+    *,
+    insecure: bool = False,
 ) -> Finished:
     """Refocus what a run still owes, into its own refocused data.
 
@@ -150,6 +154,8 @@ def finish(
         Has the model of the run.
     on_frame
         Called after each frame of the raw data.
+    insecure
+        Send frames to a server on another host without encryption.
 
     Raises
     ------
@@ -159,7 +165,7 @@ def finish(
     run.check_model(engine)
     try:
         with ExitStack() as stack:
-            channels = stack.enter_context(open_models(run.selection.channels, engine))
+            channels = stack.enter_context(open_models(run.selection.channels, engine, insecure))
             lines = FrameLines(run.refocused, append=True)
             stack.callback(lines.close)
             selection = run.selection

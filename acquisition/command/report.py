@@ -185,6 +185,8 @@ def build_report(
         report["verdicts"] = dict(stats.verdicts)
     if stats.skipped:
         report["frames"]["skipped"] = stats.skipped
+    if stats.unprocessed:
+        report["frames"]["unprocessed"] = stats.unprocessed
     if plan is not None:
         report["plan"] = dict(plan)
     if stats.saved:
@@ -223,6 +225,8 @@ def report_table(report: Mapping[str, Any]) -> Table:
     counts += [f"{frames[k]} {k}" for k in ("deferred", "dropped", "failed") if frames[k]]
     if frames.get("skipped"):
         counts.append(f"{frames['skipped']} skipped on purpose")
+    if frames.get("unprocessed"):
+        counts.append(f"{frames['unprocessed']} as captured, as the processor failed")
     table.add_row("frames", ", ".join(counts))
     if plan := report.get("plan"):
         missing = f", {plan['missing']} missing" if plan["missing"] else ""

@@ -106,7 +106,9 @@ def _load(spec: str) -> Processor:
                     f"package:name, file.py:name{known}"
                 )
             found = named[spec].load()
-    except (ImportError, AttributeError, ValueError, OSError) as error:
+    except RefocusError:
+        raise
+    except Exception as error:  # a module may raise whatever it likes
         raise RefocusError(
             f"processor {spec!r}: {' '.join(str(error).split())}; write file.py:name, or "
             "package:name of a package that is installed"

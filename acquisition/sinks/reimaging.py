@@ -278,4 +278,6 @@ def _place(index: Any) -> Place:
 def _added(event: useq.MDAEvent, decision: Decision) -> useq.MDAEvent:
     """Say of an event that it was added, and why: with the raw frame, too."""
     said = {"attempt": decision.attempt + 1, "why": decision.why}
-    return event.model_copy(update={"metadata": {**event.metadata, ADDED: said}})
+    return event.model_copy(
+        update={"metadata": {**event.metadata, ADDED: said}, "reset_event_timer": False}
+    )

@@ -1,5 +1,6 @@
 """A model repository of NVIDIA Triton."""
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,16 @@ def plan_of(model: Path, path: Path, runtime: str = "tensorrt", batch: int = 1) 
     profile = profile if batch == 1 else Profile.of((512, 512), None, batch)
     write_plan(path, b"plan", describe(card, Runtime(runtime, "10.9", None), profile, None, "8.9"))
     return path
+
+
+def test_the_model_of_a_package_is_served_and_not_the_package(tmp_path: Path) -> None:
+    package = tmp_path / "any.zip"
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("rdf.yaml", "weights: {onnx: {source: model.onnx}}\n")
+        archive.writestr("model.onnx", ANY.read_bytes())
+    served = triton_from_onnx(package, tmp_path / "repository", backend="onnx")
+    content = (served.folder / str(served.version) / "model.onnx").read_bytes()
+    assert content == ANY.read_bytes()
 
 
 @pytest.mark.parametrize(

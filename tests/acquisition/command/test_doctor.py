@@ -51,7 +51,8 @@ def no_engine(patch: pytest.MonkeyPatch, folder: Path) -> None:
     def refuse(name: object, **_: object) -> None:
         raise EngineError("OpenVINO cannot be imported; install it: pip install openvino")
 
-    patch.setattr("refocus.engine.open_engine", refuse)
+    for module in ("refocus.engine", "refocus.acquisition.hook"):
+        patch.setattr(f"{module}.open_engine", refuse)
 
 
 def damaged_model(patch: pytest.MonkeyPatch, folder: Path) -> None:

@@ -1,6 +1,7 @@
 """What frames go through behind the refocusing: a function of somebody's own."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,6 +152,19 @@ def test_frames_that_are_passed_on_are_processed_too(
 def test_a_processor_that_is_none_is_refused_in_one_line(spec: Any, words: str) -> None:
     with pytest.raises(RefocusError, match=words) as caught:
         Processing(spec)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("def denoise(frame:", "never closed"), ("raise RuntimeError('no GPU')", "no GPU")],
+)
+def test_a_file_that_cannot_be_imported_is_refused_in_one_line(
+    tmp_path: Path, text: str, words: str
+) -> None:
+    (tmp_path / "mine.py").write_text(text, encoding="utf-8")
+    with pytest.raises(RefocusError, match=words) as caught:
+        Processing(f"{tmp_path / 'mine.py'}:denoise")
     assert "\n" not in str(caught.value)
 
 
