@@ -225,7 +225,8 @@ class LiveConfig(
     """One run: where frames come from, what refocuses them, where the results go.
 
     Every key is also an option of ``refocus-live run`` (``wait_subscribers`` is
-    ``--wait-subscribers``). Paths in a file are relative to that file.
+    ``--wait-subscribers``). Paths in a file are relative to that file, but those of models and of a
+    processor, which are relative to where the command runs.
     """
 
     @property

@@ -61,6 +61,8 @@ class Selection:
             Whether it is one of several along z.
         """
         if self.channels is not None and self.channels.get(channel, NONE) == NONE:
+            if not channel:
+                return "its planes name no channel; leave --channel out"
             return f"channel {channel}: --channel gives it no model"
         if in_stack and not self.refocus_z:
             return "a plane of a z-stack: --refocus-z refocuses it"

@@ -63,6 +63,17 @@ def test_a_channel_without_a_model_stays_as_captured(
     assert [line["as_captured"] for line in lines[:2]] == [why, ""]
 
 
+@pytest.mark.parametrize(
+    ("channel", "says"),
+    [
+        ("DAPI", "channel DAPI: --channel gives it no model"),
+        ("", "its planes name no channel; leave --channel out"),
+    ],
+)
+def test_it_says_why_a_plane_is_left(channel: str, says: str) -> None:
+    assert Selection(channels={"FITC": "auto"}).left(channel, in_stack=False) == says
+
+
 def test_a_channel_has_its_own_model(tmp_path: Path, plate: Path, model_file: Path) -> None:
     run_with = Selection(channels={"DAPI": str(model_file), "FITC": "fake"})
     process(
