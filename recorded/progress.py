@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from refocus.configs import RefocusError
 from refocus.optics.ome_zarr import ZARR_METADATA
 from refocus.recorded.refocusing import Result, Said
@@ -31,6 +33,7 @@ class Progress:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.result = folder / "result"
+        self._lock = FileLock(folder / "lock", timeout=0)
 
     @classmethod
     def beside(cls, target: Path) -> "Progress":
@@ -43,17 +46,29 @@ class Progress:
         return (self.folder / BEGUN).exists()
 
     def begin(self, said: dict[str, Any], target: Path) -> None:
-        """Begin, or go on with what the same model, options and source began.
+        """Begin, or go on with what the same model, options and source began, alone.
 
         Raises
         ------
         RefocusError
-            It was begun otherwise.
+            It was begun otherwise, or another process is at it.
         """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock.acquire()
+        except Timeout as error:
+            raise RefocusError(
+                f"{target}: another process is at work on it; wait until it has ended, or end it"
+            ) from error
+        try:
+            self._begin(said, target)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def _begin(self, said: dict[str, Any], target: Path) -> None:
         path = self.folder / BEGUN
         if not path.exists():
-            self.remove()  # of a release that kept none
-            self.folder.mkdir(parents=True)
             begun = path.with_suffix(".part")
             begun.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
             begun.replace(path)
@@ -110,9 +125,11 @@ class Progress:
         self.clear_result()
         if self.is_begun and not any(self.folder.glob("*/*.npz")):
             self.remove()
+        self._lock.release()
 
     def remove(self) -> None:
         """Remove all of it."""
+        self._lock.release()  # some systems remove no file that is open
         _remove(self.folder)
 
     def _survey(self, plane: int) -> Path:

@@ -155,7 +155,10 @@ def _opened(path: Path) -> Iterator[Any]:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
             yield saved
     except OSError as error:  # of the disk or the share: what is kept may be whole
-        raise RefocusError(f"{path}: cannot be read ({error.strerror or error})") from error
+        raise RefocusError(
+            f"{path}: cannot be read ({error.strerror or error}); run the same command again "
+            "once it can: it goes on"
+        ) from error
     except Exception as error:  # a damaged archive raises whatever it likes
         path.unlink(missing_ok=True)
         raise RefocusError(

@@ -26,7 +26,7 @@ ABERRATIONS = np.linspace(-1.0, 1.0, 9)
 SAMPLINGS = np.geomspace(0.1, 1.2, 14)
 INPUTS = BINS + 3
 OUTPUTS = RADII.size * ABERRATIONS.size + SAMPLINGS.size
-_ABERRATED = 0.6 / ABERRATIONS.size + 0.1 * np.exp(-8.0 * ABERRATIONS**2) / 0.627
+_ABERRATED = 1.0 + 2.4 * np.exp(-8.0 * ABERRATIONS**2)
 PRIOR = np.tile(np.log(_ABERRATED / _ABERRATED.sum() / RADII.size), (RADII.size, 1))
 """Logarithm of what is thought of a light path before a frame is seen: every radius of the grid is
 as likely as another, and little aberration likelier than much."""

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 SIDE = 256
 """Of the windows that spectra are taken of, pixels."""
-SMALLEST = 64
 BINS = 96
 MOST = 3
 """Windows that are looked at, along a side of a frame."""

@@ -130,3 +130,18 @@ def test_a_result_that_is_damaged_is_done_anew(tmp_path: Path) -> None:
         process(source, target, FakeEngine(), lambda done: None)
     process(source, target, FakeEngine(), lambda done: None)
     np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES))
+
+
+def test_who_comes_while_another_is_at_work_is_refused(tmp_path: Path) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    refused = []
+
+    def meanwhile(_: Any) -> None:
+        with pytest.raises(RefocusError, match="another process is at work on it; wait") as caught:
+            process(source, target, FakeEngine(), lambda done: None)
+        refused.append(caught.value)
+
+    process(source, target, FakeEngine(), meanwhile)
+    assert len(refused) == len(PLANES)
+    np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES))
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
