@@ -67,8 +67,8 @@ class Reimaging:
     Parameters
     ----------
     sequence
-        What is planned. The planes of its z-stacks are left as planned; a hardware autofocus of it
-        that ended farther from focus than the stage was before is taken back.
+        What is planned. Z-stacks of single positions are left as planned; a hardware autofocus of
+        it that ended farther from focus than the stage was before is taken back.
     core
         Says where the focus stage stands.
     seconds, frames, limit_um, near_um
@@ -85,7 +85,7 @@ class Reimaging:
     Raises
     ------
     RefocusError
-        There is no focus stage, its continuous focus is on, or the sequence is nothing but stacks.
+        There is no focus stage, its continuous focus is on, or the sequence takes z-stacks.
     """
 
     def __init__(
@@ -268,7 +268,10 @@ def _check(sequence: useq.MDASequence, core: "CMMCorePlus") -> None:
             "move the stage against each other; switch it off, or leave out --reimage"
         )
     if "z" in sequence.used_axes:
-        raise RefocusError("--reimage: the sequence takes z-stacks, which are left as planned")
+        raise RefocusError(
+            "--reimage: the sequence takes z-stacks, which show every distance themselves; leave "
+            "out --reimage, or the z plan"
+        )
 
 
 def _place(index: Any) -> Place:
