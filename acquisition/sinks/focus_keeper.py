@@ -196,8 +196,8 @@ def require_free_stage(sequence: useq.MDASequence) -> None:
     inner = [p.sequence for p in sequence.stage_positions]
     if "z" in sequence.used_axes or (inner and all(s and "z" in s.used_axes for s in inner)):
         raise RefocusError(
-            "--act: the sequence takes z-stacks, which are left as planned; leave out --act, or the "
-            "z plan"
+            "--act: the sequence takes z-stacks, which are left as planned; leave out --act, or "
+            "the z plan"
         )
     if has_autofocus(sequence):
         raise RefocusError(
