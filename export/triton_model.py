@@ -11,10 +11,11 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
-import triton_python_backend_utils as triton
-
-# the server's Python is isolated, and would not look where its user tells it to
+# the server's Python is isolated, and would not look where its user tells it to: not for NumPy
+# either, which the next line needs
 sys.path.extend(filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)))
+
+import triton_python_backend_utils as triton
 
 SHAPES_KEPT = 4
 
