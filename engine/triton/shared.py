@@ -4,6 +4,7 @@ import mmap
 import os
 import secrets
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.engine.protocol import log
+
 if TYPE_CHECKING:
     from tritonclient.grpc import InferenceServerClient
 
 FOLDER = Path("/dev/shm")
 ALIGNED = 64
 ANSWER_S = 5.0
+TRIES = 3
+AGAIN_S = 0.02
 
 Part = tuple[tuple[int, ...], np.dtype[Any]]
 """Shape and type of one array."""
@@ -74,5 +79,19 @@ class SharedArrays:
         return np.ndarray(shape, dtype, self._memory, self.places[name][0])
 
     def release(self, client: "InferenceServerClient") -> None:
-        """Let the server forget this memory; raises what the client raises."""
-        client.unregister_system_shared_memory(self.region, client_timeout=ANSWER_S)
+        """Let the server forget this memory; raises what the client raises.
+
+        A server that is busy may not take the first word, or not act on it: it is told again.
+        """
+        for again in range(TRIES, 0, -1):
+            try:
+                client.unregister_system_shared_memory(self.region, client_timeout=ANSWER_S)
+                known = client.get_system_shared_memory_status(client_timeout=ANSWER_S).regions
+            except Exception:
+                if again == 1:
+                    raise
+            else:
+                if self.region not in known:
+                    return
+            time.sleep(AGAIN_S)
+        log.warning("the Triton server keeps memory that is not shared any more")

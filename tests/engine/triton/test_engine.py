@@ -7,6 +7,7 @@ import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -72,6 +73,14 @@ def test_tls_where_the_server_has_none(server: TritonServer, model_file: Path) -
         open_engine(server.address.replace("grpc", "grpcs"), model_file)
 
 
+def shared_with(server: TritonServer) -> dict[str, Any]:
+    """Give the memory that a server looks at, by name."""
+    from tritonclient.grpc import InferenceServerClient
+
+    with closing(InferenceServerClient(server.address.removeprefix("grpc://"))) as client:
+        return dict(client.get_system_shared_memory_status().regions)
+
+
 @pytest.mark.parametrize("shared", [True, False])
 def test_it_makes_of_a_frame_what_the_model_does(
     server: TritonServer, model_file: Path, shared: bool, monkeypatch: pytest.MonkeyPatch
@@ -85,9 +94,9 @@ def test_it_makes_of_a_frame_what_the_model_does(
             frame = np.resize(FRAME, shape)
             apart = np.abs(engine.refocus(frame).astype(float) - local.refocus(frame))
             assert apart.max() <= 1
-        regions = engine._connection._client.get_system_shared_memory_status().regions
-        assert bool(regions) == shared
+        assert bool(shared_with(server)) == shared
         assert list(FOLDER.glob("refocus-[0-9]*")) == []
+    assert shared_with(server) == {}
 
 
 def test_a_frame_of_another_size_than_the_model_takes(

@@ -60,12 +60,12 @@ def test_a_tab_sees_what_it_selects(stream, tab, gradient):
     for p, c in [(0, "DAPI"), (1, "DAPI"), (0, "FITC")]:
         stream.frame(gradient((4, 4)), index={"p": p}, channel=c)
         tab.frame()
-    tab.say("select", p=1, c=None, z=None)
+    tab.select(p=1, c=None, z=None)
     assert tab.frame()[0]["number"] == 1
     stream.frame(gradient((4, 4)), index={"p": 0})
     stream.frame(gradient((4, 4)), index={"p": 1})
     assert tab.frame()[0]["number"] == 4
-    tab.say("select")
+    tab.select()
     stream.frame(gradient((4, 4)), index={"p": 0})
     assert tab.frame()[0]["number"] == 5
 
@@ -156,7 +156,7 @@ def test_what_a_tab_may_say(text, message):
 
 def test_every_channel_of_a_place_in_turn(stream, tab, gradient):
     stream.run()
-    tab.say("select", p=0, c=None, z=None, each=True)
+    tab.select(p=0, c=None, z=None, each=True)
     for p, c in [(0, "DAPI"), (0, "FITC"), (1, "Cy5"), (0, "Cy5")]:
         stream.frame(gradient((4, 4)), index={"p": p}, channel=c)
     first = [tab.frame()[0] for _ in range(3)]

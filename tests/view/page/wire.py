@@ -29,6 +29,12 @@ class Tab:
     def say(self, kind, **content):
         self.socket.send(json.dumps({"type": kind, **content}))
 
+    def select(self, **wanted):
+        """Choose what is shown, and wait until the server knows."""
+        self.say("select", **wanted)
+        self.say("ping", sent=0)
+        self.hear("pong")
+
     def hear(self, kind):
         """Give the next message of a kind; "frame" is one of bytes."""
         while not self.heard[kind]:
