@@ -8,6 +8,7 @@ truth is the object through the same optics in focus.
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,11 +27,10 @@ from refocus.training.judging.objectives import (
     PEAK_ELECTRONS,
     RUN,
     Case,
-    Example,
     examples,
     quality,
 )
-from refocus.training.judging.restore import Wiener, richardson_lucy
+from refocus.training.judging.restore import Wiener, best_richardson_lucy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,6 @@ ROWS = (
     "Wiener, all told",
     "Richardson-Lucy, all told",
 )
-ITERATIONS = (5, 10, 20, 40, 80)
 OTHERS = 40
 """First of the fields that spectra are taken from; they are not those judged on."""
 
@@ -87,10 +86,12 @@ def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
             "optics told, after ten": lambda e=example: run.refocus(e.frame, "known", known).pixels,  # type: ignore[misc]
             "all told": lambda e=example: run.refocus(e.frame, "told", path).pixels,  # type: ignore[misc]
             "Wiener, all told": lambda e=example: filters[e.kind](e.frame),  # type: ignore[misc]
+            "Richardson-Lucy, all told": lambda e=example: best_richardson_lucy(  # type: ignore[misc]
+                e.frame, optics, case.defocus_um, partial(quality, e)
+            ),
         }
         for name, way in ways.items():
             found[name].append(quality(example, way()))
-        found["Richardson-Lucy, all told"].append(_best_lucy(case, example))
     means = {name: round(float(np.mean(values)), 2) for name, values in found.items()}
     return {"objective": case.name, **means}
 
@@ -99,11 +100,6 @@ def _wiener(case: Case, kind: str) -> Wiener:
     """Make the linear filter of least error for one kind of specimen."""
     others = [e.truth for e in examples(case, OTHERS, seed=77) if e.kind == kind]
     return Wiener(others, case.optics, case.defocus_um, CameraModel(), seen_in_focus=True)
-
-
-def _best_lucy(case: Case, example: Example) -> float:
-    tried = [richardson_lucy(example.frame, case.optics, case.defocus_um, n) for n in ITERATIONS]
-    return max(quality(example, pixels) for pixels in tried)
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

@@ -182,6 +182,8 @@ class TrainConfig(_Strict):
     """
 
     name: str
+    based_on: str | None = None
+    """Another run, by its file or its preset name: what is not given here is as it is there."""
     version: str = "1"
     licence: str = "BSD-3-Clause"
     training_data: str

@@ -54,6 +54,35 @@ def test_every_preset_is_read_by_name_and_by_path(name: str) -> None:
     assert load_train_config(name).name == name
 
 
+def test_a_run_based_on_another_changes_what_it_gives_alone(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "name: mine\nbased_on: any-objective-base\nseed: 5\n"
+        "simulation: {objectives: {worst: 2}, specimens: []}\n"
+    )
+    base, mine = load_train_config("any-objective-base"), load_train_config(str(file))
+    assert (mine.name, mine.seed, mine.steps) == ("mine", 5, base.steps)
+    assert base.simulation is not None
+    assert mine.simulation is not None
+    assert mine.simulation.specimens == []
+    assert mine.simulation.objectives == base.simulation.objectives.model_copy(update={"worst": 2})
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("based_on: nothing", "nothing: no such file, nor a preset"),
+        ("based_on: {}", "the run is based on itself; name another"),
+        ("based_on: any-objective-base\nsimulation: 3", "simulation: input should be a valid dict"),
+    ],
+)
+def test_a_run_based_on_what_cannot_be(tmp_path: Path, line: str, expected: str) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("name: mine\n" + line.format(file) + "\n")
+    with pytest.raises(RefocusError, match=expected):
+        load_train_config(str(file))
+
+
 def test_the_presets_are_those_promised(
     command: Command, capsys: pytest.CaptureFixture[str]
 ) -> None:

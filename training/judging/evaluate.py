@@ -24,7 +24,7 @@ from refocus.configs import RefocusError
 from refocus.optics.camera import CameraModel
 from refocus.optics.metrics import gtn, psnr, ssim
 from refocus.training.judging.candidate import Candidate
-from refocus.training.judging.restore import ITERATIONS, Wiener, richardson_lucy
+from refocus.training.judging.restore import TRIED, Wiener, best_richardson_lucy, richardson_lucy
 from refocus.training.judging.samples import Sample, planes
 from refocus.training.judging.segment import SEGMENTER, Nuclei, compare, segment
 from refocus.training.judging.sheet import Row, save_sheet
@@ -153,7 +153,8 @@ def evaluate(
         "normalisation": "GTN: 0.1 to 99.9 percentiles of the in-focus frame, clipped",
         "segmenter": SEGMENTER,
         "feature_distance": f"VGG-16, {vgg} weights",
-        "richardson_lucy": f"{ITERATIONS} iterations, theoretical PSF of the model card's optics",
+        "richardson_lucy": f"at its best number of iterations, {TRIED[-1]} at most; the optics of "
+        "the model card",
         "planes": groups,
         "in_focus": in_focus(model, samples),
         "equivariance_error": equivariance_error(model, samples),
@@ -264,7 +265,9 @@ def _score(
     judged, optics, distance = model.judged(frame), sample.optics, rivals.distance_um
     results = {
         NOTHING: frame,
-        CLASSICAL: richardson_lucy(frame, model.card.optics, distance),
+        CLASSICAL: best_richardson_lucy(
+            frame, model.card.optics, distance, lambda found: psnr(*gtn(reference, found))
+        ),
         WIENER: None if rivals.wiener is None else rivals.wiener(frame),
         MODEL: judged.whole,
         MODEL_TOLD: None if optics is None else model.told(frame, optics, distance),

@@ -1,6 +1,6 @@
 """The classical ways back into focus, which are told the light path: Richardson-Lucy and Wiener."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from refocus.optics.psf import psf
 from refocus.optics.transfer import at_places, blur_of, places, transfer
 
 ITERATIONS = 10
+TRIED = (5, 10, 20, 40, 80)
+"""Iterations that the best is looked for among."""
 SMALL = 0.02
 """Of the transfer function in focus: what it hides is not asked for."""
 
@@ -36,6 +38,40 @@ def richardson_lucy(
     ndarray
         Same shape and dtype; light beyond the edges is mirrored.
     """
+    (restored,) = _deconvolved(frame, optics, defocus_um, (iterations,))
+    return restored
+
+
+def best_richardson_lucy(
+    frame: NDArray[Any],
+    optics: Optics,
+    defocus_um: float,
+    quality: Callable[[NDArray[Any]], float],
+) -> NDArray[Any]:
+    """Deconvolve a frame for as long as it gains by it, of 80 iterations at most.
+
+    Nobody without the truth could stop there: it is what the method can give, not what it gives.
+
+    Parameters
+    ----------
+    frame, optics, defocus_um
+        As for :func:`richardson_lucy`.
+    quality
+        Says how good a result is, by the truth.
+    """
+    best, best_quality = frame, -np.inf
+    for restored in _deconvolved(frame, optics, defocus_um, TRIED):
+        found = quality(restored)
+        if found < best_quality:
+            break
+        best, best_quality = restored, found
+    return best
+
+
+def _deconvolved(
+    frame: NDArray[Any], optics: Optics, defocus_um: float, counts: Sequence[int]
+) -> Iterator[NDArray[Any]]:
+    """Give what so many iterations make of a frame, for rising numbers of them."""
     kernel = psf(optics, defocus_um)
     half = kernel.shape[0] // 2
     pad = min(2 * half, *frame.shape)
@@ -52,12 +88,12 @@ def richardson_lucy(
         return np.asarray(spread[: light.shape[0], : light.shape[1]], dtype=np.float32)
 
     estimate = light.copy()
-    for _ in range(iterations):
+    for done in range(1, counts[-1] + 1):
         ratio = light / np.maximum(blur(estimate, transfer), 1e-3)
         estimate *= np.maximum(blur(ratio, np.conj(transfer)), 0)
-    inner = estimate[pad : pad + frame.shape[0], pad : pad + frame.shape[1]] + dark - 1.0
-    restored: NDArray[Any] = np.clip(np.rint(inner), 0, np.iinfo(frame.dtype).max)
-    return restored.astype(frame.dtype)
+        if done in counts:
+            inner = estimate[pad : pad + frame.shape[0], pad : pad + frame.shape[1]] + dark - 1.0
+            yield np.clip(np.rint(inner), 0, np.iinfo(frame.dtype).max).astype(frame.dtype)
 
 
 class Wiener:
