@@ -50,7 +50,7 @@ class DeviceFrames:
         device: torch.device,
         sight: Sight | None = None,
     ) -> None:
-        self.ring = CudaRing(network, device, sight is not None)
+        self.ring = CudaRing(network, device, judge, sight is not None)
         self._sight = sight
         self._tiles, self._judge, self._info, self._device = tiles, judge, info, device
         self._too_large: set[tuple[int, ...]] = set()
@@ -62,7 +62,7 @@ class DeviceFrames:
         if frame.shape not in self._too_large and not light_path.brightness:
             tables = None if sight is None else sight.tables(frame, light_path)
             try:
-                ticket = self.ring.submit(frame, judge, info, tables)
+                ticket = self.ring.submit(frame, info, tables)
                 return lambda: _in_um(ticket(), sight, light_path)
             except MemoryError as error:
                 reason = str(error).split(". ", maxsplit=1)[0]

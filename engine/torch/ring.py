@@ -5,10 +5,12 @@
     copy in    │ 1 │ 2 │ 3 │ 4 │
     compute        │ 1 │ 2 │ 3 │ 4 │
     copy out           │ 1 │ 2 │ 3 │ 4 │
+    look               │ 1 │ 2 │ 3 │ 4 │
 
 Each slot of the ring has pinned host memory at both ends and a CUDA graph between, which holds
-conversion, normalisation, the network, and the way back to counts. A ring serves one frame size
-and dtype; a few are kept.
+conversion, normalisation, the network, and the way back to counts. What a verdict is made of is
+measured by a graph of its own, beside the next frame's network: it is many small steps, which leave
+most of the device idle. A ring serves one frame size and dtype; a few are kept.
 """
 
 import threading
@@ -32,12 +34,11 @@ from refocus.engine.protocol import (
     NotFiniteError,
     Refocused,
     Ticket,
-    log,
 )
 from refocus.engine.torch.counts import TensorNetwork, as_frame, as_tensor, refocus_counts
 from refocus.engine.torch.filters import TensorFilters
 from refocus.engine.trust.evidence import NetworkOutputs
-from refocus.engine.trust.judge import Judge
+from refocus.engine.trust.judge import NOT_JUDGED, Judge
 from refocus.engine.trust.judgement import UNRATED, Judgement
 from refocus.optics.transfer import STEPS
 
@@ -59,12 +60,20 @@ class CudaRing:
         Gives the network for a padded shape; it runs on the current stream.
     device
         A CUDA device.
+    judge
+        Judges every result; None for results without judgement.
     told
         The network is shown what filters make of the frame, too.
     """
 
-    def __init__(self, network: NetworkOfShape, device: torch.device, told: bool = False) -> None:
-        self._network, self._device = network, device
+    def __init__(
+        self,
+        network: NetworkOfShape,
+        device: torch.device,
+        judge: Judge | None,
+        told: bool = False,
+    ) -> None:
+        self._network, self._device, self._judge = network, device, judge
         self._filters = TensorFilters(device) if told else None
         self._rings: OrderedDict[tuple[tuple[int, ...], Any], _SizeRing] = OrderedDict()
         self._lock = threading.Lock()
@@ -74,7 +83,6 @@ class CudaRing:
     def submit(
         self,
         frame: Frame,
-        judge: Judge | None,
         engine: EngineInfo,
         tables: NDArray[np.float32] | None = None,
     ) -> Ticket:
@@ -84,8 +92,6 @@ class CudaRing:
         ----------
         frame
             ``(H, W)``, ``uint8`` or ``uint16``.
-        judge
-            Judges the result on the device; None for results without judgement.
         engine
             Whose result it is.
         tables
@@ -119,28 +125,18 @@ class CudaRing:
 
         def ticket() -> Refocused:
             try:
+                slot.looked_at.synchronize()
                 slot.copied_out.synchronize()
                 if not bool(slot.finite_host):
                     raise NotFiniteError
                 pixels = as_frame(slot.host_out).copy()
-                said = UNRATED if judge is None else self._judged(slot, judge)
-                return Refocused(pixels, said, engine)
+                return Refocused(pixels, slot.judgement(), engine)
             except RuntimeError as error:
                 raise _device_error(error) from error
             finally:
                 ring.free.put(slot)
 
         return ticket
-
-    def _judged(self, slot: "_Slot", judge: Judge) -> Judgement:
-        """Judge what a slot holds on the device, or on the host where the device has no room."""
-        with torch.inference_mode(), torch.cuda.stream(self._streams.judge):
-            try:
-                return judge.judge(slot.seen, NetworkOutputs(*slot.outputs))
-            except torch.OutOfMemoryError:
-                log.debug("no room to judge on the device")
-            seen, *outputs = (part.cpu().numpy() for part in (slot.seen, *slot.outputs))
-        return judge.judge(seen, NetworkOutputs(*outputs))
 
     def stage_ms(self, frame: Frame, runs: int = 20) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone, in milliseconds per frame."""
@@ -170,7 +166,7 @@ class CudaRing:
                 try:
                     network = self._network(padded_shape(frame.shape))
                     self._rings[key] = _SizeRing(
-                        frame, network, self._device, self._streams, self._filters
+                        frame, network, self._device, self._streams, self._filters, self._judge
                     )
                 except RuntimeError as error:
                     raise _device_error(error) from error
@@ -185,26 +181,30 @@ class _Streams:
 
     def __init__(self, device: torch.device) -> None:
         self.copy_in, self.compute, self.copy_out = (torch.cuda.Stream(device) for _ in range(3))
-        self.judge = torch.cuda.Stream(device)
+        self.look = torch.cuda.Stream(device)
 
 
 class _SizeRing:
     """The slots for one frame size and dtype."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917
         self,
         frame: Frame,
         network: TensorNetwork,
         device: torch.device,
         streams: _Streams,
         filters: TensorFilters | None,
+        judge: Judge | None,
     ) -> None:
         self.network = network  # a graph replays into its memory
         self.free: Queue[_Slot] = Queue()
-        # graphs replay one after the other on one stream, so they may share what they scribble on
-        pool = torch.cuda.graph_pool_handle()
+        # graphs of one stream replay one after the other: they may share what they scribble on
+        pools = torch.cuda.graph_pool_handle(), torch.cuda.graph_pool_handle()
         for _ in range(IN_FLIGHT):
-            self.free.put(_Slot(frame, network, device, streams, pool, filters))
+            slot = _Slot(frame, network, device, streams, pools[0], filters)
+            if judge is not None:
+                slot.judge_with(judge, streams.look, pools[1])
+            self.free.put(slot)
 
 
 class _Slot:
@@ -231,10 +231,32 @@ class _Slot:
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.copied_in, self.computed = (torch.cuda.Event() for _ in range(2))
         # blocking: a thread that waits must not spin on a core that the acquisition needs
-        self.copied_out = torch.cuda.Event(blocking=True)
+        self.copied_out, self.looked_at = (torch.cuda.Event(blocking=True) for _ in range(2))
         self.seen = torch.empty(0, device=device)
         self.outputs: tuple[Tensor, ...] = ()
-        self.graph = self._capture(network, streams.compute, pool)
+        self.graph = _captured(partial(self._compute, network), streams.compute, pool)
+        self.look: torch.cuda.CUDAGraph | None = None
+        self.looked = self.looked_host = torch.empty(0)
+        self.judgement: Callable[[], Judgement] = lambda: UNRATED
+
+    def judge_with(self, judge: Judge, stream: torch.cuda.Stream, pool: Any) -> None:
+        """Have results judged from now on."""
+        outputs = NetworkOutputs(*self.outputs)
+
+        def look() -> None:
+            looked = judge.look(self.seen, outputs)
+            if self.looked.shape != looked.shape:
+                self.looked = torch.empty_like(looked)
+            self.looked.copy_(looked)
+
+        try:
+            self.look = _captured(look, stream, pool)
+        except NOT_JUDGED as error:
+            self.judgement = partial(judge.distrusted, error)
+            return
+        self.looked_host = torch.empty(self.looked.shape, pin_memory=True)
+        looked, shape = self.looked_host.numpy(), tuple(self.seen.shape)
+        self.judgement = lambda: judge.verdict(looked.copy(), shape)
 
     def send(self, streams: _Streams) -> None:
         """Enqueue copy in, graph, copy out."""
@@ -247,6 +269,12 @@ class _Slot:
             streams.compute.wait_event(self.copied_in)
             self.graph.replay()
             self.computed.record()
+        if self.look is not None:
+            with torch.cuda.stream(streams.look):
+                streams.look.wait_event(self.computed)
+                self.look.replay()
+                self.looked_host.copy_(self.looked, non_blocking=True)
+                self.looked_at.record()
         with torch.cuda.stream(streams.copy_out):
             streams.copy_out.wait_event(self.computed)
             self.host_out.copy_(self.counts, non_blocking=True)
@@ -280,37 +308,39 @@ class _Slot:
             measured[name] = begun.elapsed_time(ended) / runs
         return measured
 
-    def _capture(
-        self, network: TensorNetwork, stream: torch.cuda.Stream, pool: Any
-    ) -> torch.cuda.CUDAGraph:
-        def compute() -> None:
-            show = None
-            if self.filters is not None:
-                show = partial(self.filters.show, tables=self.tables[None])
-            counted = refocus_counts(self.raw, network, show)
-            self.counts.copy_(counted.counts)
-            self.finite.copy_(counted.finite)
-            if len(counted.outputs) < 2:
-                return  # there is no judge
-            # kept apart: the graph's own memory is the next frame's, too
-            if not self.outputs:
-                self.seen = torch.empty_like(counted.seen)
-                self.outputs = tuple(torch.empty_like(part) for part in counted.outputs)
-            self.seen.copy_(counted.seen)
-            for kept, part in zip(self.outputs, counted.outputs, strict=True):
-                kept.copy_(part)
+    def _compute(self, network: TensorNetwork) -> None:
+        show = None
+        if self.filters is not None:
+            show = partial(self.filters.show, tables=self.tables[None])
+        counted = refocus_counts(self.raw, network, show)
+        self.counts.copy_(counted.counts)
+        self.finite.copy_(counted.finite)
+        if len(counted.outputs) < 2:
+            return  # there is no judge
+        # kept apart: the graph's own memory is the next frame's, too
+        if not self.outputs:
+            self.seen = torch.empty_like(counted.seen)
+            self.outputs = tuple(torch.empty_like(part) for part in counted.outputs)
+        self.seen.copy_(counted.seen)
+        for kept, part in zip(self.outputs, counted.outputs, strict=True):
+            kept.copy_(part)
 
-        torch.cuda.synchronize()
-        with torch.inference_mode():
-            with torch.cuda.stream(stream):
-                for _ in range(WARM_UP_RUNS):  # libraries choose and allocate on the first runs
-                    compute()
-            stream.synchronize()
-            graph = torch.cuda.CUDAGraph()
-            mode = "thread_local"  # other threads may use the device meanwhile
-            with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode=mode):
-                compute()
-        return graph
+
+def _captured(
+    work: Callable[[], None], stream: torch.cuda.Stream, pool: Any
+) -> torch.cuda.CUDAGraph:
+    """Capture what a function has a stream do."""
+    torch.cuda.synchronize()
+    with torch.inference_mode():
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP_RUNS):  # libraries choose and allocate on the first runs
+                work()
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        mode = "thread_local"  # other threads may use the device meanwhile
+        with torch.cuda.graph(graph, pool=pool, stream=stream, capture_error_mode=mode):
+            work()
+    return graph
 
 
 def _device_error(error: RuntimeError) -> Exception:

@@ -4,14 +4,15 @@ Three witnesses: what the network says of itself (distance, expected error), whe
 explains what the camera saw when it is blurred again, and whether it has met such a specimen.
 
 Whole frames are measured where the network left them, by whatever array library holds them there
-(the array API standard, https://data-apis.org/array-api); a few numbers per tile come to NumPy.
+(the array API standard, https://data-apis.org/array-api), and nothing waits for the device: a CUDA
+graph can hold all of it. A few numbers per tile come to NumPy.
 """
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, to_device
+from array_api_compat import array_namespace, device, to_device
 from numpy.typing import NDArray
 
 from refocus.configs.trust import TrustStatistics
@@ -41,6 +42,27 @@ NAMES = (
 )
 """The evidence, in its order."""
 
+
+MAPS = (
+    "distance",
+    "sigma",
+    "side",
+    "aberration",
+    "mean",
+    "square",
+    "noise",
+    "correction",
+    "error",
+    "residual",
+    "fine",
+    "fine captured",
+    "below",
+    "above",
+    "domain",
+    "middle",
+)
+"""What is measured of each tile, in its order."""
+ENERGIES = MAPS[6:14]
 
 Array = Any
 """``float32``: a NumPy array, or a tensor on the network's device."""
@@ -101,53 +123,91 @@ class Evidence:
 
 
 def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Familiar") -> Evidence:
-    """Measure the evidence on a frame.
+    """Measure the evidence on a frame, and wait for it; see :func:`measure`."""
+    captured, noise = halved(seen), noise_energy(seen)
+    maps = measure(captured, noise, outputs, reblur, familiar, tiles_of(seen))
+    return evidence_of(on_host(maps))
+
+
+def tiles_of(seen: Array) -> tuple[int, int]:
+    """Count the tiles of a frame ``(H, W)``, down and along."""
+    height, width = (-(-n // TILE) for n in seen.shape)
+    return height, width
+
+
+def measure(  # noqa: PLR0917
+    captured: Array,
+    noise: Array,
+    outputs: NetworkOutputs,
+    reblur: Reblur,
+    familiar: "Familiar",
+    tiles: tuple[int, int],
+) -> Array:
+    """Measure what there is to measure on a frame, without waiting for its device.
 
     Parameters
     ----------
-    seen
-        ``(H, W)``, the captured frame in network units, multiples of 32.
+    captured, noise
+        The captured frame :func:`halved`, and its :func:`noise_energy`, network units.
     outputs
         What the network made of it.
     reblur
         The model's optics.
     familiar
         What the training set looks like to the encoder.
+    tiles
+        How many there are, down and along.
+
+    Returns
+    -------
+    array
+        ``(len(MAPS), *tiles)``, where the frame is.
     """
-    captured, refocused = halved(seen), halved(outputs.refocused)
-    height, width = (-(-n // TILE) for n in seen.shape)
-    tiles = height, width
-    distance, sigma, side, aberration = on_host(over_tiles(outputs.focus, tiles))
-    mean, square, noise2 = over_maps((captured, captured**2, noise_energy(seen) * 0.25), tiles)
-    contrast2 = square - mean**2
-    weight = np.maximum(contrast2 - noise2, FLOOR**2)
-    weight = np.asarray(weight / weight.sum(), np.float32)
-    left = reblur.residual(captured, refocused, distance, weight)
-    names = ("correction", "error", "residual", "fine", "fine captured", "below", "above")
+    xp = array_namespace(captured)
+    refocused = halved(outputs.refocused)
+    focus = over_tiles(outputs.focus, tiles)
+    mean, square, noise2 = some = over_maps((captured, captured**2, noise * 0.25), tiles)
+    left = reblur.residual(captured, refocused, focus[0], _weight(mean, square, noise2))
     parts = (
         (refocused - captured) ** 2,
         outputs.error[0] ** 2,
         left**2,
         detail(refocused) ** 2,
         detail(captured) ** 2,
-        _excess(-0.02 - refocused) ** 2,
-        _excess(refocused - 1.2) ** 2,
+        at_least(-0.02 - refocused, 0.0) ** 2,
+        at_least(refocused - 1.2, 0.0) ** 2,
     )
-    energy = dict(zip(names, over_maps(parts, tiles), strict=True))
-    energy |= {"noise": noise2, "contrast": np.maximum(contrast2, 0)}
     domain = familiar.distance(outputs.features, tiles)
-    middle = _middle(captured)
+    last = xp.stack([domain, xp.broadcast_to(_middle(captured), tiles)])
+    return xp.concat([focus, some, over_maps(parts, tiles), last])
+
+
+def evidence_of(maps: NDArray[np.float32]) -> Evidence:
+    """Make evidence of what :func:`measure` gave, on the host."""
+    told = dict(zip(MAPS, maps, strict=True))
+    distance, sigma, side = told["distance"], told["sigma"], told["side"]
+    weight = _weight(told["mean"], told["square"], told["noise"])
+    energy = {name: told[name] for name in ENERGIES}
+    energy["contrast"] = np.maximum(told["square"] - told["mean"] ** 2, 0)
+    middle = float(told["middle"].flat[0])
     spread = float(np.sqrt(np.sum(weight * (distance - np.sum(weight * distance)) ** 2)))
-    told = {"distance": distance, "sigma": sigma, "domain": domain}
-    told |= {"side certainty": np.abs(2 * side - 1), "aberration": aberration}
-    columns = _columns(energy, told, middle, spread)
+    said = {name: told[name] for name in ("distance", "sigma", "domain", "aberration")}
+    said["side certainty"] = np.abs(2 * side - 1)
+    columns = _columns(energy, said, middle, spread)
     whole: dict[str, Any] = {name: np.mean(part) for name, part in energy.items()}
-    of_frame = {name: np.sum(weight * part) for name, part in told.items()}
+    of_frame = {name: np.sum(weight * part) for name, part in said.items()}
     frame = _columns(whole, of_frame, middle, spread)
     consistency = float(np.sqrt(whole["residual"] / np.maximum(whole["noise"], FLOOR**2)))
     return Evidence(
         columns, frame, distance, sigma, side, weight, consistency, float(of_frame["domain"])
     )
+
+
+def _weight(mean: Array, square: Array, noise2: Array) -> Array:
+    """Say how much there is to see in each tile: contrast beyond the noise."""
+    xp = array_namespace(mean)
+    weight = at_least(square - mean**2 - noise2, FLOOR**2)
+    return weight / xp.sum(weight)
 
 
 def _columns(
@@ -189,18 +249,32 @@ class Familiar:
         self._mean = np.array(statistics.feature_mean, np.float32)
         self._basis = np.array(statistics.feature_basis, np.float32)
         self._radius = statistics.feature_radius
+        self._there: dict[Any, tuple[Array, Array]] = {}
 
-    def distance(self, features: Array, tiles: tuple[int, int]) -> NDArray[np.float32]:
-        """Give ``(h, w)`` distances from the mean, 1 at the edge of the training set."""
-        pooled = pooled_features(features, tiles)
-        components = (pooled - self._mean) @ self._basis
-        return np.asarray(np.sqrt(np.mean(components**2, -1)) / self._radius, dtype=np.float32)
+    def distance(self, features: Array, tiles: tuple[int, int]) -> Array:
+        """Give ``(h, w)`` distances from the mean, 1 at the edge of the training set.
+
+        Raises
+        ------
+        ValueError
+            The features are of another network.
+        """
+        if features.shape[0] != self._mean.size:
+            raise ValueError(f"{features.shape[0]} features, and {self._mean.size} are known")
+        xp, place = array_namespace(features), device(features)
+        if place not in self._there:  # brought over once
+            both = (xp.asarray(part, device=place) for part in (self._mean, self._basis))
+            self._there[place] = tuple(both)
+        mean, basis = self._there[place]
+        components = (pooled_features(features, tiles) - mean) @ basis
+        return xp.sqrt(xp.mean(components**2, axis=-1)) / self._radius
 
 
-def pooled_features(features: Array, tiles: tuple[int, int]) -> NDArray[np.float32]:
+def pooled_features(features: Array, tiles: tuple[int, int]) -> Array:
     """Bring ``(C, h', w')`` features to a number per tile, ``(h, w, C)``."""
-    pooled = np.moveaxis(on_host(over_tiles(features, tiles)), 0, -1)
-    return np.log1p(np.maximum(pooled, 0))
+    xp = array_namespace(features)
+    pooled = xp.moveaxis(over_tiles(features, tiles), 0, -1)
+    return xp.log1p(at_least(pooled, 0.0))
 
 
 def on_host(part: Array) -> NDArray[np.float32]:
@@ -208,25 +282,26 @@ def on_host(part: Array) -> NDArray[np.float32]:
     return np.asarray(to_device(part, "cpu"), dtype=np.float32)
 
 
-def over_maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> NDArray[np.float32]:
-    """Average several ``(H', W')``, of whatever sizes, over tiles, and bring them over at once."""
+def over_maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> Array:
+    """Average several ``(H', W')``, of whatever sizes, over tiles."""
     xp = array_namespace(*parts)
     rows = [_averaged(part, -2, tiles[0]) for part in parts]
     if len({row.shape for row in rows}) == 1:  # all at once: a call costs more than the sums
-        return on_host(_averaged(xp.stack(rows), -1, tiles[1]))
-    return on_host(xp.stack([_averaged(row, -1, tiles[1]) for row in rows]))
+        return _averaged(xp.stack(rows), -1, tiles[1])
+    return xp.stack([_averaged(row, -1, tiles[1]) for row in rows])
 
 
-def _excess(over: Array) -> Array:
-    xp = array_namespace(over)
-    return xp.where(over > 0, over, 0.0)
+def at_least(values: Array, least: float) -> Array:
+    """Raise what is less; NaN stays. ``clip`` of some array libraries waits for the device."""
+    xp = array_namespace(values)
+    return xp.where(values < least, least, values)
 
 
-def _middle(pixels: Array) -> float:
+def _middle(pixels: Array) -> Array:
     """Give the median of every fourth pixel of every fourth row."""
     xp = array_namespace(pixels)
     some = xp.sort(xp.reshape(pixels[::4, ::4], (-1,)))
-    return float(some[some.shape[0] // 2])
+    return some[some.shape[0] // 2]
 
 
 def over_tiles(part: Array, tiles: tuple[int, int]) -> Array:

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import numpy as np
 import onnx
+from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from refocus.configs import ModelCard
@@ -15,13 +16,28 @@ from refocus.engine.model_file import read_trust
 from refocus.engine.prepare import prepare
 from refocus.engine.protocol import UNKNOWN, EngineInfo, Frame, LightPath, Refocused, log
 from refocus.engine.tiling import Outputs
-from refocus.engine.trust.evidence import Array, Evidence, Familiar, NetworkOutputs, gather
+from refocus.engine.trust.evidence import (
+    MAPS,
+    Array,
+    Evidence,
+    Familiar,
+    NetworkOutputs,
+    evidence_of,
+    halved,
+    measure,
+    noise_energy,
+    on_host,
+    tiles_of,
+)
 from refocus.engine.trust.judgement import BLANK, DISTRUSTED, TILE, UNRATED, Judgement
 from refocus.engine.trust.reblur import Reblur
-from refocus.engine.trust.structure import shows_structure
+from refocus.engine.trust.structure import is_structure, measure_structure
 
 NEAR_RAMP = 1.2
 """From so many times the distance called in focus, a tile's correction is taken in full."""
+
+NOT_JUDGED = ArithmeticError, LookupError, TypeError, ValueError
+"""What judging itself may fail with: the frame is not trusted then."""
 
 
 class Judge:
@@ -59,17 +75,43 @@ class Judge:
         is not trusted; only a device's own errors are raised.
         """
         try:
-            return self._judged(seen, outputs)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
-            level = logging.DEBUG if self._failed else logging.ERROR
-            log.log(level, "frame not judged, so not trusted: %s", error, exc_info=True)
-            self._failed = True
-            return DISTRUSTED
+            looked = on_host(self.look(seen, outputs))
+        except NOT_JUDGED as error:
+            return self.distrusted(error)
+        return self.verdict(looked, seen.shape)
 
-    def _judged(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
-        if not shows_structure(seen):
+    def look(self, seen: Array, outputs: NetworkOutputs) -> Array:
+        """Measure what a verdict is made of, ``(M, h, w)`` per tile, without waiting for a device.
+
+        Raises
+        ------
+        ArithmeticError, LookupError, TypeError, ValueError
+            Of :data:`NOT_JUDGED`: a judge of this network cannot.
+        """
+        captured, noise, tiles = halved(seen), noise_energy(seen), tiles_of(seen)
+        evidence = measure(captured, noise, outputs, self._reblur, self._familiar, tiles)
+        structure = measure_structure(seen, captured, noise)
+        return array_namespace(seen).concat([structure, evidence])
+
+    def distrusted(self, error: Exception) -> Judgement:
+        """Give the judgement of a frame that could not be judged; the log says why, once."""
+        level = logging.DEBUG if self._failed else logging.ERROR
+        log.log(level, "frame not judged, so not trusted: %s", error, exc_info=error)
+        self._failed = True
+        return DISTRUSTED
+
+    def verdict(self, looked: NDArray[np.float32], shape: tuple[int, ...]) -> Judgement:
+        """Judge a frame of this shape by what :meth:`look` gave of it, on the host."""
+        try:
+            return self._verdict(looked, shape)
+        except NOT_JUDGED as error:
+            return self.distrusted(error)
+
+    def _verdict(self, looked: NDArray[np.float32], shape: tuple[int, ...]) -> Judgement:
+        structure, maps = looked[: -len(MAPS)], looked[-len(MAPS) :]
+        if not is_structure(structure, shape):
             return BLANK
-        evidence = gather(seen, outputs, self._reblur, self._familiar)
+        evidence = evidence_of(maps)
         tile_scores, scores = self.scores(evidence.tiles), self.scores(evidence.frame)
         score = float(scores[0])
         distance, sigma = _frame_distance(evidence)

@@ -5,6 +5,7 @@ At half size, where the camera's noise is halved and most of a defocused frame's
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ class Reblur:
         self._margin = min(LARGEST_HALF, widest)
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
         self._spectra: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._tables: dict[Any, tuple[Any, Any, Any]] = {}
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -52,14 +54,10 @@ class Reblur:
             for side in self._sides:
                 psf(self._optics, side * distance)
 
-    def residual(
-        self,
-        captured: Any,
-        refocused: Any,
-        distance_um: NDArray[np.float32],
-        weight: NDArray[np.float32],
-    ) -> Any:
+    def residual(self, captured: Any, refocused: Any, distance_um: Any, weight: Any) -> Any:
         """Give what the refocused frame, blurred again, does not explain of the captured one.
+
+        Of tensors nothing is waited for: what depends on them is looked up where they are.
 
         Parameters
         ----------
@@ -82,60 +80,119 @@ class Reblur:
         shape = tuple(scipy.fft.next_fast_len(n, real=True) for n in padded.shape)
         spectrum = fft.rfftn(padded, s=shape, axes=(0, 1))
         window = tuple(slice(margin, margin + n) for n in captured.shape)
-        best, least = captured - refocused, np.inf
-        for distance in self._claimed(distance_um, weight):
+
+        def left(transfer: Any) -> Any:
+            rows = fft.ifft(spectrum * transfer, axis=-2)[..., window[0], :]
+            return captured - fft.irfft(rows, n=shape[1], axis=-1)[..., window[1]]
+
+        claimed = _claimed(distance_um, weight)
+        if is_numpy_array(captured):
+            return self._least(left, captured - refocused, claimed, shape)
+        xp = array_namespace(captured)
+        found = left(self._looked_up(claimed, shape, captured))
+        least = xp.argmin(xp.sum(found * found, axis=(1, 2)))
+        return xp.take(found, xp.reshape(least, (1,)), axis=0)[0]
+
+    def _least(
+        self, left: Callable[[Any], Any], best: Any, claimed: Any, shape: tuple[int, ...]
+    ) -> Any:
+        """Try distances and sides one after the other, none of them twice."""
+        least = np.inf
+        nearest = {int(np.argmin(np.abs(np.subtract(DISTANCES_UM, d)))) for d in claimed}
+        for place in sorted(nearest):
             for side in self._sides:
-                transfer = self._transfer(side * distance, shape, refocused)
-                rows = fft.ifft(spectrum * transfer, axis=0)[window[0]]
-                left = captured - fft.irfft(rows, n=shape[1], axis=1)[:, window[1]]
-                size = float((left * left).sum())
+                found = left(self._transfer(side * DISTANCES_UM[place], shape))
+                size = float((found * found).sum())
                 if size < least:
-                    best, least = left, size
+                    best, least = found, size
         return best
 
-    def _claimed(
-        self, distance_um: NDArray[np.float32], weight: NDArray[np.float32]
-    ) -> list[float]:
-        """Name the distances to try: those nearest to the spread of what the tiles claim."""
-        order = np.argsort(distance_um, axis=None)
-        total = np.cumsum(weight.ravel()[order])
-        places = np.searchsorted(total, np.multiply(SPREAD, total[-1]))
-        claimed = distance_um.ravel()[order][np.minimum(places, order.size - 1)]
-        nearest = {int(np.argmin(np.abs(np.subtract(DISTANCES_UM, d)))) for d in claimed}
-        return [DISTANCES_UM[i] for i in sorted(nearest)]
+    def _looked_up(self, claimed: Any, shape: tuple[int, ...], beside: Any) -> Any:
+        """Give the transfer functions at the claimed distances, ``(2 * sides, *shape of one)``."""
+        xp, fft = array_namespace(beside), _fft(beside)
+        distances, kernels, in_focus = self._table(beside)
+        nearest = xp.argmin(xp.abs(distances - claimed[:, None]), axis=1)
+        chosen = xp.take(kernels, nearest, axis=0)
+        side = chosen.shape[-1]
+        spectra = fft.rfftn(
+            _placed(xp.reshape(chosen, (-1, side, side)), shape), s=shape, axes=(-2, -1)
+        )
+        if not self._seen_in_focus:
+            return spectra
+        sharp = xp.real(fft.rfftn(_placed(in_focus, shape), s=shape, axes=(-2, -1)))
+        return spectra * sharp / (sharp**2 + SMALL**2)
 
-    def _transfer(self, distance_um: float, shape: tuple[int, ...], beside: Any) -> Any:
-        """Give the transfer function at a distance, on the device of a frame."""
+    def _table(self, beside: Any) -> tuple[Any, Any, Any]:
+        """Give distances, their PSFs and the PSF in focus, brought to a device once."""
         place = device(beside)
-        key = (distance_um, *shape, place)
+        if place not in self._tables:
+            xp = array_namespace(beside)
+            kernels = [[self._kernel(s * d) for s in self._sides] for d in DISTANCES_UM]
+            widest = max(one.shape[0] for of in kernels for one in of)
+            same = [[_widened(one, widest) for one in of] for of in kernels]
+            table = np.array(DISTANCES_UM, np.float32), np.array(same), self._kernel(0.0)
+            distances, psfs, in_focus = (xp.asarray(part, device=place) for part in table)
+            self._tables[place] = distances, psfs, in_focus
+        return self._tables[place]
+
+    def _transfer(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+        """Give the transfer function at a distance, for NumPy."""
+        key = distance_um, *shape
         with self._lock:
             if key not in self._spectra:
-                spectrum = self._spectrum(distance_um, shape)
-                self._spectra[key] = array_namespace(beside).asarray(spectrum, device=place)
+                self._spectra[key] = self._spectrum(distance_um, shape)
                 while len(self._spectra) > KEPT:
                     self._spectra.popitem(last=False)
             self._spectra.move_to_end(key)
             return self._spectra[key]
 
     def _spectrum(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
-        spectrum = self._placed(distance_um, shape)
-        if not self._seen_in_focus:
-            return spectrum
-        in_focus = self._placed(0.0, shape).real
-        ratio: NDArray[np.complex64] = spectrum * in_focus / (in_focus**2 + SMALL**2)
-        return ratio
+        spectra = scipy.fft.rfft2(_placed(self._kernel(distance_um), shape))
+        if self._seen_in_focus:
+            in_focus = scipy.fft.rfft2(_placed(self._kernel(0.0), shape)).real
+            spectra *= in_focus / (in_focus**2 + SMALL**2)
+        return np.asarray(spectra, np.complex64)
 
-    def _placed(self, distance_um: float, shape: tuple[int, ...]) -> NDArray[np.complex64]:
+    def _kernel(self, distance_um: float) -> NDArray[np.float32]:
+        """Give the PSF at a distance, no wider than is used."""
         kernel = psf(self._optics, distance_um)
-        half = kernel.shape[0] // 2
-        if half > LARGEST_HALF:
-            cut = slice(half - LARGEST_HALF, half + LARGEST_HALF + 1)
-            kernel, half = kernel[cut, cut], LARGEST_HALF
-        placed = np.zeros(shape, np.float32)
-        inside = tuple(slice(0, min(n, s)) for n, s in zip(kernel.shape, shape, strict=True))
-        placed[inside] = kernel[inside]
-        spectrum: NDArray[np.complex64] = scipy.fft.rfft2(np.roll(placed, (-half, -half), (0, 1)))
-        return spectrum
+        return np.asarray(_cut(kernel, LARGEST_HALF), np.float32)
+
+
+def _claimed(distance_um: Any, weight: Any) -> Any:
+    """Give the distances at :data:`SPREAD` of what the tiles claim."""
+    xp = array_namespace(distance_um)
+    claims = xp.reshape(distance_um, (-1,))
+    order = xp.argsort(claims)
+    total = xp.cumulative_sum(xp.take(xp.reshape(weight, (-1,)), order, axis=0))
+    parts = xp.stack([total[-1] * part for part in SPREAD])
+    places, last = xp.searchsorted(total, parts), order.shape[0] - 1
+    places = xp.where(places > last, last, places)
+    return xp.take(claims, xp.take(order, places, axis=0), axis=0)
+
+
+def _cut(kernel: Any, half: int) -> Any:
+    """Give the middle of kernels, at most so wide on either side of their centre."""
+    over = max(0, kernel.shape[-1] // 2 - half)
+    end = kernel.shape[-1] - over
+    return kernel[..., over:end, over:end]
+
+
+def _widened(kernel: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    return np.pad(kernel, (side - kernel.shape[0]) // 2)
+
+
+def _placed(kernel: Any, shape: tuple[int, ...]) -> Any:
+    """Put kernels into frames of zeros, their centre at the first pixel."""
+    xp = array_namespace(kernel)
+    kernel = _cut(kernel, (min(shape) - 1) // 2)
+    half = kernel.shape[-1] // 2
+    for axis in (-2, -1):
+        size = list(kernel.shape)
+        size[axis] = shape[axis] - size[axis]
+        zeros = xp.zeros(tuple(size), dtype=kernel.dtype, device=device(kernel))
+        kernel = xp.concat([kernel, zeros], axis=axis)
+    return xp.roll(kernel, (-half, -half), axis=(-2, -1))
 
 
 def _fft(pixels: Any) -> Any:

@@ -9,7 +9,15 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from refocus.engine.trust.evidence import Array, halved, noise_energy, over_maps
+from refocus.engine.trust.evidence import (
+    Array,
+    at_least,
+    halved,
+    noise_energy,
+    on_host,
+    over_maps,
+    tiles_of,
+)
 from refocus.engine.trust.judgement import TILE
 
 FINE, COARSE = 2, 8
@@ -32,25 +40,44 @@ FLOOR = 1e-8
 
 
 def shows_structure(seen: Array) -> bool:
-    """Say whether a frame shows more than noise.
+    """Say whether a frame shows more than noise, and wait for it; see :func:`measure_structure`."""
+    maps = measure_structure(seen, halved(seen), noise_energy(seen))
+    return is_structure(on_host(maps), seen.shape)
+
+
+def measure_structure(seen: Array, captured: Array, noise: Array) -> Array:
+    """Measure how light is spread over a frame, without waiting for its device.
 
     Parameters
     ----------
     seen
         ``(H, W)``, the captured frame in network units, multiples of 32; a NumPy array, or a tensor
         on any device. Not resampled: the noise of neighbouring pixels must be independent.
+    captured, noise
+        The same :func:`~refocus.engine.trust.evidence.halved`, and its
+        :func:`~refocus.engine.trust.evidence.noise_energy`.
+
+    Returns
+    -------
+    array
+        ``(5, h, w)`` per tile: noise, mean, mean square, and the variance of blocks.
     """
-    height, width = (-(-n // TILE) for n in seen.shape)
-    tiles = height, width
-    noise, mean, square = over_maps((noise_energy(seen), seen, seen * seen), tiles)
+    xp, tiles = array_namespace(seen), tiles_of(seen)
+    found = [over_maps((noise, seen, seen * seen), tiles)]
+    blocks, side = captured, FINE
+    for wanted in (FINE, COARSE):
+        while side < wanted:
+            blocks, side = halved(blocks), 2 * side
+        found.append(_unevenness(blocks, tiles, TILE // side)[None] * side**2)
+    return xp.concat(found)
+
+
+def is_structure(maps: NDArray[np.float32], shape: tuple[int, ...]) -> bool:
+    """Say whether a frame of this shape, that was measured so, shows more than noise."""
+    noise, mean, square, *found = maps
     noise = np.maximum(noise, SPARSE * (square - mean**2))
-    blocks = halved(seen)
-    for side in (FINE, COARSE):
-        while blocks.shape[0] * side > seen.shape[0]:
-            blocks = halved(blocks)
-        if _exceeds(side, _unevenness(blocks, tiles, TILE // side) * side**2, noise, seen.shape):
-            return True
-    return False
+    blocks = zip((FINE, COARSE), found, strict=True)
+    return any(_exceeds(side, uneven, noise, shape) for side, uneven in blocks)
 
 
 def _exceeds(
@@ -65,18 +92,17 @@ def _exceeds(
     return bool(found.mean() > over * known.mean() or (found > TILE_RATIO[side] * known).any())
 
 
-def _unevenness(blocks: Array, tiles: tuple[int, int], step: int) -> NDArray[np.float32]:
+def _unevenness(blocks: Array, tiles: tuple[int, int], step: int) -> Array:
     """Give ``(h, w)``, the variance within each tile of ``step`` blocks that no slope explains."""
-    xp = array_namespace(blocks)
-    places = [np.arange(n, dtype=np.float32) % step for n in blocks.shape]
-    down, along = (xp.asarray(place, device=device(blocks)) for place in places)
+    xp, like = array_namespace(blocks), {"dtype": blocks.dtype, "device": device(blocks)}
+    down, along = (xp.arange(n, **like) % step for n in blocks.shape)
     parts = (blocks, blocks**2, blocks * down[:, None], blocks * along)
     mean, square, *products = over_maps(parts, tiles)
     variance = square - mean**2
     for place, product, whole in zip(
-        (places[0][:, None], places[1][None]), products, ((tiles[0], 1), (1, tiles[1])), strict=True
+        (down[:, None], along[None]), products, ((tiles[0], 1), (1, tiles[1])), strict=True
     ):
         middle, middle2 = over_maps((place, place**2), whole)
-        width = np.maximum(middle2 - middle**2, FLOOR)
+        width = at_least(middle2 - middle**2, FLOOR)
         variance = variance - (product - middle * mean) ** 2 / width
-    return np.asarray(np.maximum(variance, 0), np.float32)
+    return at_least(variance, 0.0)

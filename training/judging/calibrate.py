@@ -23,7 +23,13 @@ from refocus.configs import ModelCard, RefocusError
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
 from refocus.engine.model_file import embed_card, embed_trust, read_model
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.trust.evidence import Familiar, NetworkOutputs, gather, halved, pooled_features
+from refocus.engine.trust.evidence import (
+    Familiar,
+    gather,
+    halved,
+    pooled_features,
+    tiles_of,
+)
 from refocus.engine.trust.judgement import TILE
 from refocus.engine.trust.reblur import Reblur
 from refocus.optics.metrics import gtn, psnr
@@ -240,7 +246,7 @@ def _familiar(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> TrustStati
     pooled = []
     for frame in [f for f in frames if f.familiar][:400]:
         _, outputs = engine.outputs(frame.frame, frame.light_path)
-        pooled.append(pooled_features(outputs.features, _grid(outputs)))
+        pooled.append(pooled_features(outputs.features, tiles_of(outputs.refocused)))
     rows = np.concatenate([p.reshape(-1, p.shape[-1]) for p in pooled])
     mean = rows.mean(0)
     values, vectors = np.linalg.eigh(np.cov(rows.T))
@@ -255,11 +261,6 @@ def _familiar(engine: OpenVinoEngine, frames: Sequence[HardFrame]) -> TrustStati
         evidence_scale=[],
         layers=[],
     )
-
-
-def _grid(outputs: NetworkOutputs) -> tuple[int, int]:
-    height, width = (-(-n // TILE) for n in outputs.refocused.shape)
-    return height, width
 
 
 def _fitted(examples: JudgedExamples, familiar: TrustStatistics) -> TrustStatistics:

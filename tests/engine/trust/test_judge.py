@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -238,6 +239,23 @@ def test_the_right_distance_explains_the_captured_frame(distance_um: float) -> N
     right = unexplained(abs(distance_um))
     assert right < 0.08  # distances are tried in steps
     assert right < 0.5 * unexplained(abs(distance_um) / 3)
+
+
+@pytest.mark.parametrize("side", [64, 96, 256])
+@pytest.mark.parametrize("seen_in_focus", [False, True])
+def test_tensors_are_blurred_again_as_arrays_are(side: int, seen_in_focus: bool) -> None:
+    rng = np.random.default_rng(0)
+    optics = Optics(spherical_waves=-0.5)
+    captured, refocused = (defocus(seen(side), optics, um) for um in (9.0, 1.0))
+    claims = rng.uniform(2, 30, (4, 4)).astype(np.float32)
+    weight = rng.dirichlet(np.ones(16)).reshape(4, 4).astype(np.float32)
+    reblur = Reblur(optics, seen_in_focus)
+
+    wanted = reblur.residual(captured, refocused, claims, weight)
+    parts = map(torch.from_numpy, (captured, refocused, claims, weight))
+    found = reblur.residual(*parts)
+
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("spoiled", ["features", "focus", "refocused"])
