@@ -108,13 +108,14 @@ class UserCallback(Engine):
         """Copy in, compute, copy out, one after the other."""
         import torch
 
+        from refocus.engine.light_path.filters import tables
         from refocus.engine.torch.counts import as_frame, as_tensor, refocus_counts
 
         with torch.inference_mode():
             show = None
             if self._sight is not None:
-                tables = torch.from_numpy(self._sight.tables(frame, UNKNOWN))[None].cuda()
-                show = partial(self._filters.show, tables=tables)
+                told = torch.from_numpy(tables(self._sight.likely(frame, UNKNOWN)))[None].cuda()
+                show = partial(self._filters.show, tables=told)
             counted = refocus_counts(as_tensor(frame).cuda(), lambda x: (self._network(x),), show)
             return as_frame(counted.counts.cpu())
 

@@ -38,12 +38,15 @@ class Blur(NamedTuple):
         other side of focus.
     spherical
         Primary spherical aberration, waves at the pupil's edge.
+    chance
+        How likely this one is, or one beside it; 1 where it is told.
     """
 
     sampling: float
     aperture: float
     radius: float
     spherical: float = 0.0
+    chance: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 
+from refocus.engine.light_path.filters import show
 from refocus.engine.light_path.sight import Sight, open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, difference
@@ -138,7 +139,8 @@ class OpenVinoEngine(Engine):
             )
         prepared = prepare(frame, light_path.brightness)
         seen = prepared.seen
-        shown = seen if self._sight is None else self._sight.show(seen, frame, light_path)
+        sight = self._sight
+        shown = seen if sight is None else show(seen, sight.likely(frame, light_path))
         return prepared, NetworkOutputs(*self._network(shown))
 
     def close(self) -> None:

@@ -171,7 +171,8 @@ def _around(belief: Posterior, chances: NDArray[np.float32], at: tuple[int, int]
     rows = slice(max(0, at[0] - 1), at[0] + 2)
     columns = slice(max(0, at[1] - 1), at[1] + 2)
     weight = chances[rows, columns]
-    weight = weight / weight.sum()
+    chance = float(weight.sum())
+    weight = weight / chance
     radius = float(weight.sum(1) @ RADII[rows])
     spherical = float(weight.sum(0) @ ABERRATIONS[columns])
     # rounded, so that the filters of a run are computed once
@@ -180,4 +181,5 @@ def _around(belief: Posterior, chances: NDArray[np.float32], at: tuple[int, int]
         round(belief.aperture, 3),
         round(radius / paraxial(belief.aperture), 2),
         round(spherical, 2),
+        round(chance, 3),
     )

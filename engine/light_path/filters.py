@@ -76,7 +76,8 @@ def tables(likely: Likely) -> NDArray[np.float32]:
 
     In focus, at the likeliest light path, at the next.
     """
-    return np.stack([_table(likely.first._replace(radius=0.0)), *map(_table, likely)])
+    blurs = likely.first._replace(radius=0.0), *likely
+    return np.stack([_table(blur._replace(chance=1.0)) for blur in blurs])
 
 
 @lru_cache(maxsize=256)

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from refocus.configs import ModelCard
 from refocus.configs.light_path import Blur, LightPath
 from refocus.engine.light_path.estimate import Estimator, EstimatorWeights, Posterior, likely
-from refocus.engine.light_path.filters import Likely, show, tables
+from refocus.engine.light_path.filters import Likely
 from refocus.engine.model_file import ESTIMATOR_KEY
 from refocus.engine.protocol import EngineError
 from refocus.optics.transfer import slope
@@ -61,31 +61,6 @@ class Sight:
         aperture = optics.na / optics.immersion_index
         near, far = (Blur(sampling, aperture, r, optics.spherical_waves) for r in TYPICAL)
         return Likely(near, far)
-
-    def show(
-        self, seen: NDArray[np.float32], pixels: NDArray[Any], light_path: LightPath
-    ) -> NDArray[np.float32]:
-        """Give what the network is shown of a frame.
-
-        Parameters
-        ----------
-        seen
-            ``(H, W)``, in network units, padded.
-        pixels
-            The frame itself, which is asked for its light path: every engine has the same.
-        light_path
-            What is known of it.
-
-        Returns
-        -------
-        ndarray
-            ``(4, H, W)``.
-        """
-        return show(seen, self.likely(pixels, light_path))
-
-    def tables(self, pixels: NDArray[Any], light_path: LightPath) -> NDArray[np.float32]:
-        """Give the transfer functions to filter a frame with on a device, ``(3, STEPS)``."""
-        return tables(self.likely(pixels, light_path))
 
     def um_per_unit(self, light_path: LightPath) -> float:
         """Distance in µm of the user's own objective, per µm at the optics of the card.

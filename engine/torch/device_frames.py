@@ -60,9 +60,9 @@ class DeviceFrames:
         judge, info, sight = self._judge, self._info(), self._sight
         # a graph measures the brightness of what it is given
         if frame.shape not in self._too_large and not light_path.brightness:
-            tables = None if sight is None else sight.tables(frame, light_path)
+            likely = None if sight is None else sight.likely(frame, light_path)
             try:
-                ticket = self.ring.submit(frame, info, tables)
+                ticket = self.ring.submit(frame, info, likely)
                 return lambda: _in_um(ticket(), sight, light_path)
             except MemoryError as error:
                 reason = str(error).split(". ", maxsplit=1)[0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from refocus.engine.half_precision import half_precision, precision
+from refocus.engine.light_path.filters import tables
 from refocus.engine.light_path.sight import Sight, open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.prepare import check_frame, warm_up_frame
@@ -171,17 +172,18 @@ class TorchEngine(Engine):
                 return refocus_and_judge(
                     frame, self._tiles, self._judge, self._info, sight, light_path
                 )
-            show = None
+            show, certainty = None, 1.0
             if sight is not None:
-                tables = torch.from_numpy(sight.tables(frame, light_path))[None]
-                show = partial(self._filters.show, tables=tables)
+                likely = sight.likely(frame, light_path)
+                certainty = likely.first.chance
+                show = partial(self._filters.show, tables=torch.from_numpy(tables(likely))[None])
             # copied: a tensor may not share memory that the camera marked read-only
             counted = refocus_counts(as_tensor(frame.copy()), self._run, show)
             if not counted.finite:
                 raise NotFiniteError
             said = UNRATED
             if self._judge is not None:
-                said = self._judge.judge(counted.seen, NetworkOutputs(*counted.outputs))
+                said = self._judge.judge(counted.seen, NetworkOutputs(*counted.outputs), certainty)
             said = in_um(said, sight, light_path)
             return Refocused(as_frame(counted.counts), said, self._info)
 

@@ -20,11 +20,10 @@ from functools import partial
 from queue import Queue
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from refocus.engine.light_path.filters import Likely, tables
 from refocus.engine.prepare import padded_shape
 from refocus.engine.protocol import (
     DeviceError,
@@ -84,7 +83,7 @@ class CudaRing:
         self,
         frame: Frame,
         engine: EngineInfo,
-        tables: NDArray[np.float32] | None = None,
+        likely: Likely | None = None,
     ) -> Ticket:
         """Send a frame on its way; waits only while :data:`IN_FLIGHT` others are under way.
 
@@ -94,8 +93,8 @@ class CudaRing:
             ``(H, W)``, ``uint8`` or ``uint16``.
         engine
             Whose result it is.
-        tables
-            ``(3, STEPS)``, transfer functions that the frame is filtered with, if it is.
+        likely
+            The light paths that the frame is filtered for, if it is.
 
         Raises
         ------
@@ -110,8 +109,8 @@ class CudaRing:
         slot = ring.free.get()
         try:
             as_frame(slot.host_in)[:] = frame
-            if tables is not None:
-                slot.host_tables.numpy()[:] = tables
+            if likely is not None:
+                slot.host_tables.numpy()[:] = tables(likely)
             with self._lock:
                 if self._closed:
                     raise EngineError("the engine is closed; open it again")
@@ -123,6 +122,8 @@ class CudaRing:
             ring.free.put(slot)
             raise
 
+        certainty = 1.0 if likely is None else likely.first.chance
+
         def ticket() -> Refocused:
             try:
                 slot.looked_at.synchronize()
@@ -130,7 +131,7 @@ class CudaRing:
                 if not bool(slot.finite_host):
                     raise NotFiniteError
                 pixels = as_frame(slot.host_out).copy()
-                return Refocused(pixels, slot.judgement(), engine)
+                return Refocused(pixels, slot.judgement(certainty), engine)
             except RuntimeError as error:
                 raise _device_error(error) from error
             finally:
@@ -237,7 +238,7 @@ class _Slot:
         self.graph = _captured(partial(self._compute, network), streams.compute, pool)
         self.look: torch.cuda.CUDAGraph | None = None
         self.looked = self.looked_host = torch.empty(0)
-        self.judgement: Callable[[], Judgement] = lambda: UNRATED
+        self.judgement: Callable[[float], Judgement] = lambda _: UNRATED
 
     def judge_with(self, judge: Judge, stream: torch.cuda.Stream, pool: Any) -> None:
         """Have results judged from now on."""
@@ -252,11 +253,12 @@ class _Slot:
         try:
             self.look = _captured(look, stream, pool)
         except NOT_JUDGED as error:
-            self.judgement = partial(judge.distrusted, error)
+            failed = error  # the name ends with the clause
+            self.judgement = lambda _: judge.distrusted(failed)
             return
         self.looked_host = torch.empty(self.looked.shape, pin_memory=True)
         looked, shape = self.looked_host.numpy(), tuple(self.seen.shape)
-        self.judgement = lambda: judge.verdict(looked.copy(), shape)
+        self.judgement = lambda certainty: judge.verdict(looked.copy(), shape, certainty)
 
     def send(self, streams: _Streams) -> None:
         """Enqueue copy in, graph, copy out."""

@@ -39,6 +39,7 @@ NAMES = (
     "distance spread",
     "side certainty",
     "aberration",
+    "certainty",
 )
 """The evidence, in its order."""
 
@@ -122,11 +123,17 @@ class Evidence:
     domain: float
 
 
-def gather(seen: Array, outputs: NetworkOutputs, reblur: Reblur, familiar: "Familiar") -> Evidence:
+def gather(
+    seen: Array,
+    outputs: NetworkOutputs,
+    reblur: Reblur,
+    familiar: "Familiar",
+    certainty: float = 1.0,
+) -> Evidence:
     """Measure the evidence on a frame, and wait for it; see :func:`measure`."""
     captured, noise = halved(seen), noise_energy(seen)
     maps = measure(captured, noise, outputs, reblur, familiar, tiles_of(seen))
-    return evidence_of(on_host(maps))
+    return evidence_of(on_host(maps), certainty)
 
 
 def tiles_of(seen: Array) -> tuple[int, int]:
@@ -182,7 +189,7 @@ def measure(  # noqa: PLR0917
     return xp.concat([focus, some, over_maps(parts, tiles), last])
 
 
-def evidence_of(maps: NDArray[np.float32]) -> Evidence:
+def evidence_of(maps: NDArray[np.float32], certainty: float = 1.0) -> Evidence:
     """Make evidence of what :func:`measure` gave, on the host."""
     told = dict(zip(MAPS, maps, strict=True))
     distance, sigma, side = told["distance"], told["sigma"], told["side"]
@@ -193,10 +200,10 @@ def evidence_of(maps: NDArray[np.float32]) -> Evidence:
     spread = float(np.sqrt(np.sum(weight * (distance - np.sum(weight * distance)) ** 2)))
     said = {name: told[name] for name in ("distance", "sigma", "domain", "aberration")}
     said["side certainty"] = np.abs(2 * side - 1)
-    columns = _columns(energy, said, middle, spread)
+    columns = _columns(energy, said, middle, spread, certainty)
     whole: dict[str, Any] = {name: np.mean(part) for name, part in energy.items()}
     of_frame = {name: np.sum(weight * part) for name, part in said.items()}
-    frame = _columns(whole, of_frame, middle, spread)
+    frame = _columns(whole, of_frame, middle, spread, certainty)
     consistency = float(np.sqrt(whole["residual"] / np.maximum(whole["noise"], FLOOR**2)))
     return Evidence(
         columns, frame, distance, sigma, side, weight, consistency, float(of_frame["domain"])
@@ -211,7 +218,7 @@ def _weight(mean: Array, square: Array, noise2: Array) -> Array:
 
 
 def _columns(
-    energy: dict[str, Any], told: dict[str, Any], middle: float, spread: float
+    energy: dict[str, Any], told: dict[str, Any], middle: float, spread: float, certainty: float
 ) -> NDArray[np.float32]:
     """Put the evidence in order; energies as the logarithm of an amplitude."""
     log = {name: 0.5 * np.log(part + FLOOR**2) for name, part in energy.items()}
@@ -232,6 +239,7 @@ def _columns(
         np.full_like(told["distance"], spread),
         told["side certainty"],
         told["aberration"],
+        np.full_like(told["distance"], certainty),
     )
     return np.stack([np.asarray(c, np.float32) for c in columns], -1)
 

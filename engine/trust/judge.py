@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics, Verdict
+from refocus.engine.light_path.filters import show
 from refocus.engine.light_path.sight import Sight
 from refocus.engine.model_file import read_trust
 from refocus.engine.prepare import prepare
@@ -68,17 +69,26 @@ class Judge:
         """Compute what does not depend on a frame."""
         self._reblur.warm_up()
 
-    def judge(self, seen: Array, outputs: NetworkOutputs) -> Judgement:
+    def judge(self, seen: Array, outputs: NetworkOutputs, certainty: float = 1.0) -> Judgement:
         """Judge a frame in network units, and what the network made of it.
 
         NumPy arrays, or tensors where the network left them. Should judging itself fail, the frame
         is not trusted; only a device's own errors are raised.
+
+        Parameters
+        ----------
+        seen
+            ``(H, W)``.
+        outputs
+            What the network made of it.
+        certainty
+            How likely the light path is that it was shown the frame for.
         """
         try:
             looked = on_host(self.look(seen, outputs))
         except NOT_JUDGED as error:
             return self.distrusted(error)
-        return self.verdict(looked, seen.shape)
+        return self.verdict(looked, seen.shape, certainty)
 
     def look(self, seen: Array, outputs: NetworkOutputs) -> Array:
         """Measure what a verdict is made of, ``(M, h, w)`` per tile, without waiting for a device.
@@ -100,18 +110,22 @@ class Judge:
         self._failed = True
         return DISTRUSTED
 
-    def verdict(self, looked: NDArray[np.float32], shape: tuple[int, ...]) -> Judgement:
+    def verdict(
+        self, looked: NDArray[np.float32], shape: tuple[int, ...], certainty: float = 1.0
+    ) -> Judgement:
         """Judge a frame of this shape by what :meth:`look` gave of it, on the host."""
         try:
-            return self._verdict(looked, shape)
+            return self._verdict(looked, shape, certainty)
         except NOT_JUDGED as error:
             return self.distrusted(error)
 
-    def _verdict(self, looked: NDArray[np.float32], shape: tuple[int, ...]) -> Judgement:
+    def _verdict(
+        self, looked: NDArray[np.float32], shape: tuple[int, ...], certainty: float
+    ) -> Judgement:
         structure, maps = looked[: -len(MAPS)], looked[-len(MAPS) :]
         if not is_structure(structure, shape):
             return BLANK
-        evidence = evidence_of(maps)
+        evidence = evidence_of(maps, certainty)
         tile_scores, scores = self.scores(evidence.tiles), self.scores(evidence.frame)
         score = float(scores[0])
         distance, sigma = _frame_distance(evidence)
@@ -142,6 +156,7 @@ class Judge:
 
         0 where the evidence is not finite.
         """
+        evidence = evidence[..., : self._mean.size]  # a model of before may know less
         x = np.clip((evidence - self._mean) / self._scale, -5, 5)
         for weights, bias in self._layers[:-1]:
             x = np.maximum(x @ weights + bias, 0)
@@ -194,11 +209,13 @@ def refocus_and_judge(  # noqa: PLR0917
     """
     prepared = prepare(frame, light_path.brightness)
     seen = prepared.seen
-    outputs = network(seen if sight is None else sight.show(seen, frame, light_path))
+    likely = None if sight is None else sight.likely(frame, light_path)
+    outputs = network(seen if likely is None else show(seen, likely))
     refocused = prepared.counts(outputs[0])
     if judge is None:
         return Refocused(refocused, UNRATED, engine)
-    judgement = judge.judge(seen, NetworkOutputs(*outputs))
+    certainty = 1.0 if likely is None else likely.first.chance
+    judgement = judge.judge(seen, NetworkOutputs(*outputs), certainty)
     return Refocused(refocused, in_um(judgement, sight, light_path), engine)
 
 

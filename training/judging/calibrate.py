@@ -45,6 +45,9 @@ LARGEST_DB = 60.0
 COMPONENTS = 24
 HIDDEN = (32, 16)
 STEPS = 1500
+JITTER = 0.3
+"""Of the evidence while the small network learns, standard deviations: what it is asked about later
+is of other specimens."""
 FALSE_ALARMS = 0.02
 """Fraction of the frames that the network improves which may be left as captured."""
 OF_A_TILE = 0.25
@@ -165,8 +168,11 @@ def examine_frames(
     rows = []
     for frame in frames:
         prepared, outputs = engine.outputs(frame.frame, frame.light_path)
-        per_unit = engine.sight.um_per_unit(frame.light_path) if engine.sight else 1.0
-        evidence = gather(prepared.seen, outputs, reblur, familiar)
+        per_unit = certainty = 1.0
+        if engine.sight is not None:
+            per_unit = engine.sight.um_per_unit(frame.light_path)
+            certainty = engine.sight.likely(frame.frame, frame.light_path).first.chance
+        evidence = gather(prepared.seen, outputs, reblur, familiar, certainty)
         refocused = prepared.counts(outputs.refocused)
         gain = frame_gain(frame, refocused)
         tiles = _tile_gains(frame, refocused, evidence.tiles.shape[:2])
@@ -345,7 +351,8 @@ def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequenti
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     for _ in range(STEPS):
         picked = torch.randint(len(x), (512,))
-        loss = F.binary_cross_entropy_with_logits(scorer(x[picked]), so[picked], amount[picked])
+        shown = x[picked] + JITTER * torch.randn(len(picked), x.shape[1])
+        loss = F.binary_cross_entropy_with_logits(scorer(shown), so[picked], amount[picked])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -57,6 +57,9 @@ def test_the_second_light_path_is_another() -> None:
     assert first.radius == pytest.approx(RADII[10] / paraxial(0.5), rel=0.05)
     assert second.radius == pytest.approx(RADII[14] / paraxial(0.5), rel=0.05)
     assert second.spherical == pytest.approx(ABERRATIONS[6], abs=0.1)
+    # a place of the grid stands for those around it
+    assert (first.chance, second.chance) == pytest.approx((0.757, 0.217), abs=0.01)
+    assert Blur(0.7, 0.5, 4.0).chance == 1.0
 
 
 def test_frames_of_a_run_decide_what_one_leaves_open() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from refocus.configs.light_path import UNKNOWN, Blur, LightPath
 from refocus.engine import EngineError
-from refocus.engine.light_path.filters import CHANNELS, tables
+from refocus.engine.light_path.filters import CHANNELS, show, tables
 from refocus.engine.light_path.sight import Sight, open_sight, told
 from refocus.engine.model_file import (
     ESTIMATOR_KEY,
@@ -53,7 +53,7 @@ def test_an_estimator_that_was_altered_is_refused(weights: str) -> None:
 def test_what_is_believed_is_not_estimated(sight: Sight) -> None:
     assert sight.likely(FRAME, LightPath(believed=(BLUR,))) == (BLUR, BLUR)
     assert sight.likely(FRAME, UNKNOWN).first.radius >= 0.0
-    shown = sight.show(FRAME.astype(np.float32), FRAME, LightPath(believed=(BLUR,)))
+    shown = show(FRAME.astype(np.float32), sight.likely(FRAME, LightPath(believed=(BLUR,))))
     assert shown.shape == (CHANNELS, *FRAME.shape)
     assert np.isfinite(shown).all()
 

@@ -18,13 +18,14 @@ from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
 
 CHANNELS = 6
-DOMAIN, CORRECTION = NAMES.index("domain"), NAMES.index("correction")
+DOMAIN, CORRECTION, CERTAINTY = map(NAMES.index, ("domain", "correction", "certainty"))
 
 
 def statistics() -> TrustStatistics:
     """Trust what lies within the domain, and has a correction: score 1/2 at the edge, and steep."""
     weights = [[0.0, 0.0] for _ in NAMES]
     weights[DOMAIN] = [-20.0, -20.0]
+    weights[CERTAINTY] = [20.0, 20.0]
     weights[CORRECTION] = [0.0, 20.0]
     return TrustStatistics(
         feature_mean=[0.0] * CHANNELS,
@@ -32,7 +33,7 @@ def statistics() -> TrustStatistics:
         feature_radius=float(np.log1p(1.0)),
         evidence_mean=[0.0] * len(NAMES),
         evidence_scale=[1.0] * len(NAMES),
-        layers=[Layer(weights=weights, bias=[20.0, 95.0])],
+        layers=[Layer(weights=weights, bias=[0.0, 75.0])],
     )
 
 
@@ -256,6 +257,13 @@ def test_tensors_are_blurred_again_as_arrays_are(side: int, seen_in_focus: bool)
     found = reblur.residual(*parts)
 
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
+
+
+def test_a_light_path_that_is_hardly_known_is_a_reason_to_doubt() -> None:
+    frame = seen()
+    given = outputs(frame, 8.0, 0.5)
+    verdicts = [judge().judge(frame, given, certainty).verdict for certainty in (1.0, 0.3)]
+    assert verdicts == ["refocused", "unfamiliar"]
 
 
 @pytest.mark.parametrize("spoiled", ["features", "focus", "refocused"])
