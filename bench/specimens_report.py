@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.configs import Optics
+from refocus.configs import Optics, RefocusError
 from refocus.configs.light_path import LightPath
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
@@ -57,11 +57,11 @@ def main() -> None:
     parser.add_argument("--specimens", type=Path, help="folder of sharp images")
     parser.add_argument("--every", type=int, default=6, help="take one in so many of the folder")
     parser.add_argument("--fields", type=int, default=FIELDS, help="of each kind")
-    parser.add_argument("--side", type=int, default=SIDE, help="of the synthetic ones, pixels")
+    parser.add_argument("--side", type=int, default=SIDE, help="of the fields, pixels")
     options = parser.parse_args()
     kinds = {name: grown(name, options.fields, options.side) for name in KINDS}
     if options.specimens:
-        sharp = pictured(options.specimens, options.every, options.fields)
+        sharp = pictured(options.specimens, options.every, options.fields, options.side)
         kinds = {options.specimens.name: sharp, **kinds}
     engine = OpenVinoEngine(options.model, precision="f32")
     print(" · ".join(WAYS if engine.sight else WAYS[:-1]) + ", dB; SSIM captured · told nothing\n")
@@ -83,18 +83,29 @@ def grown(kind: str, fields: int, side: int) -> Kind:
     return Kind(drawn(99), drawn(98))
 
 
-def pictured(folder: Path, every: int, count: int) -> Kind:
-    """Take sharp images as specimens; spectra are of those beside them."""
-    files = list_images(folder)
-    fields, others = ([_scaled(f) for f in files[n::every][:count]] for n in (0, every // 2))
-    alike = [field for field in others if field.shape == fields[0].shape] or fields
-    return Kind(fields, alike)
+def pictured(folder: Path, every: int, count: int, side: int) -> Kind:
+    """Take the middles of sharp images that are large enough; spectra are of the others."""
+    found = [middle for file in list_images(folder) if (middle := _middle(file, side)) is not None]
+    chosen = set(range(0, len(found), every)[:count])
+    fields, others = (
+        [f for n, f in enumerate(found) if (n in chosen) is so] for so in (True, False)
+    )
+    if not fields or not others:
+        raise RefocusError(
+            f"{folder}: {len(found)} images of {side}² pixels or more are too few; give a "
+            "folder of more, or a smaller --side"
+        )
+    return Kind(fields, others[:count])
 
 
-def _scaled(file: Path) -> Plane:
+def _middle(file: Path, side: int) -> Plane | None:
     pixels = read_image(file).astype(np.float32)
+    top, left = ((n - side) // 2 for n in pixels.shape)
+    if min(top, left) < 0:
+        return None
     low, high = np.percentile(pixels, (1, 99.9))
-    return np.asarray((pixels - low) / max(high - low, 1.0))
+    scaled = (pixels - low) / max(high - low, 1.0)
+    return np.asarray(scaled[top : top + side, left : left + side])
 
 
 def cell(engine: OpenVinoEngine, kind: Kind, defocus_um: float) -> str:
