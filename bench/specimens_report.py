@@ -61,7 +61,10 @@ def main() -> None:
     options = parser.parse_args()
     kinds = {name: grown(name, options.fields, options.side) for name in KINDS}
     if options.specimens:
-        sharp = pictured(options.specimens, options.every, options.fields, options.side)
+        try:
+            sharp = pictured(options.specimens, options.every, options.fields, options.side)
+        except RefocusError as error:
+            parser.error(str(error))
         kinds = {options.specimens.name: sharp, **kinds}
     engine = OpenVinoEngine(options.model, precision="f32")
     print(" · ".join(WAYS if engine.sight else WAYS[:-1]) + ", dB; SSIM captured · told nothing\n")
