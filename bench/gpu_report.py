@@ -127,7 +127,8 @@ class UserCallback(Engine):
 GPU_ENGINES: dict[str, Opener] = {
     "PyTorch eager FP32": lambda model, judged: UserCallback(model, compiled=False),
     "torch.compile FP16": lambda model, judged: UserCallback(model, compiled=True),
-    "CUDA graphs FP16": lambda model, judged: _torch(model, "cuda", judged),
+    "CUDA graphs FP16": lambda model, judged: _torch(model, "cuda", judged, compiled=False),
+    "CUDA graphs FP16, compiled": lambda model, judged: _torch(model, "cuda", judged),
     "TensorRT FP16": lambda model, judged: TensorRtEngine(model, "tensorrt", judged),
     "TensorRT-RTX FP16": lambda model, judged: TensorRtEngine(model, "tensorrt-rtx", judged),
 }
@@ -138,10 +139,10 @@ CPU_ENGINES: dict[str, Opener] = {
 }
 
 
-def _torch(model: Path, device: str, judged: bool) -> Engine:
+def _torch(model: Path, device: str, judged: bool, compiled: bool = True) -> Engine:
     from refocus.engine.torch.engine import TorchEngine
 
-    return TorchEngine(model, device, judged=judged)
+    return TorchEngine(model, device, judged=judged, compiled=compiled)
 
 
 def seconds_per_frame(engine: Engine, frame: Frame, seconds: float) -> float:

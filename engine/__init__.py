@@ -15,6 +15,7 @@ __all__ = [
     "Refocused",
     "Ticket",
     "by_channel",
+    "cache_folder",
     "fallback",
     "graph_digest",
     "half_precision",

@@ -170,9 +170,12 @@ class Refocuser:
                 f"frame of shape {pixels.shape} and dtype {pixels.dtype}: unsupported; "
                 "set the camera to one channel of 8 or 16 bits"
             )
-        known = self._know(channel, replace(light_path, believed=(), brightness=()))
+        of_part = bool(light_path.believed or light_path.brightness)  # of a larger plane: rare
+        stated = replace(light_path, believed=(), brightness=()) if of_part else light_path
+        known = self._know(channel, stated)
         engine = self._match(self._channels.get(channel, self._engine), known)
-        known = replace(known, believed=light_path.believed, brightness=light_path.brightness)
+        if of_part:
+            known = replace(known, believed=light_path.believed, brightness=light_path.brightness)
         if self._region is None:
             known = self._believe(engine, pixels, channel, known, position)
             whole = engine.submit(pixels, known)

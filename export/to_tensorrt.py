@@ -7,13 +7,13 @@ from pathlib import Path
 import onnx
 
 from refocus.configs import ModelCard
+from refocus.engine.cache_folder import cache_folder
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.tensorrt.build import Profile, Progress, build_plan, load_runtime
 from refocus.engine.tensorrt.cache import (
     Description,
-    cache_folder,
     cache_key,
     cached_plan,
     describe,

@@ -6,12 +6,12 @@ Beside each plan lies a JSON file that says everything it depends on, and the ch
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from refocus.configs import ModelCard
+from refocus.engine.cache_folder import cache_folder, check_owner, own_folder
 from refocus.engine.nvidia import Gpu
 from refocus.engine.protocol import EngineError, log
 from refocus.engine.tensorrt.build import Profile, Runtime
@@ -43,17 +43,6 @@ def describe(
     }
 
 
-def cache_folder() -> Path:
-    """Give the user's own folder of plans: ``$REFOCUS_CACHE``, or the platform's cache."""
-    if "REFOCUS_CACHE" in os.environ:
-        return Path(os.environ["REFOCUS_CACHE"])
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "refocus" / "cache"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "refocus"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "refocus"
-
-
 def cache_key(description: Description) -> str:
     """Digest a description."""
     return hashlib.sha256(_canonical(description).encode()).hexdigest()[:32]
@@ -71,7 +60,7 @@ def cached_plan(
     build
         Called where there is no plan, or one that does not match.
     folder
-        Default: :func:`cache_folder`.
+        Default: :func:`~refocus.engine.cache_folder.cache_folder`.
 
     Returns
     -------
@@ -85,7 +74,7 @@ def cached_plan(
     """
     folder = folder or cache_folder()
     path = folder / f"{cache_key(description)}.plan"
-    _own(folder)
+    own_folder(folder)
     if path.exists():
         try:
             return read_plan(path, description)
@@ -157,8 +146,8 @@ def read_plan(path: Path, description: Description) -> bytes:
     EngineError
         It was written by another user, its JSON is missing or differs, or it was altered.
     """
-    _check_owner(path)
-    _check_owner(path.with_name(path.name + ".json"))
+    check_owner(path)
+    check_owner(path.with_name(path.name + ".json"))
     found = read_description(path)
     digest = found.pop("plan_sha256", "")
     keys = sorted({*found, *description})
@@ -176,29 +165,3 @@ def read_plan(path: Path, description: Description) -> bytes:
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
-
-
-def _own(folder: Path) -> None:
-    """Make the folder, for this user alone, or refuse the one that is there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        log.warning("%s: engines cannot be kept there (%s)", folder, error.strerror)
-        return
-    _check_owner(folder)
-
-
-def _check_owner(path: Path) -> None:
-    if sys.platform == "win32" or not path.exists():
-        return
-    state = path.stat()
-    if state.st_uid != os.getuid():
-        raise EngineError(
-            f"{path}: belongs to another user, and engines are executable code; "
-            "set REFOCUS_CACHE to a folder of your own"
-        )
-    if state.st_mode & 0o022:
-        raise EngineError(
-            f"{path}: other users may write to it, and engines are executable code; "
-            f"run: chmod go-w '{path}'"
-        )

@@ -72,7 +72,7 @@ class DeviceFrames:
 
     def close(self) -> None:
         """Wait for the frames under way, and free the device."""
-        self._judge = None  # and what it keeps on the device
+        self._judge = None
         self.ring.close()
         torch.cuda.empty_cache()
 

@@ -29,7 +29,7 @@ from refocus.engine.protocol import (
     Ticket,
 )
 from refocus.engine.tiling import tiled
-from refocus.engine.torch.counts import as_frame, as_tensor, refocus_counts
+from refocus.engine.torch.counts import TensorNetwork, as_frame, as_tensor, refocus_counts
 from refocus.engine.torch.filters import TensorFilters
 from refocus.engine.torch.graph import TorchGraph
 from refocus.engine.trust.evidence import NetworkOutputs
@@ -37,6 +37,7 @@ from refocus.engine.trust.judge import in_um, open_judge, refocus_and_judge
 from refocus.engine.trust.judgement import UNRATED
 
 if TYPE_CHECKING:
+    from refocus.engine.torch.compiled import Network
     from refocus.engine.torch.device_frames import DeviceFrames
 
 LARGEST_ON_CPU = 2560 * 2560
@@ -45,7 +46,8 @@ LARGEST_ON_CPU = 2560 * 2560
 class TorchEngine(Engine):
     """Runs an ONNX model with PyTorch.
 
-    On CUDA: FP16, channels last, CUDA graphs, frames overlapped (:mod:`refocus.engine.torch.ring`).
+    On CUDA: FP16, channels last, compiled, CUDA graphs, frames overlapped
+    (:mod:`refocus.engine.torch.ring`).
     On the CPU: in the types that the graph states, one frame at a time.
 
     Parameters
@@ -58,6 +60,8 @@ class TorchEngine(Engine):
         Convert an FP32 model to FP16. Default: on CUDA.
     judged
         Judge every result, if the model was calibrated.
+    compiled
+        On CUDA: compile it for each frame size, see :mod:`refocus.engine.torch.compiled`.
 
     Raises
     ------
@@ -73,6 +77,7 @@ class TorchEngine(Engine):
         device: str | None = None,
         half: bool | None = None,
         judged: bool = True,
+        compiled: bool = True,
     ) -> None:
         proto, card = read_model(model)
         self._device = _device(device)
@@ -96,7 +101,7 @@ class TorchEngine(Engine):
             from refocus.engine.torch import device_frames
 
             self._frames = device_frames.DeviceFrames(
-                lambda _: self._run,
+                self._fastest if compiled else lambda _: self._run,
                 self._tiles,
                 self._judge,
                 lambda: self._info,
@@ -149,11 +154,19 @@ class TorchEngine(Engine):
             if self._frames is not None:
                 self._frames.close()
 
-    def _run(self, pixels: Tensor) -> tuple[Tensor, ...]:
+    def _fastest(self, shape: tuple[int, int]) -> TensorNetwork:
+        """Give the network compiled for padded frames of one shape, if that is of use."""
+        from refocus.engine.torch.compiled import fastest
+
+        example = torch.rand((1, self._inputs, *shape), device=self._device)
+        network = fastest(self._graph, example.contiguous(memory_format=torch.channels_last))
+        return lambda pixels: self._run(pixels, network)
+
+    def _run(self, pixels: Tensor, network: "Network | None" = None) -> tuple[Tensor, ...]:
         if self._closed:
             raise EngineError("the engine is closed; open it again")
         with torch.inference_mode():
-            given = self._graph(pixels.contiguous(memory_format=torch.channels_last))
+            given = (network or self._graph)(pixels.contiguous(memory_format=torch.channels_last))
             return given if isinstance(given, tuple) else (given,)
 
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:

@@ -159,6 +159,7 @@ class CudaRing:
                 raise _device_error(error) from error
             finally:
                 self._rings.clear()
+                self._judge = None  # and what it keeps on the device
 
     def _ring(self, frame: Frame) -> "_SizeRing":
         key = (frame.shape, frame.dtype)

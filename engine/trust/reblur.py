@@ -44,7 +44,7 @@ class Reblur:
         widest = default_size(self._optics, DISTANCES_UM[-1]) // 2
         self._margin = min(LARGEST_HALF, widest)
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
-        self._spectra: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+        self._spectra: OrderedDict[tuple[Any, ...], NDArray[np.complex64]] = OrderedDict()
         self._tables: dict[Any, tuple[Any, Any, Any]] = {}
         self._lock = threading.Lock()
 

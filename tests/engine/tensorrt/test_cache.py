@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from refocus.engine import EngineError
-from refocus.engine.tensorrt.cache import cache_folder, cache_key, cached_plan, read_plan
+from refocus.engine.cache_folder import cache_folder
+from refocus.engine.tensorrt.cache import cache_key, cached_plan, read_plan
 
 DESCRIPTION = {"model_sha256": "ab", "runtime": "tensorrt-rtx", "profile": [[1, 64, 64]]}
 
