@@ -41,7 +41,7 @@ def main() -> None:
             work(0.1)
         widget.choose("p", "A2")
         plan = useq.TIntervalLoops(interval=timedelta(seconds=2), loops=3)
-        fields = [useq.Position(x=200, y=0, name="A1"), useq.Position(x=0, y=0, name="A2")]
+        fields = (useq.Position(x=200, y=0, name="A1"), useq.Position(x=0, y=0, name="A2"))
         microscope.core.run_mda(useq.MDASequence(time_plan=plan, stage_positions=fields))
         work(4.0)
         while not widget.status.startswith("the run is over"):
