@@ -36,7 +36,7 @@ from refocus.acquisition.raw_guard import guarded
 from refocus.acquisition.raw_lines import RawLines
 from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.signals import FIRST, connect_direct
-from refocus.acquisition.unheard import Unheard
+from refocus.acquisition.unheard import UNSEEN, Unheard
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
@@ -241,7 +241,8 @@ def attach(
 
     Planes of z-stacks are handed on as captured unless ``refocus_z`` says otherwise, and so are
     channels without a model once ``channels`` names any; snaps, and sequences started on the
-    camera itself, are not seen. The log says so when it first happens, once for each.
+    camera itself, are not seen. With ``live_mode`` the log says so in a line at once; and of each
+    sequence, before its first frame, what will not be refocused.
 
     Parameters
     ----------
@@ -341,6 +342,8 @@ def attach(
         zarr = saved.path if isinstance(saved, RawZarr) else None
         guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
         tell = _once(logger.warning)
+        if live_mode:  # whoever works by hand may do anything; else the sequence says what comes
+            tell(f"attached, and refocuses {selection}; {UNSEEN}")
         planned = next((one.planned for one in sinks if isinstance(one, Steering)), None)
         hook = Hook(core, pipeline, opened, selection, zarr, planned=planned, tell=tell)
         live = LiveMode(core, pipeline, opened, selection, tell) if live_mode else None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from refocus.acquisition.pipeline.plan import is_planned
 from refocus.acquisition.pipeline.queue import Task
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
 from refocus.configs.loading import check
@@ -66,6 +67,17 @@ class Selection:
         """Take those of the options that say what is refocused."""
         return cls(**{field.name: getattr(options, field.name) for field in fields(cls)})
 
+    def __str__(self) -> str:
+        """Say what is refocused, in one line."""
+        named = [name for name, model in (self.channels or {}).items() if model != NONE]
+        parts = [
+            "every frame" if self.every_nth == 1 else f"one frame of {self.every_nth}",
+            f"in the region {','.join(map(str, self.region))}" if self.region else "",
+            f"of the channels {', '.join(named) or '(none)'} alone" if self.channels else "",
+            "planes of z-stacks, too" if self.refocus_z else "no planes of z-stacks",
+        ]
+        return ", ".join(filter(None, parts))
+
 
 class Chooser:
     """Decides, on the acquisition thread, what is done with each frame of one run.
@@ -77,8 +89,8 @@ class Chooser:
     sequence
         What is being acquired; None for live mode.
     tell
-        Is told, once each, of frames that are handed on though nobody asked for it, and what
-        would have them refocused.
+        Is told which frames are handed on though nobody asked for it, and what would have them
+        refocused: before the first frame, as far as the sequence says, else when they come.
 
     Attributes
     ----------
@@ -103,6 +115,9 @@ class Chooser:
         self._flat = {c.config for c in sequence.channels if not c.do_stack} if sequence else set()
         self._counts: dict[tuple[object, ...], int] = {}
         self.everything = self._channels is None and self._every_nth == 1 and not self._pass_z
+        self._told = self._foreseen(sequence)
+        if self._told:
+            self._tell("; ".join(self._told))
 
     def choose(self, channel: str, index: Mapping[str, int]) -> tuple[Task, str]:
         """Give what is to be done with a frame and, if it is left out, why."""
@@ -123,9 +138,21 @@ class Chooser:
     def _pass(self, why: str, unasked: bool = True) -> tuple[Task, str]:
         if why not in self.passed:
             self.passed.append(why)
-            if unasked:
+            if unasked and why not in self._told:
                 self._tell(why)
         return Task.PASS, ""
+
+    def _foreseen(self, sequence: "MDASequence | None") -> list[str]:
+        """Say what of a sequence will be handed on without having been named."""
+        if sequence is None or not is_planned(sequence):
+            return []
+        channels = [channel.config for channel in sequence.channels]
+        known = self._channels if self._channels is not None else channels
+        deep = not channels or any(name in known and name not in self._flat for name in channels)
+        inner = [position.sequence for position in sequence.stage_positions]
+        stacks = any(one is not None and _has_planes(one) for one in (sequence, *inner))
+        said = [_STACKS] if self._pass_z and deep and stacks else []
+        return said + [_WITHOUT_MODEL.format(name) for name in channels if name not in known]
 
 
 def _has_stacks(sequence: "MDASequence | None") -> bool:
@@ -139,3 +166,10 @@ def _has_stacks(sequence: "MDASequence | None") -> bool:
     if planes or not axes:  # no axes: a mere iterable of events, of which nothing is known
         return planes != 1
     return any(position.sequence is not None for position in sequence.stage_positions)
+
+
+def _has_planes(sequence: "MDASequence") -> bool:
+    try:
+        return sequence.sizes.get("z", 0) > 1
+    except Exception:  # a plan without an end
+        return sequence.z_plan is not None

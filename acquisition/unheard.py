@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("refocus.acquisition")
 
+UNSEEN = "it does not see the pictures of snap() and startSequenceAcquisition()"
+
 
 class Unheard:
     """Tells of snaps, and of sequences started on the camera itself.

@@ -8,6 +8,7 @@ with shot and read noise. Nothing is chosen by hand: all fields are drawn from o
 """
 
 import argparse
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,9 +102,12 @@ def main() -> None:
     for name in [options.only] if options.only else CASES:
         *frames, verdict = image(CASES[name], engine)
         notes = figures(*frames)
-        told = f"refocused ({verdict})" if verdict != "unrated" else "refocused"
-        titles = ["captured", told, "in focus"]
-        draw(frames, titles, notes).save(options.folder / f"{name}.jpg", quality=88)
+        title = f"refocused ({verdict})" if verdict != "unrated" else "refocused"
+        titles = ["captured", title, "in focus"]
+        # for tests/docs, which compare what the page says
+        told = {"defocus_um": CASES[name].defocus_um, "verdict": verdict, "figures": notes[:2]}
+        picture = draw(frames, titles, notes)
+        picture.save(options.folder / f"{name}.jpg", quality=88, comment=json.dumps(told))
         print(f"| {name} | {notes[0]} | {notes[1]} | {verdict} |", flush=True)
     engine.close()
 

@@ -37,10 +37,12 @@ def main() -> None:
     _, widget = viewer.window.add_plugin_dock_widget("refocus-live")
     with SimulatedMicroscope(frame_shape=(320, 320), z_um=8.0, seed=0) as microscope:
         widget.connect_to_core(microscope.core, engine="openvino")
-        while not widget.status.startswith("attached"):
+        while "no run yet" not in widget.status:
             work(0.1)
-        plan = useq.TIntervalLoops(interval=timedelta(seconds=0.5), loops=6)
-        microscope.core.run_mda(useq.MDASequence(time_plan=plan))
+        widget.choose("p", "A2")
+        plan = useq.TIntervalLoops(interval=timedelta(seconds=2), loops=3)
+        fields = (useq.Position(x=200, y=0, name="A1"), useq.Position(x=0, y=0, name="A2"))
+        microscope.core.run_mda(useq.MDASequence(time_plan=plan, stage_positions=fields))
         work(4.0)
         while not widget.status.startswith("the run is over"):
             work(0.1)
@@ -50,7 +52,7 @@ def main() -> None:
         work(2.0)
         pixels = viewer.screenshot(canvas_only=False, flash=False)
         Image.fromarray(pixels[..., :3]).save(options.picture, quality=85)
-        widget.disconnect_feed()
+        widget.disconnect_source()
         work(1.0)
     viewer.close()
 

@@ -22,6 +22,8 @@ class ModelCard(BaseModel):
     defocus_um: tuple[float, float]
     """The range of distances from focus it was trained for, µm."""
     training_data: str
+    stains: tuple[str, ...] = ()
+    """What its training showed, a stain or a structure each; empty where nobody has said it."""
     licence: str
     recipe: str = ""
     """The command that reproduces it."""

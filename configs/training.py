@@ -188,6 +188,8 @@ class TrainConfig(_Strict):
     licence: str = "BSD-3-Clause"
     training_data: str
     """One sentence for the model card."""
+    stains: tuple[str, ...] = ()
+    """What the data show, a stain or a structure each, for the model card."""
     architecture: Literal["compact", "compact-told", "resnet34"] = "compact"
     light_paths: Path | None = None
     """The estimator of light paths that the model carries ('refocus-train light-paths')."""

@@ -64,6 +64,11 @@ BIOIMAGEIO_EXAMPLES = """
 
 refocus-export bioimageio model.onnx model.zip --author "A. Name"
 """
+CARD_EXAMPLES = """
+[bold]Examples[/bold]
+
+refocus-export card model.onnx --config configs/train/own-stack.yaml
+"""
 VERIFY_EXAMPLES = """
 [bold]Examples[/bold]
 
@@ -270,6 +275,30 @@ def to_bioimageio(
         "sha256": card.sha256,
         "size_bytes": output.stat().st_size,
         "output": str(output),
+    }
+    _print_facts(facts, as_json)
+
+
+@app.command("card", epilog=CARD_EXAMPLES)
+def tell_card(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.onnx", help="A model with a card.")],
+    config: Annotated[
+        str, typer.Option(metavar="FILE", help="What it was trained with: a file, or a preset.")
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Write stains, data and licence of a configuration into a model's card; weights stay."""
+    from refocus.configs.presets import load_train_config
+    from refocus.export.card import write_card
+
+    card = write_card(model, load_train_config(config))
+    facts = {
+        "model": f"{card.name} {card.version}",
+        "stains": "; ".join(card.stains) or "none said",
+        "trained on": card.training_data,
+        "licence": card.licence,
+        "sha256": card.sha256,
+        "output": str(model),
     }
     _print_facts(facts, as_json)
 

@@ -190,6 +190,8 @@ Refocuses fluorescence frames of thin specimens, {card.defocus_um[0]:g} to
 {optics.pixel_size_um:g} µm and light of {optics.emission_um:g} µm. Frames of other optics have to
 be resampled to that pixel.
 
+Stains and structures that its training showed: {"; ".join(card.stains) or "not stated"}.
+
 Trained on: {card.training_data}.
 
 The frame goes in as the camera gave it; what comes out is scaled by the frame's percentiles. A

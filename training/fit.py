@@ -257,7 +257,7 @@ def _check_output(config: TrainConfig, output: Path, resume: bool) -> None:
     if resume and (output / CONFIG).is_file():
         before = json.loads((output / CONFIG).read_text(encoding="utf-8"))
         now = json.loads(config.model_dump_json())
-        free = ("workers", "name", "version", "licence", "training_data")
+        free = ("workers", "name", "version", "licence", "training_data", "stains")
         if changed := [k for k in now if k not in free and k in before and before[k] != now[k]]:
             raise RefocusError(
                 f"{output / RUN}: was made with '{changed[0]}: {before[changed[0]]}', not "
@@ -296,6 +296,7 @@ def card_of(
         optics=simulated.optics if simulated else config.optics,
         defocus_um=simulated.defocus_um if simulated else measured,
         training_data=config.training_data,
+        stains=config.stains,
         licence=config.licence,
         recipe=f"refocus-train fit --config {config.name}",
         inputs=build(config.architecture).inputs,  # type: ignore[arg-type]

@@ -3,4 +3,4 @@
 Knows what a publisher sends, and nothing of engines; the demo alone acquires.
 """
 
-__all__ = ["caption", "listener", "places"]
+__all__ = ["caption", "choice", "listener", "places", "stream_state"]

@@ -47,3 +47,11 @@ def of_stream(state: dict[str, Any]) -> str:
             f"{counts[key]} {key}" for key in ("dropped", "deferred", "failed") if counts.get(key)
         ]
     return ", ".join(said)
+
+
+def of_engine(state: dict[str, Any]) -> str:
+    """Say what refocuses the run, and instead of what; empty before the first."""
+    run = state.get("run")
+    parts = [run["engine"][key] for key in ("model", "name", "precision", "device")] if run else []
+    said = " ".join(part for part in parts if part)
+    return f"{said}, {state['fallback']}" if state.get("fallback") else said

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, Self
 
 from refocus.stream.messages import FrameHeader
-from refocus.stream.subscriber import ReceivedFrame
+from refocus.stream.subscriber import Pixels, ReceivedFrame
 
 KEPT_BYTES = 512_000_000
 """What the frames of all places may take. Those that a newer one has replaced go first."""
@@ -61,6 +61,12 @@ class Shown:
     place: Place
     frame: ReceivedFrame
     captured_s: float
+
+    @property
+    def captured(self) -> Pixels | None:
+        """The captured pixels; None where they are others, and are not sent."""
+        frame = self.frame
+        return frame.pixels if frame.raw is None and not frame.header.refocused else frame.raw
 
     @property
     def nbytes(self) -> int:

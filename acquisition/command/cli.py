@@ -137,7 +137,7 @@ def models(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the models that are installed: what each is for, its licence and its checksum."""
+    """List the models that are installed: objectives, stains, licence and checksum of each."""
     from refocus.acquisition.command.models import list_models
 
     found = list(list_models(files or ()))
@@ -149,6 +149,7 @@ def models(
         rows = {
             "objectives": model["objectives"],
             "distances": f"{near:g} to {far:g} µm from focus",
+            "stains": "; ".join(model["stains"]) or "its card does not say",
             "trained on": model["trained_on"],
             "verdicts": "yes" if model["judges"] else "none: it was not calibrated",
             "licence": model["licence"],

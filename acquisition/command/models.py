@@ -29,6 +29,7 @@ def list_models(others: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
             "default": file == default_model(),
             "objectives": objectives(card),
             "distance_um": list(card.defocus_um),
+            "stains": list(card.stains),
             "trained_on": card.training_data,
             "judges": card.trust is not None,
             "licence": card.licence,

@@ -236,6 +236,8 @@ def report_table(report: Mapping[str, Any]) -> Table:
     if verdicts := report.get("verdicts"):
         told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
         table.add_row("verdicts", told)
+    if decided := report.get("decided"):
+        table.add_row("decided", ", ".join(f"{count} {what}" for what, count in decided.items()))
     if nothing := report.get("nothing"):
         table.add_row("refocused", f"nothing: {nothing}")
         return table

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import count
@@ -123,12 +123,15 @@ class _Begun:
     engine: Engine
     live: Live
     album: Album
+    decided: Mapping[str, int]
+    """How often what was decided of a frame, with --reimage."""
 
 
 def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun:
     from refocus.engine import open_engine
 
     sinks: list[Sink] = []
+    decided: Mapping[str, int] = {}
     if config.metrics:
         from refocus.acquisition.sinks.prometheus import Metrics
 
@@ -153,6 +156,7 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
     if config.reimage:
         source, steering = reimage(source, config)
         sinks.append(steering)
+        decided = steering.counts
     live = attach(
         source.core,
         engine=engine,
@@ -165,7 +169,7 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
         throttle=source.throttle,
         live_mode=False,
     )
-    return _Begun(source, engine, live, album)
+    return _Begun(source, engine, live, album, decided)
 
 
 def _report_refusal(path: Path | None, error: BaseException) -> None:
@@ -206,6 +210,8 @@ def _run(
     judged = judge(album.results, source.witness)
     nothing = why_nothing(stats, live.passed)
     report = build_report(stats, engine.info.describe(), mean_quality(judged), live.plan, nothing)
+    if begun.decided:
+        report["decided"] = dict(begun.decided)
     if upstream.warnings:
         report["warnings"] = dict(upstream.warnings)
     if broken:

@@ -153,8 +153,59 @@ def test_what_is_not_refocused_is_said_once(  # noqa: PLR0917
             assert [text for text in passed if text in " ".join(live.passed)] == passed
             assert len(live.passed) == len(passed)
     said = [r.getMessage() for r in caplog.records if "as captured" in r.getMessage()]
-    assert len(said) == len(told)
-    assert all(any(text in line for line in said) for text in told)
+    assert len(said) == bool(told)
+    assert all(text in said[0] for text in told)
+
+
+@pytest.mark.parametrize(
+    ("sequence", "channels", "told"),
+    [
+        (loops(2), None, []),
+        (useq.MDASequence(), None, []),  # the stand-in for a mere iterable of events
+        (loops(2, channels=["DAPI", "BF"]), {"DAPI": "fake"}, ["'BF'"]),
+        (loops(2, channels=["DAPI", "BF"], z_plan=STACK), {"BF": "none"}, ["'DAPI'"]),
+        (SEQUENCES["a stack at one position"][0], None, ["z-stacks"]),
+        (useq.MDASequence(stage_positions=[{"sequence": loops(2)}]), None, []),
+        (
+            useq.MDASequence(channels=[{"config": "BF", "do_stack": False}], z_plan=STACK),
+            None,
+            [],
+        ),
+    ],
+)
+def test_it_is_said_before_the_first_frame(sequence, channels, told):
+    said = []
+    Chooser(Selection(channels=channels), sequence, said.append)
+    assert len(said) == bool(told)
+    assert all(text in said[0] for text in told)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, "every frame, no planes of z-stacks"),
+        ({"refocus_z": True}, "every frame, planes of z-stacks, too"),
+        (
+            {"every_nth": 2, "region": (0, 0, 32, 32), "channels": {"DAPI": "auto", "BF": "none"}},
+            "one frame of 2, in the region 0,0,32,32, of the channels DAPI alone, "
+            "no planes of z-stacks",
+        ),
+        (
+            {"channels": {"BF": "none"}},
+            "every frame, of the channels (none) alone, no planes of z-stacks",
+        ),
+    ],
+)
+def test_attach_says_what_it_will_and_will_not_refocus(microscope, caplog, settings, said):
+    with attach(microscope.core, engine=FakeEngine(), **settings):
+        lines = [record.getMessage() for record in caplog.records if "attached" in record.message]
+    assert lines == [
+        f"attached, and refocuses {said}; it does not see the pictures of snap() and "
+        "startSequenceAcquisition()"
+    ]
+    caplog.clear()
+    with attach(microscope.core, engine=FakeEngine(), live_mode=False, **settings):
+        assert not [record for record in caplog.records if "attached" in record.message]
 
 
 def test_only_a_region_is_refocused(microscope, keep):

@@ -98,6 +98,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
     r"refocus-live (run|process) .*grpcs?://": (parses, "needs a server; tests/engine/triton"),
     r"refocus-export bioimageio ": (parses, "needs an extra; tests/export/test_to_bioimageio.py"),
+    r"refocus-export card ": (parses, "needs its own model; tests/export/test_card.py"),
     r"refocus-export tensorrt ": (parses, "needs a GPU or an extra; tests/export/test_cli.py"),
     r"python -m refocus.bench.view_": (is_there, "needs a browser; tests/view runs it shorter"),
     r"python -m refocus.bench.napari_picture": (is_there, "needs napari and a display"),

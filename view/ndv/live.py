@@ -96,9 +96,8 @@ def both(shown: Shown) -> NDArray[Any]:
 
     Where the publisher sends no captured pixels, the first is as the second.
     """
-    frame = shown.frame
-    captured = frame.pixels if frame.raw is None else frame.raw
-    return np.stack([captured, frame.pixels])
+    refocused, captured = shown.frame.pixels, shown.captured
+    return np.stack([refocused if captured is None else captured, refocused])
 
 
 def follow(endpoint: str = "tcp://127.0.0.1:5556", keys: str | Path | None = None) -> LiveView:

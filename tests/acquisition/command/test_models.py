@@ -19,6 +19,7 @@ def test_every_model_that_ships_is_listed_and_one_is_the_default(model_file: Pat
     for one in listed:
         _, card = read_model(Path(one["file"]))
         assert (one["sha256"], one["licence"]) == (card.sha256, "BSD-3-Clause")
+        assert one["stains"] == list(card.stains)
         assert one["judges"] == (one["name"] != "random")
 
 

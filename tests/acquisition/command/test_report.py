@@ -1,6 +1,7 @@
 """What a run reports: exactly the keys that others read, and quality where the truth is known."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 
+from refocus.acquisition.command import cli
 from refocus.acquisition.command.report import (
     BEST_PSNR_DB,
     Album,
@@ -27,6 +29,7 @@ from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats, Timing
+from refocus.configs.command import run_command
 from refocus.engine.fake import FakeEngine
 from refocus.optics.images import list_images, read_image
 from refocus.optics.metrics import gtn, psnr, ssim
@@ -182,3 +185,14 @@ def test_the_table_of_a_run_without_a_result_has_the_reason_instead_of_times() -
         console.print(report_table(report))
     assert "nothing: planes of z-stacks" in capture.get()
     assert "frames/s" not in capture.get()
+
+
+def test_what_was_decided_of_the_frames_is_in_the_report_and_the_table(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With an engine that judges nothing, every frame is left as it is."""
+    report = tmp_path / "r.json"
+    demo = "run --demo --engine fake --size 64 --frames 2 --reimage 1s --report"
+    assert run_command(cli.app, "", arguments=[*demo.split(), str(report)]) == 0
+    assert json.loads(report.read_text(encoding="utf-8"))["decided"] == {"leave": 2}
+    assert re.search(r"^decided +2 leave", capfd.readouterr().out, re.MULTILINE)
