@@ -35,7 +35,7 @@ export function judge(marks) {
 const RANKS = Object.fromEntries(WORST_FIRST.map((verdict, rank) => [verdict, rank]));
 
 function median(values) {
-  const sorted = values.toSorted((a, b) => a - b);
+  const sorted = [...values].sort((a, b) => a - b);
   const half = sorted.length >> 1;
   return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2; // NaN for none
 }
