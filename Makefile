@@ -42,7 +42,7 @@ served: $(VENV)/.test triton-server
 check: $(VENV)/.check
 	VENV=$(VENV) scripts/check
 
-# Memory and time of whole slides; takes a while.
+# What slides and plates cost: half an hour on two idle cores, and 5 GB of disk.
 scale: $(VENV)/.plain
 	$(BIN)/python -m refocus.bench.scale
 

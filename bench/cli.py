@@ -1,8 +1,9 @@
-"""The command ``refocus-bench``: what refocusing costs an acquisition, and publishing a frame.
+"""The command ``refocus-bench``: what refocusing costs an acquisition, and recorded data.
 
 Five ways of hooking are compared in one run, on the simulated microscope, with the same frames and
 the same engine: calibrated work of the processor that releases the GIL. So are the transports.
-Last, whether a run keeps an engine busy that overlaps frames as one on a GPU does.
+Last, whether a run keeps an engine busy that overlaps frames as one on a GPU does. ``scale`` plans
+for slides and plates.
 """
 
 import json
@@ -19,7 +20,7 @@ import typer
 from rich.console import Console
 
 from refocus.configs import RefocusError
-from refocus.configs.command import command_app, make_console, run_command
+from refocus.configs.command import JsonOption, command_app, examples, make_console, run_command
 from refocus.configs.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -29,7 +30,14 @@ if TYPE_CHECKING:
 
 PARTS = ("hooks", "transports", "busy")
 
-app = command_app("refocus-bench")
+app = command_app(
+    "refocus-bench",
+    help="""Measure what refocusing costs an acquisition, beside other ways of doing it.
+
+    Leave the machine alone meanwhile: rates are compared within one run, but any other program
+    takes the place of the engine.
+    """,
+)
 err = make_console(stderr=True)
 
 EXAMPLES = """
@@ -41,8 +49,15 @@ refocus-bench --json bench.json --plot bench.png --markdown bench.md
 """
 
 
-@app.command(epilog=EXAMPLES)
-def bench(
+SCALE_EXAMPLES = examples(
+    "refocus-bench scale",
+    "refocus-bench scale --network 120 --json > plan.json",
+)
+
+
+@app.callback(invoke_without_command=True, epilog=EXAMPLES)
+def bench(  # noqa: PLR0917
+    context: typer.Context,
     quick: Annotated[
         bool, typer.Option("--quick", help="A minute instead of a quarter of an hour: less sure.")
     ] = False,
@@ -65,11 +80,12 @@ def bench(
         typer.Option(metavar="PART", help="[b]hooks[/b], [b]transports[/b] or [b]busy[/b] alone."),
     ] = None,
 ) -> None:
-    """Measure what refocusing costs an acquisition, beside other ways of doing it.
-
-    Leave the machine alone meanwhile: rates are compared within one run, but any other program
-    takes the place of the engine.
-    """
+    """Measure hooks, transports and whether an engine is kept busy, where no command is named."""
+    if context.invoked_subcommand is not None:
+        if quick or json_file or plot or markdown or only:
+            name = context.invoked_subcommand
+            raise RefocusError(f"options of {name} stand behind it: refocus-bench {name} --help")
+        return
     if only is not None and only not in PARTS:
         raise RefocusError(f"--only {only}: not known; choose {', '.join(PARTS)}")
     for path in (json_file, plot, markdown):
@@ -109,6 +125,52 @@ def bench(
     out.print(f"took {seconds:.0f} s")
     for path in filter(None, (json_file, plot, markdown)):
         out.print(f"[dim]wrote[/dim]  {path}", soft_wrap=True)
+
+
+@app.command(epilog=SCALE_EXAMPLES)
+def scale(
+    engine: Annotated[
+        str, typer.Option(metavar="ENGINE", help="As of [b]refocus-live process[/b].")
+    ] = "auto",
+    network: Annotated[
+        float,
+        typer.Option(
+            metavar="MB/S",
+            min=1.0,
+            help="What a share gives to all nodes together; 1250 is 10 Gbit/s.",
+        ),
+    ] = 1250.0,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Small data: less sure, most of all of the check.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Plan for slides and plates: how long, how much disk, and what limits it.
+
+    Measures what this machine does with small data, and checks the model beside runs of it.
+    """
+    from refocus.bench import plan_tables, rates
+    from refocus.bench.planning import CAMPAIGN, PLATE, SLIDE, plan
+
+    sizes = rates.QUICK if quick else rates.Sizes()
+    with progress_bar(err, "") as bar:
+        task = bar.add_task("", total=None, figures="")
+
+        def progress(what: str) -> None:
+            bar.update(task, description=what)
+
+        found = rates.measure_rates(engine, sizes, progress)
+        checks = list(rates.check(engine, found, sizes, progress))
+    share = network * 1e6
+    kinds = list(rates.kinds_of(found, share))
+    plans = [plan(data, nodes) for data in (SLIDE, PLATE, CAMPAIGN) for nodes in kinds]
+    if as_json:
+        print(json.dumps(plan_tables.as_json(found, share, plans, checks)))
+        return
+    out = Console(highlight=False)
+    out = out if out.is_terminal else Console(highlight=False, width=140)
+    for table in plan_tables.tables(found, share, plans, checks):
+        out.print(table)
 
 
 def _measure(

@@ -9,6 +9,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,31 @@ Look = Callable[[str, str, int], NDArray[Any]]
 """Gives the planes ``(C, H, W)`` of a row, a column and a field."""
 
 
+@dataclass(frozen=True)
+class PlateRow:
+    """One plate, opened and refocused by an engine that does nothing.
+
+    Attributes
+    ----------
+    wells, planes
+        Of the plate.
+    side
+        Of a plane, pixels of 16 bits.
+    open_s, open_cpu_s
+        Wall and processor time until its planes are known.
+    wall_ms, cpu_ms
+        Wall and processor time of a plane; None where it was but opened.
+    """
+
+    wells: int
+    planes: int
+    side: int
+    open_s: float
+    open_cpu_s: float
+    wall_ms: float | None = None
+    cpu_ms: float | None = None
+
+
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -33,21 +59,24 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=64, help="of a plane, pixels")
     parser.add_argument("--open", action="store_true", help="open it, and no more")
     given = parser.parse_args()
-    field = np.random.default_rng(0).integers(0, 4096, (1, given.side, given.side), np.uint16)
+    print(json.dumps(asdict(measure_plate(given.wells, given.fields, given.side, given.open))))
+
+
+def measure_plate(wells: int, fields: int, side: int = 64, only_open: bool = False) -> PlateRow:
+    """Write a plate, open it, and refocus it by the engine ``fake``."""
+    field = np.random.default_rng(0).integers(0, 4096, (1, side, side), np.uint16)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "plate.ome.zarr", Path(folder) / "out.ome.zarr"
-        write_plate(source, given.wells, given.fields, lambda *place: field)
-        started, busy = time.perf_counter(), time.process_time()
+        write_plate(source, wells, fields, lambda *place: field)
+        begun = _now()
         planes = len(open_data_set(source).planes)
-        found = {"positions": given.wells * given.fields, "open_s": _since(started)}
-        found["open_cpu_s"] = round(time.process_time() - busy, 2)
-        if not given.open:
-            started, busy = time.perf_counter(), time.process_time()
-            process(source, target, open_engine("fake"), lambda done: None)
-            found |= {"planes": planes, "wall_s": _since(started)}
-            found["wall_ms"] = round(found["wall_s"] * 1000 / planes, 2)
-            found["cpu_ms"] = round((time.process_time() - busy) * 1000 / planes, 2)
-    print(json.dumps(found))
+        row = PlateRow(wells, planes, side, *(_now() - begun).round(3))
+        if only_open:
+            return row
+        begun = _now()
+        process(source, target, open_engine("fake"), lambda done: None)
+        wall_ms, cpu_ms = ((_now() - begun) * 1000 / planes).round(2)
+    return replace(row, wall_ms=wall_ms, cpu_ms=cpu_ms)
 
 
 def write_plate(
@@ -104,8 +133,9 @@ def write_plate(
                 stream.append(plane)
 
 
-def _since(started: float) -> float:
-    return round(time.perf_counter() - started, 3)
+def _now() -> NDArray[np.float64]:
+    """Read the clock of the wall and that of the processor, s."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 if __name__ == "__main__":

@@ -3,4 +3,4 @@
 Knows nothing of acquisitions.
 """
 
-__all__ = ["process", "refocusing", "selection", "staff", "work"]
+__all__ = ["process", "refocusing", "selection", "staff", "survey", "work"]

@@ -32,10 +32,24 @@ def colours_of(page: tifffile.TiffPage, chosen: tuple[str, ...], where: str) -> 
             f"{where}: has shape {page.shape}, but planes (H, W) or (H, W, 3) are needed; "
             "save each channel as a plane of its own"
         )
+    check_chosen(there, chosen, f"{where}: has shape {page.shape}")
+    return there
+
+
+def check_chosen(there: tuple[str, ...], chosen: tuple[str, ...], what: str) -> None:
+    """Refuse colours none of which is chosen, by a RefocusError.
+
+    Parameters
+    ----------
+    there
+        Names of the colours.
+    chosen
+        Channels that are to be refocused.
+    what
+        Begins the message: which file, and what it holds.
+    """
     if not set(chosen) & set(there):
         raise RefocusError(
-            f"{where}: has shape {page.shape}: colours, and a model is for one channel of light; "
-            "to refocus them one by one, name those that you want: --channel red=auto "
-            "--channel green=auto"
+            f"{what}: colours, and a model is for one channel of light; to refocus them one by "
+            "one, name those that you want: --channel red=auto --channel green=auto"
         )
-    return there

@@ -49,7 +49,7 @@ class DataSet(ABC):
     plate: Plate | None = None
 
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """How the name of a file of this format ends; nothing for folders."""
+    """How the name of a result ends; nothing where that is any folder."""
 
     @abstractmethod
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:

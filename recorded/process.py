@@ -1,8 +1,9 @@
-"""Refocusing data that already exist: OME-Zarr, OME-TIFF and other TIFF, folders of images.
+"""Refocusing data that already exist: OME-Zarr, TIFF, slides of scanners, folders of images.
 
 The output is the input with its pixels refocused: the same format, axes, positions, channels,
-scales and file names. Metadata are copied as they stand, never translated, so nothing is lost
-that this module does not know of. Memory stays at some regions, however large a plane is.
+scales and file names; a slide in a format of its scanner becomes an OME-Zarr. Metadata are copied
+as they stand, never translated, so nothing is lost that this module does not know of. Memory stays
+at some regions, however large a plane is.
 
 What is done is kept beside the output's place, region by region, so that a run that was ended goes
 on; the result takes its place once it is complete, and what is there is whole.
@@ -26,6 +27,7 @@ from refocus.recorded.marks import describe, identify_content, identify_engine, 
 from refocus.recorded.png import Png
 from refocus.recorded.progress import Progress, identify
 from refocus.recorded.refocusing import Options, Refocusing
+from refocus.recorded.slide import Slide
 from refocus.recorded.tiff import Tiff
 from refocus.recorded.verdict_table import HEAT_MAP, TABLE, VerdictTable, columns_of, keep_table
 from refocus.recorded.work import Crew, PlaneLost, Processed, Work
@@ -44,7 +46,7 @@ def open_data_set(source: Path, channels: tuple[str, ...] = ()) -> DataSet:
     Parameters
     ----------
     source
-        OME-Zarr folder, TIFF or PNG file, or folder of images.
+        OME-Zarr folder, TIFF or PNG file, slide of a scanner, or folder of images.
     channels
         Those that are to be refocused; all where none is named.
 
@@ -57,6 +59,8 @@ def open_data_set(source: Path, channels: tuple[str, ...] = ()) -> DataSet:
         raise RefocusError(f"{source}: no such file or folder")
     if source.is_dir():
         return Zarr(source) if is_zarr(source) else Folder(source, channels)
+    if source.suffix.lower() in Slide.endings:
+        return Slide(source, channels)
     return open_file(source, channels)
 
 
@@ -75,7 +79,7 @@ def process(  # noqa: PLR0917
     Parameters
     ----------
     source
-        OME-Zarr folder, TIFF or PNG file, or folder of images.
+        OME-Zarr folder, TIFF or PNG file, slide of a scanner, or folder of images.
     target
         Where the result goes; it must not exist. It appears when it is complete.
     engine
@@ -183,12 +187,13 @@ def _check_target(data: DataSet, target: Path, progress: Progress) -> Path | Non
     ending, suffixes = target.suffix.lower(), data.suffixes
     if ending not in suffixes if suffixes else ending in IMAGES:
         wanted = f"a name in {' or '.join(suffixes)}" if suffixes else "the name of a folder"
-        raise RefocusError(f"{target}: the result will be like {source}; give it {wanted}")
+        like = "an OME-Zarr" if isinstance(data, Slide) else f"like {source}"
+        raise RefocusError(f"{target}: the result will be {like}; give it {wanted}")
     beside = [target.with_name(target.name + mark) for mark in (RECORD, TABLE, HEAT_MAP)]
     for path in beside:
         if path.exists() and not progress.is_begun:
             raise RefocusError(f"{path}: exists already; remove it first, or name another target")
-    return beside[0] if suffixes else None
+    return beside[0] if ending in IMAGES else None
 
 
 def _write_record(path: Path, provenance: dict[str, Any]) -> None:

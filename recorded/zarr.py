@@ -111,9 +111,9 @@ class Zarr(DataSet):
             write_image(arrays, numbers, bands, target.with_name(f"{target.name}.rows"))
             group = target / one.image.group.relative_to(self.source)
             made = marks.provenance(one.numbers)
-            _write_attribute(group, made)
+            write_attribute(group, made)
         if group != target:  # once: the root of a plate names each of its wells
-            _write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
+            write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
 
 
 def _kind(image: ZarrImage) -> tuple[object, ...]:
@@ -191,7 +191,8 @@ def _of_channels(
     return tuple(replace(path, pixel_size_um=size_um) for path in of_file)
 
 
-def _write_attribute(group: Path, value: dict[str, Any]) -> None:
+def write_attribute(group: Path, value: dict[str, Any]) -> None:
+    """Say ``refocus`` in the attributes of a group, beside what it says already."""
     path = group / "zarr.json"
     if not path.exists():
         path = group / ".zattrs"

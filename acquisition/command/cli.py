@@ -215,7 +215,7 @@ def watch(  # noqa: PLR0917
 def process(  # noqa: PLR0917
     given: dict[str, Any],
     source: Annotated[
-        Path, typer.Argument(metavar="IN", help="OME-Zarr, OME-TIFF, or a folder of images.")
+        Path, typer.Argument(metavar="IN", help="OME-Zarr, TIFF, slide, or a folder of images.")
     ],
     target: Annotated[Path, typer.Argument(metavar="OUT", help="What to make; it must be new.")],
     workers: Annotated[

@@ -35,6 +35,8 @@ def leaves() -> Iterator[tuple[str, Any]]:
     """Give every command that does something, by what one types."""
     for name in MODULES:
         command = command_of(name)
+        if getattr(command, "invoke_without_command", False):
+            yield name, command
         for sub, leaf in getattr(command, "commands", {"": command}).items():
             yield f"{name} {sub}".strip(), leaf
 

@@ -17,6 +17,8 @@ from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
 
+from ..recorded.svs import write_svs
+
 ROOT = Path(__file__).parents[2]
 PAIRS = {"out_of_focus": "in_focus", "defocus_mid": "infocus"}
 WELLS = ("a01_s1", "a02_s1", "a03_s1", "a04_s1")
@@ -43,6 +45,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, checkpoint_file: Path, model_
     _write_sequences(folder)
     _write_scan(folder / "recorded.ome.zarr")
     write_plate(folder / "plate.ome.zarr", (2, 3), 1, lambda *place: frame(0, 8.0, 64)[None])
+    write_svs(folder / "slide.svs", 96, 96)
     shutil.copy(checkpoint_file, folder / "model.safetensors")
     shutil.copy(model_file, folder / "model.onnx")
     _copy_demo_configuration(folder / "MMConfig.cfg")

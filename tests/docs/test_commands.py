@@ -72,7 +72,7 @@ def parses(words: list[str]) -> None:
     }
     command: Any = typer.main.get_command(import_module(modules[words[0]]).app)
     arguments = words[1:]
-    if hasattr(command, "commands"):
+    if words[1] in getattr(command, "commands", ()):
         command, arguments = command.commands[words[1]], words[2:]
     command.make_context(" ".join(words[:2]), arguments)
 
@@ -92,6 +92,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"python -m pytest": (lambda _: None, "this is it"),
     r"refocus-train fetch ": (parses, "needs the network"),
     r"refocus-bench --(quick|json)": (parses, "takes minutes; tests/bench/test_bench.py"),
+    r"refocus-bench scale": (parses, "takes minutes; tests/bench/test_planning.py"),
     r"refocus-train (calibrate|evaluate .*--trust)": (parses, "minutes; test_calibrate.py"),
     r"python -m refocus.bench.trust_time": (is_there, "a benchmark"),
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),

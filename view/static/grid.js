@@ -1,20 +1,15 @@
-// The positions of a run, each with its verdict and distance from focus: wells as on the plate, tiles
-// as on the stage, or else in turn.
+// The positions of a run, each with its verdict and distance from focus: tiles as on the stage, or else
+// in turn; wells are for plate.js.
 
+import { Plate } from "./plate.js";
 import { hueOf, verdictInWords } from "./verdicts.js";
 
 const MOST_WITH_WORDS = 6; // columns that leave room for a name and a distance
-const WELL = /^([A-P])(\d{1,2})(?!\d)/;
 
 const $ = (id) => document.getElementById(id);
 
-// Row and column of each position, from 0: {p, name, x, y} in, a list of [row, column] out.
+// Row and column of each position, from 0: {x, y} in, a list of [row, column] out.
 export function arrange(positions) {
-  const wells = positions.map(({ name }) => WELL.exec(name));
-  if (wells.every(Boolean)) {
-    const places = wells.map(([, row, column]) => [row.charCodeAt(0) - 65, Number(column) - 1]);
-    if (new Set(places.map(String)).size === places.length) return packed(places);
-  }
   if (positions.every(({ x, y }) => Number.isFinite(x) && Number.isFinite(y))) {
     const [columns, rows] = ["x", "y"].map((axis) => ranks(positions.map((one) => one[axis])));
     const places = positions.map((_, i) => [rows[i], columns[i]]);
@@ -27,12 +22,6 @@ export function arrange(positions) {
   return positions.map((_, i) => [Math.floor(i / wide), i % wide]);
 }
 
-// Leave out rows and columns before the first that is used.
-function packed(places) {
-  const first = [0, 1].map((i) => Math.min(...places.map((place) => place[i])));
-  return places.map((place) => place.map((at, i) => at - first[i]));
-}
-
 // Which of the different values, in order, each is; a micron apart is the same.
 function ranks(values) {
   const different = [...new Set(values.map(Math.round))].sort((a, b) => a - b);
@@ -43,6 +32,7 @@ export class Grid {
   // chosen(p) is called with the position that a person wants.
   constructor(chosen) {
     this.root = $("grid");
+    this.plate = new Plate(chosen);
     this.chosen = chosen;
     this.key = "";
   }
@@ -53,8 +43,11 @@ export class Grid {
     $("grid-section").hidden = known.length < 2;
     if (known.length < 2) return;
     const channel = places.now.c;
+    const marks = new Map(known.map((p) => [p, journal.newest(p, channel)]));
+    this.root.hidden = this.plate.update(places.names, marks, places.now.p, alarmed);
+    if (this.root.hidden) return;
     const positions = known.map((p) => {
-      const mark = journal.newest(p, channel);
+      const mark = marks.get(p);
       return { p, name: places.label("p", p), x: mark.x, y: mark.y, mark };
     });
     this.layOut(positions);

@@ -42,20 +42,71 @@ def test_positions_lie_as_on_the_plate_or_the_stage(watching):
     made = watching.evaluate(
         """async () => {
             const { arrange } = await import("./grid.js");
-            const named = (names) => arrange(names.map((name, p) => ({ p, name })));
+            const { wellsOf, judge, roundUp } = await import("./plate.js");
             const tiles = [[0, 0], [330, 0.2], [0, 330], [330.3, 330]];
+            const marks = [["in-focus", 1], ["beyond", 30], ["new word", 4], ["blank"]];
             return [
-                named(["B2", "B3", "C2", "D5_site"]),
-                arrange(tiles.map(([x, y], p) => ({ p, name: "", x, y }))),
-                named(["A1", "A1_2", "x", "y", "z"]),
+                arrange(tiles.map(([x, y]) => ({ x, y }))),
+                arrange([{}, {}, {}, {}, {}]),
+                wellsOf(["B2", "P24_site", "B2_0001", "B02 again"]),
+                [["A1", "left"], ["A0"], ["Q1"], ["A123"]].map(wellsOf),
+                judge(marks.map(([verdict, um]) => ({ verdict, um }))),
+                judge([{ verdict: "refocused", um: 2 }, { verdict: "in-focus", um: 1 }]),
+                [0, 0.3, 21.5, 60, 61].map(roundUp),
             ];
         }"""
     )
     assert made == [
-        [[0, 0], [0, 1], [1, 0], [2, 3]],
         [[0, 0], [0, 1], [1, 0], [1, 1]],
         [[0, 0], [0, 1], [0, 2], [0, 3], [1, 0]],
+        [
+            {"name": "B2", "row": 1, "column": 1, "fields": [0, 2, 3]},
+            {"name": "P24", "row": 15, "column": 23, "fields": [1]},
+        ],
+        [None, None, None, None],
+        {"um": 4, "verdict": "beyond"},
+        {"um": 1.5, "verdict": "refocused"},
+        [1, 1, 30, 60, 80],
     ]
+
+
+def test_a_plate_has_its_shape_and_each_well_its_distance_and_worst_verdict(
+    stream, watching, gradient, eventually
+):
+    page = watching
+    names = [f"{row}{column}_{field}" for row in "BC" for column in (2, 3) for field in (0, 1)]
+    stream.run("a plate", tuple(names))
+    seen = [
+        (0, 1.0, "in-focus"),
+        (1, 3.0, "refocused"),
+        (2, 10.0, "refocused"),
+        (3, 28.0, "beyond"),
+    ]
+    for p, um, verdict in seen:
+        stream.frame(gradient(), gradient(), index={"p": p}, **judged(um, verdict))
+    wells = page.locator("#plate button")
+    eventually(lambda: wells.count() == 4)
+    eventually(lambda: wells.nth(1).get_attribute("data-verdict") == "beyond")
+    assert not page.locator("#grid").is_visible()
+    assert page.locator("#plate span").all_inner_texts() == ["A", "B", "C", "1", "2", "3"]
+    assert wells.all_inner_texts() == ["2", "19", "", ""]
+    assert [well.get_attribute("aria-label") for well in wells.all()] == [
+        "B2 (2 of 2 fields): 2.0 µm from focus, at worst refocused",
+        "B3 (2 of 2 fields): 19.0 µm from focus, at worst too far from focus to restore",
+        "C2: nothing yet",
+        "C3: nothing yet",
+    ]
+    assert wells.nth(2).is_disabled()
+    parts = [well.evaluate("e => e.style.getPropertyValue('--part')") for well in wells.all()[:2]]
+    assert parts == ["0.100", "0.950"]
+    assert text(page, "plate-far") == "20 µm"
+    boxes = [well.bounding_box() for well in wells.all()]
+    assert boxes[0]["y"] == boxes[1]["y"] < boxes[2]["y"]
+    assert boxes[0]["x"] == boxes[2]["x"] < boxes[1]["x"]
+    for shown in (2, 3, 2):  # a well, its next field, and the first again
+        wells.nth(1).click()
+        shows(page, shown)
+        eventually(lambda: wells.nth(1).get_attribute("aria-pressed") == "true")
 
 
 def test_distance_over_time_and_an_alarm(stream, watching, gradient, eventually):
