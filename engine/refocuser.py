@@ -121,7 +121,7 @@ class Refocuser:
         self._optics.check_pixel_size(light_path.pixel_size_um)
         known = self._know("", light_path)
         if self._region is not None:
-            rows, columns = self._shown((shape[0], shape[1]))
+            rows, columns = shown_of(self._region, (shape[0], shape[1]))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
             matched = self._match(engine, known)
@@ -178,7 +178,7 @@ class Refocuser:
             whole = engine.submit(pixels, known)
             return lambda: self._trusted(pixels, whole(), bit_depth)
         x, y, width, height = self._region
-        rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
+        rows, columns = shown_of(self._region, (pixels.shape[0], pixels.shape[1]))
         shown = np.ascontiguousarray(pixels[rows, columns])
         known = self._believe(engine, shown, channel, known, position)
         part = engine.submit(shown, known)
@@ -254,7 +254,8 @@ class Refocuser:
         known = self._know(channel, light_path)
         engine = self._match(self._channels.get(channel, self._engine), known)
         if self._region is not None:
-            pixels = np.ascontiguousarray(pixels[self._shown((pixels.shape[0], pixels.shape[1]))])
+            shown = shown_of(self._region, (pixels.shape[0], pixels.shape[1]))
+            pixels = np.ascontiguousarray(pixels[shown])
         believed = self._believe(engine, pixels, channel, known, position).believed
         return replace(light_path, believed=believed)
 
@@ -324,20 +325,6 @@ class Refocuser:
             why = f"the engine {info.name} gives no verdicts; openvino, torch and tensorrt do"
         log.warning("results are unrated: %s", why)
 
-    def _shown(self, shape: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of the region and of what is around it."""
-        assert self._region is not None
-        x, y, width, height = self._region
-        if x + width > shape[1] or y + height > shape[0]:
-            raise EngineError(
-                f"region {x},{y},{width},{height}: reaches beyond the frame of "
-                f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"
-            )
-        return (
-            slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
-            slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
-        )
-
     def _match(self, engine: Engine, known: LightPath) -> Engine:
         # kept, so that its warning is given once
         card = engine.info.card
@@ -354,3 +341,23 @@ class Refocuser:
                 else match_sampling(engine, known)
             )
         return self._matched[key]
+
+
+def shown_of(region: Region, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Give the rows and columns that an engine is shown: a region and what is around it.
+
+    Raises
+    ------
+    EngineError
+        The region reaches beyond a frame of this shape.
+    """
+    x, y, width, height = region
+    if x + width > shape[1] or y + height > shape[0]:
+        raise EngineError(
+            f"region {x},{y},{width},{height}: reaches beyond the frame of "
+            f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"
+        )
+    return (
+        slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
+        slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
+    )

@@ -17,6 +17,7 @@ from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine, Refocused, Ticket
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.engine.trust.judgement import TILE
+from refocus.recorded.part import part
 from refocus.recorded.planes import Plane, RecordedPlane
 from refocus.recorded.regions import Grid, Region, cut
 from refocus.recorded.selection import USUAL, Selection
@@ -199,9 +200,8 @@ class Refocusing:
         self._refocuser = Refocuser(
             engine,
             channels,
-            options.selection.region,
-            options.on_distrust,
-            options.optics,
+            on_distrust=options.on_distrust,
+            optics=options.optics,
             light_path=light_path,
         )
         self.keep_light_path = self._refocuser.keep_light_path
@@ -217,17 +217,28 @@ class Refocusing:
         """Give the engine that a plane goes through."""
         return self._channels.get(plane.about.channel, self._engine)
 
+    def part(self, plane: RecordedPlane) -> RecordedPlane:
+        """Give what is refocused of a plane and what is around it, as a plane of its own.
+
+        Raises
+        ------
+        RefocusError
+            The region of the options reaches beyond the plane.
+        """
+        try:
+            return part(plane, self._options.selection.region)
+        except RefocusError as error:
+            raise type(error)(f"{plane.about.name}: {error}") from error
+
     def grid(self, plane: RecordedPlane) -> Grid:
         """Cut a plane into regions.
 
         Raises
         ------
         RefocusError
-            An aperture is told, and nothing says how large a pixel is; or the region of the options
-            is not for such a plane.
+            An aperture is told, and nothing says how large a pixel is.
         """
         about = plane.about
-        self._options.selection.check_region(plane.shape, about.name)
         try:
             self._options.optics.check_pixel_size(about.light_path.pixel_size_um)
             factor = self._refocuser.factor(about.channel, about.light_path)

@@ -15,6 +15,7 @@ from refocus.acquisition.command.cli import app
 from refocus.bench.plates import write_plate
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
+from refocus.engine.protocol import EngineError
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.selection import Selection
@@ -99,18 +100,27 @@ def test_a_region_that_reaches_beyond_a_plane_is_refused_in_a_line(
     tmp_path: Path, plate: Path
 ) -> None:
     with pytest.raises(
-        RefocusError, match=r"A/1/0, plane .*: --region 80,0,32,32 reaches beyond its 96×64 pixels"
+        RefocusError, match=r"A/1/0, plane .*: region 80,0,32,32: reaches beyond the frame of 96×64"
     ):
         run(plate, tmp_path / "out.zarr", region=(80, 0, 32, 32))
     assert [path.name for path in tmp_path.iterdir()] == [plate.name]
 
 
-def test_a_region_of_a_plane_that_is_cut_itself_is_refused(tmp_path: Path) -> None:
-    slide = np.zeros((2600, 2700), np.uint8)
-    tifffile.imwrite(tmp_path / "in.tif", slide, photometric="minisblack", metadata=None)
-    with pytest.raises(RefocusError, match=r"page 0: --region is for .* has 2700×2600; leave"):
-        run(tmp_path / "in.tif", tmp_path / "out.tif", region=(0, 0, 64, 64))
-    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+@pytest.mark.parametrize("failing", [None, 0, 1])
+def test_a_plane_whose_region_fails_is_left_out_as_a_whole(
+    tmp_path: Path, plate: Path, failing: int | None
+) -> None:
+    class Failing(FakeEngine):
+        def refocus(self, frame: Any) -> Any:
+            if failing is not None and frame[0, 0] == PLANES[failing, 0, 0]:
+                raise EngineError("not this one")
+            return super().refocus(frame)
+
+    options = Options(selection=Selection(region=(16, 8, 40, 32)))
+    process(plate, tmp_path / "out.zarr", Failing(), lambda done: None, options, keep_going=True)
+    written = read_array(tmp_path / "out.zarr/A/1/0/0")
+    for number, plane in enumerate(written):
+        assert (plane == 0).all() == (number == failing)
 
 
 def test_workers_have_the_models_of_the_channels(
