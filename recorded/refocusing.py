@@ -275,7 +275,9 @@ class Refocusing:
             return Told()
         about = plane.about
         pixels = plane.whole()
-        believed = self._refocuser.believe(pixels, about.channel, about.light_path, about.position)
+        believed = self._refocuser.believe(
+            pixels, about.channel, about.light_path, about.position, about.z_um
+        )
         return Told(believed=believed.believed)
 
     def submit(

@@ -183,18 +183,40 @@ def test_planes_of_a_stack_stay_as_captured_unless_they_are_asked_for(
     assert run(times, tmp_path / name.format("done")).refocused == 2
 
 
-def test_the_steps_of_a_stack_are_in_the_table(tmp_path: Path) -> None:
-    write_zarr(tmp_path / "in.zarr", [PLANES], "zyx")
-    document = tmp_path / "in.zarr/.zattrs"
-    attributes = json.loads(document.read_text())
-    (multiscale,) = attributes["multiscales"]
-    multiscale["axes"][0]["unit"] = "nanometer"
-    multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][0] = 2500.0
-    document.write_text(json.dumps(attributes))
-    run(tmp_path / "in.zarr", tmp_path / "out.zarr", refocus_z=True)
-    with open(tmp_path / "out.zarr/tables/refocus/table.csv", newline="") as file:
-        places = [(line["z"], float(line["z_um"])) for line in csv.DictReader(file)]
-    assert places == [("0", 0.0), ("1", 2.5)]
+def write_steps(path: Path, kind: str) -> None:
+    """Write two channels of two planes that lie 2.5 µm apart, as each format says it."""
+    stack = np.stack([PLANES, PLANES], 1)
+    if kind == "ome":
+        steps = {"axes": "ZCYX", "PhysicalSizeZ": 2500.0, "PhysicalSizeZUnit": "nm"}
+        tifffile.imwrite(path, stack, ome=True, metadata=steps)
+    elif kind == "imagej":
+        steps = {"axes": "ZCYX", "spacing": 2.5, "unit": "um"}
+        tifffile.imwrite(path, stack, imagej=True, metadata=steps)
+    else:
+        write_zarr(path, [stack.swapaxes(0, 1)], "czyx")
+        document = path / ".zattrs"
+        attributes = json.loads(document.read_text())
+        (multiscale,) = attributes["multiscales"]
+        multiscale["axes"][1]["unit"] = "nanometer"
+        multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][1] = 2500.0
+        document.write_text(json.dumps(attributes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "table", "wanted"),
+    [
+        ("zarr", "{}.zarr", "out.zarr/tables/refocus/table.csv", [0.0, 2.5, 0.0, 2.5]),
+        ("ome", "{}.ome.tif", "out.ome.tif.refocus.csv", [0.0, 0.0, 2.5, 2.5]),
+        ("imagej", "{}.tif", "out.tif.refocus.csv", [0.0, 0.0, 2.5, 2.5]),
+    ],
+)
+def test_the_steps_of_a_stack_are_in_the_table(
+    tmp_path: Path, kind: str, name: str, table: str, wanted: list[float]
+) -> None:
+    write_steps(tmp_path / name.format("in"), kind)
+    run(tmp_path / name.format("in"), tmp_path / name.format("out"), refocus_z=True)
+    with open(tmp_path / table, newline="") as file:
+        assert [float(line["z_um"]) for line in csv.DictReader(file)] == wanted
 
 
 def test_the_command_has_the_options_of_a_run(tmp_path: Path, plate: Path) -> None:
