@@ -261,7 +261,8 @@ def _score(
     frame, reference = sample.read()
     labels = segment(reference)
     wanted_features = features.describe(gtn(reference)[0])
-    judged, optics, distance = model.judged(frame), sample.optics, rivals.distance_um
+    judged = model.judged(frame, f"{sample.plane} {sample.channel}")
+    optics, distance = sample.optics, rivals.distance_um
     results = {
         NOTHING: frame,
         CLASSICAL: richardson_lucy(frame, model.card.optics, distance),
