@@ -121,7 +121,7 @@ class Refocuser:
         self._optics.check_pixel_size(light_path.pixel_size_um)
         known = self._know("", light_path)
         if self._region is not None:
-            rows, columns = self._shown((shape[0], shape[1]))
+            rows, columns = shown_of(self._region, (shape[0], shape[1]))
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
             matched = self._match(engine, known)
@@ -130,13 +130,14 @@ class Refocuser:
                 matched.warm_up((shape[0], shape[1]), dtype)
                 self._warm.add(key)
 
-    def submit(
+    def submit(  # noqa: PLR0917
         self,
         pixels: Frame,
         channel: str = "",
         light_path: LightPath = UNKNOWN,
         bit_depth: int = 16,
         position: str = "",
+        z_um: float | None = None,
     ) -> Ticket:
         """Send a frame on its way without waiting; not more of them than :attr:`overlap`.
 
@@ -153,6 +154,8 @@ class Refocuser:
             Significant bits of a pixel: what is published stays within them.
         position
             Which place it shows: frames that name the same one, and channel, show the same field.
+        z_um
+            Where it lies in the z-stack of that place; None where it is in none.
 
         Returns
         -------
@@ -177,13 +180,13 @@ class Refocuser:
         if of_part:
             known = replace(known, believed=light_path.believed, brightness=light_path.brightness)
         if self._region is None:
-            known = self._believe(engine, pixels, channel, known, position)
+            known = self._believe(engine, pixels, channel, known, position, z_um)
             whole = engine.submit(pixels, known)
             return lambda: self._trusted(pixels, whole(), bit_depth)
         x, y, width, height = self._region
-        rows, columns = self._shown((pixels.shape[0], pixels.shape[1]))
+        rows, columns = shown_of(self._region, (pixels.shape[0], pixels.shape[1]))
         shown = np.ascontiguousarray(pixels[rows, columns])
-        known = self._believe(engine, shown, channel, known, position)
+        known = self._believe(engine, shown, channel, known, position, z_um)
         part = engine.submit(shown, known)
         top, left = y - rows.start, x - columns.start
 
@@ -208,16 +211,17 @@ class Refocuser:
         )
         return engine.factor if isinstance(engine, ResamplingEngine) else 1.0
 
-    def refocus(
+    def refocus(  # noqa: PLR0917
         self,
         pixels: Frame,
         channel: str = "",
         light_path: LightPath = UNKNOWN,
         bit_depth: int = 16,
         position: str = "",
+        z_um: float | None = None,
     ) -> Refocused:
         """Refocus one frame and wait for it; see :meth:`submit`."""
-        return self.submit(pixels, channel, light_path, bit_depth, position)()
+        return self.submit(pixels, channel, light_path, bit_depth, position, z_um)()
 
     def keep_light_path(self) -> None:
         """Write what is believed of the light path into its file, if there is to be one."""
@@ -248,7 +252,12 @@ class Refocuser:
         self._beliefs = self._kept.read()
 
     def believe(
-        self, pixels: Frame, channel: str, light_path: LightPath, position: str
+        self,
+        pixels: Frame,
+        channel: str,
+        light_path: LightPath,
+        position: str,
+        z_um: float | None = None,
     ) -> LightPath:
         """Let a frame and those before it say how it is blurred, whoever refocuses it.
 
@@ -257,12 +266,19 @@ class Refocuser:
         known = self._know(channel, light_path)
         engine = self._match(self._channels.get(channel, self._engine), known)
         if self._region is not None:
-            pixels = np.ascontiguousarray(pixels[self._shown((pixels.shape[0], pixels.shape[1]))])
-        believed = self._believe(engine, pixels, channel, known, position).believed
+            shown = shown_of(self._region, (pixels.shape[0], pixels.shape[1]))
+            pixels = np.ascontiguousarray(pixels[shown])
+        believed = self._believe(engine, pixels, channel, known, position, z_um).believed
         return replace(light_path, believed=believed)
 
-    def _believe(
-        self, engine: Engine, pixels: Frame, channel: str, known: LightPath, position: str
+    def _believe(  # noqa: PLR0917
+        self,
+        engine: Engine,
+        pixels: Frame,
+        channel: str,
+        known: LightPath,
+        position: str,
+        z_um: float | None,
     ) -> LightPath:
         """Add what this frame and those before it tell of the blur."""
         if engine.sight is None or known.believed or known.brightness:
@@ -271,12 +287,15 @@ class Refocuser:
             from refocus.engine.light_path.belief import Beliefs  # SciPy: only where it is needed
 
             self._beliefs = Beliefs()
-        believed = self._beliefs.known(channel, position)
+        believed = self._beliefs.known(channel, position, z_um)
         if not believed:
             frame = engine.sight.look(pixels, known)
             if frame is None:
                 return known
-            believed = self._beliefs.after(channel, position, frame)
+            from refocus.engine.light_path.sight import radius_per_um
+
+            along = radius_per_um(known)
+            believed = self._beliefs.after(channel, position, frame, z_um, along)
         return replace(known, believed=believed)
 
     def _know(self, channel: str, stated: LightPath) -> LightPath:
@@ -327,20 +346,6 @@ class Refocuser:
             why = f"the engine {info.name} gives no verdicts; openvino, torch and tensorrt do"
         log.warning("results are unrated: %s", why)
 
-    def _shown(self, shape: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of the region and of what is around it."""
-        assert self._region is not None
-        x, y, width, height = self._region
-        if x + width > shape[1] or y + height > shape[0]:
-            raise EngineError(
-                f"region {x},{y},{width},{height}: reaches beyond the frame of "
-                f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"
-            )
-        return (
-            slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
-            slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
-        )
-
     def _match(self, engine: Engine, known: LightPath) -> Engine:
         # kept, so that its warning is given once
         card = engine.info.card
@@ -357,3 +362,23 @@ class Refocuser:
                 else match_sampling(engine, known)
             )
         return self._matched[key]
+
+
+def shown_of(region: Region, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Give the rows and columns that an engine is shown: a region and what is around it.
+
+    Raises
+    ------
+    EngineError
+        The region reaches beyond a frame of this shape.
+    """
+    x, y, width, height = region
+    if x + width > shape[1] or y + height > shape[0]:
+        raise EngineError(
+            f"region {x},{y},{width},{height}: reaches beyond the frame of "
+            f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"
+        )
+    return (
+        slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
+        slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
+    )

@@ -53,6 +53,11 @@ def pixel_size_um(pixels: ElementTree.Element) -> float:
     return one_size([_um(pixels, f"PhysicalSize{side}", "µm") for side in "XY"])
 
 
+def step_um(pixels: ElementTree.Element) -> float:
+    """Give the step of a z-stack that ``Pixels`` states, µm; 0.0 where it is not known."""
+    return _um(pixels, "PhysicalSizeZ", "µm")
+
+
 def one_size(sizes: list[float]) -> float:
     """Give the size of square pixels; 0.0 where they are not square, or a size is unknown."""
     if min(sizes) <= 0.0 or abs(sizes[0] - sizes[1]) > 0.01 * max(sizes):

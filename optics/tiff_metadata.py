@@ -4,6 +4,8 @@ OME-XML, ImageJ's notes, Micro-Manager's tags and plain TIFF tags are understood
 """
 
 import json
+from collections.abc import Mapping
+from math import prod
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,7 +13,7 @@ from xml.etree import ElementTree
 import tifffile
 
 from refocus.configs.light_path import PIXEL_UM, UNKNOWN, LightPath
-from refocus.optics.ome_xml import light_paths, number, one_size, pixel_size_um, tag
+from refocus.optics.ome_xml import light_paths, number, one_size, pixel_size_um, step_um, tag
 from refocus.optics.ome_zarr import MICROMETRES
 from refocus.optics.paths import inside
 
@@ -38,7 +40,7 @@ class TiffNotes:
         path = Path(tiff.filehandle.path)
         self._pixels: list[ElementTree.Element] = []
         self._light_paths: list[tuple[LightPath, ...]] = []
-        self._of_page: dict[int, tuple[int, int]] = {}
+        self._of_page: dict[int, tuple[int, int, int]] = {}
         if not (tiff.is_ome and tiff.ome_metadata):
             return
         try:
@@ -65,8 +67,7 @@ class TiffNotes:
             return 0.0
         notes: Any = self._tiff.imagej_metadata or {}
         if notes:
-            unit = str(notes.get("unit", "")).replace("\\u00B5", "µ")
-            return one_size([MICROMETRES.get(unit, 0.0) / per for per in per_unit])
+            return one_size([_unit_um(notes) / per for per in per_unit])
         if first.resolutionunit != tifffile.RESUNIT.CENTIMETER:
             return 0.0
         size = one_size([10_000.0 / per for per in per_unit])
@@ -77,14 +78,14 @@ class TiffNotes:
         """Give what is stated of the light path of a page."""
         if not self._pixels:
             return LightPath(self.pixel_size_um(page))
-        image, channel = self._where(page)
+        image, channel, _ = self._where(page)
         channels = self._light_paths[image]
         return channels[min(channel, len(channels) - 1)]
 
     def channel_name(self, page: int = 0) -> str:
         """Give the channel of a page; empty where it has no name."""
         if self._pixels:
-            image, place = self._where(page)
+            image, place, _ = self._where(page)
             names = [c.get("Name") for c in self._pixels[image] if tag(c) == "Channel"]
             return str(names[place] or "") if place < len(names) else ""
         return str(self._micro_manager(page).get("Channel", ""))
@@ -109,8 +110,22 @@ class TiffNotes:
         notes: Any = self._tiff.imagej_metadata or {}
         return number(notes.get("slices")) > 1
 
-    def _where(self, page: int) -> tuple[int, int]:
-        return self._of_page.get(page, (0, 0))
+    def z_um(self, page: int) -> float | None:
+        """Say where a page lies in its z-stack, from its first plane; None where not known."""
+        if not self.in_stack(page):
+            return None
+        if self._pixels:
+            image, _, plane = self._where(page)
+            step = step_um(self._pixels[image])
+        else:
+            notes: Any = self._tiff.imagej_metadata or {}
+            step = number(notes.get("spacing")) * _unit_um(notes)
+            channels = int(number(notes.get("channels")) or 1)
+            plane = page // channels % int(number(notes["slices"]))
+        return plane * step if step else None
+
+    def _where(self, page: int) -> tuple[int, int, int]:
+        return self._of_page.get(page, (0, 0, 0))
 
     def _micro_manager(self, page: int) -> dict[str, Any]:
         tag = self._tiff.pages[page].aspage().tags.get(MICRO_MANAGER)
@@ -123,7 +138,7 @@ class TiffNotes:
         return value if isinstance(value, dict) else {}
 
     def _place(self, image: int, pixels: Any, name: str) -> None:
-        """Note the image and the channel of each page that an image's TiffData name."""
+        """Note image, channel and plane of each page that an image's TiffData name."""
         sizes = {axis: int(number(pixels.get(f"Size{axis}")) or 1) for axis in "ZCT"}
         order = pixels.get("DimensionOrder", "XYCZT")[2:]
         for data in (e for e in pixels if tag(e) == "TiffData"):
@@ -137,11 +152,15 @@ class TiffNotes:
             for axis in order:
                 start += int(number(data.get(f"First{axis}"))) * step
                 step *= sizes[axis]
-            inner = 1
-            for axis in order[: order.index("C")]:
-                inner *= sizes[axis]
+            inner = {axis: prod(sizes[o] for o in order[: order.index(axis)]) for axis in "CZ"}
             for plane in range(count):
-                self._of_page[first + plane] = (image, (start + plane) // inner % sizes["C"])
+                channel, z = ((start + plane) // inner[axis] % sizes[axis] for axis in "CZ")
+                self._of_page[first + plane] = image, channel, z
+
+
+def _unit_um(notes: Mapping[str, Any]) -> float:
+    """Give the unit of ImageJ's lengths, µm; 0.0 where it is none."""
+    return MICROMETRES.get(str(notes.get("unit", "")).replace("\\u00B5", "µ"), 0.0)
 
 
 def file_light_path(path: Path) -> LightPath:

@@ -45,7 +45,7 @@ class Doing:
         self._refocusing, self._planes, self._progress = refocusing, planes, progress
         self._done, self._failed = done, failed
         self._reader = ThreadPoolExecutor(1, "refocus-read")
-        self._read: deque[tuple[Task, Grid, int, Future[Plane]]] = deque()
+        self._read: deque[tuple[Task, RecordedPlane, Grid, int, Future[Plane]]] = deque()
         self._under_way: deque[tuple[Task, int, PendingResult]] = deque()
 
     def run(self, tasks: Iterator[Task], skips: Callable[[int], bool]) -> None:
@@ -58,11 +58,11 @@ class Doing:
         """
         try:
             for task in tasks:
-                plane = self._planes[task.plane]
+                plane = self._refocusing.part(self._planes[task.plane])
                 grid = self._refocusing.grid(plane)
                 for region in task.regions:
                     pixels = self._reader.submit(plane.read, *grid[region].read)
-                    self._read.append((task, grid, region, pixels))
+                    self._read.append((task, plane, grid, region, pixels))
                     if len(self._read) > AHEAD:
                         self._submit(skips)
             while self._read:
@@ -73,14 +73,14 @@ class Doing:
             self._reader.shutdown(cancel_futures=True)
 
     def _submit(self, skips: Callable[[int], bool]) -> None:
-        task, grid, region, reading = self._read.popleft()
+        task, plane, grid, region, reading = self._read.popleft()
         if skips(task.plane):
             return
         while len(self._under_way) >= self._refocusing.overlap:
             self._finish(skips)
         try:
             pending = self._refocusing.submit(
-                self._planes[task.plane], grid[region], task.told, reading.result(), grid.fade
+                plane, grid[region], task.told, reading.result(), grid.fade
             )
         except RefocusError as error:
             self._failed(task.plane, error)

@@ -20,6 +20,8 @@ Bands = Callable[[int], Iterator[Plane]]
 """Gives the rows of a refocused plane by its number in the data set, from the top, band by band;
 zeros where it is left out. It waits for what is not refocused yet."""
 
+ROWS = 512
+"""Of a plane that is not refocused, which go by at a time."""
 LARGEST_SIDE = 1 << 20
 """Of a plane, pixels: a small file may ask for far more than any scanner has."""
 LARGEST_PIECE = 1 << 29
@@ -89,6 +91,11 @@ class RecordedPlane:
     def bits(self) -> int:
         """Significant bits of a pixel; all that it has where nothing is stated."""
         return self.about.bit_depth or 8 * self.dtype.itemsize
+
+    def bands(self, first: int, last: int) -> Iterator[Plane]:
+        """Read these rows, some at a time."""
+        for top in range(first, last, ROWS):
+            yield self.read(slice(top, min(top + ROWS, last)), slice(0, self.shape[1]))
 
     def whole(self) -> Plane:
         """Read all of it."""

@@ -23,7 +23,7 @@ from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.crew import Here
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.folder import Folder, open_file
-from refocus.recorded.marks import describe, identify_content, identify_engine, software_of
+from refocus.recorded.marks import describe, identify_content, identify_engine
 from refocus.recorded.png import Png
 from refocus.recorded.progress import Progress, identify
 from refocus.recorded.refocusing import Options, Refocusing
@@ -119,10 +119,8 @@ def process(  # noqa: PLR0917
         try:
             work = Work(data, refocusing, progress, options, keep_going, on_progress)
             with work.done_by(crew or Here(refocusing)):
-                marks = Marks(
-                    software_of(engine.info),
-                    lambda planes: work.provenance(planes, describe(engine.info)),
-                )
+                made_by = describe(engine.info)
+                marks = Marks(made_by["software"], lambda planes: work.provenance(planes, made_by))
                 _write(work, target, marks)
                 done = work.finished()
             if record:

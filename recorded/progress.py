@@ -2,14 +2,16 @@
 
 import hashlib
 import json
+import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from refocus.configs import RefocusError
-from refocus.optics.ome_zarr import ZARR_METADATA
+from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.refocusing import Result, Said
 from refocus.recorded.survey import Survey
 
@@ -91,7 +93,7 @@ class Progress:
 
     def path(self, plane: int, region: int) -> Path:
         """Name the file of a region."""
-        return self.folder / f"{plane // A_FOLDER}" / f"{plane}-{region}.npz"
+        return self.folder / f"{plane // A_FOLDER}" / f"{plane}-{region}.kept"
 
     def load(self, plane: int, region: int) -> Result:
         """Read a region back; see :meth:`Result.load`."""
@@ -123,7 +125,7 @@ class Progress:
     def leave(self) -> None:
         """Keep what is done, and nothing else; nothing at all where nothing is."""
         self.clear_result()
-        if self.is_begun and not any(self.folder.glob("*/*.npz")):
+        if self.is_begun and not any(self.folder.glob("*/*.kept")):
             self.remove()
         self._lock.release()
 
@@ -137,15 +139,29 @@ class Progress:
 
 
 def identify(source: Path) -> dict[str, Any]:
-    """Describe a source, so that another one, or one that changed, is told from it."""
-    if source.is_file():
-        files = [source]
-    else:
-        pattern = [p for name in ZARR_METADATA for p in source.glob(name)]
-        files = sorted(pattern or (p for p in source.iterdir() if p.is_file()))
-    states = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files]
-    digest = hashlib.sha256("\n".join(states).encode()).hexdigest()
-    return {"path": str(source.resolve()), "files": digest[:16]}
+    """Describe a source, so that another one, or one that changed, is told from it.
+
+    By names, sizes and times of its files, of the chunks of a Zarr too; none is opened.
+    """
+    states = _states(source) if source.is_dir() else [_state(source.name, source.stat())]
+    digest = hashlib.sha256("\n".join(sorted(states)).encode(errors="surrogateescape"))
+    return {"path": str(source.resolve()), "files": digest.hexdigest()[:16]}
+
+
+def _states(root: Path) -> Iterator[str]:
+    """Describe the files of a folder; of a Zarr, those in its folders as well."""
+    folders, deep = [str(root)], is_zarr(root)
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_file():
+                    yield _state(os.path.relpath(entry.path, root), entry.stat())
+                elif deep and entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+
+def _state(name: str, found: os.stat_result) -> str:
+    return f"{name} {found.st_size} {found.st_mtime_ns}"
 
 
 def _short(value: Any) -> str:

@@ -1,12 +1,14 @@
 """Planes of a data set through the engine, whole or region by region."""
 
 import json
+import math
 import os
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,7 @@ from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine, Refocused, Ticket
 from refocus.engine.refocuser import OnDistrust, Refocuser
 from refocus.engine.trust.judgement import TILE
+from refocus.recorded.part import part
 from refocus.recorded.planes import Plane, RecordedPlane
 from refocus.recorded.regions import Grid, Region, cut
 from refocus.recorded.selection import USUAL, Selection
@@ -122,12 +125,23 @@ class Result:
     said: Said
 
     def save(self, path: Path) -> None:
-        """Write it to a file, which is there when it is whole."""
+        """Write it to a file, which is there when it is whole.
+
+        A line of JSON, and the bytes of pixels and share: a zip of arrays costs small planes more.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = path.with_suffix(f".{os.getpid()}.part")
-        said = np.array(json.dumps(self.said))
+        content = self.pixels.tobytes() + self.share.astype(np.float32).tobytes()
+        head = {
+            "said": self.said,
+            "dtype": self.pixels.dtype.str,
+            "shapes": [self.pixels.shape, self.share.shape],
+            "bytes": len(content),
+            "crc32": zlib.crc32(content),
+        }
         with begun.open("wb") as file:
-            np.savez(file, pixels=self.pixels, share=self.share, said=said)
+            file.write(json.dumps(head).encode() + b"\n")
+            file.write(content)
         begun.replace(path)
 
     @classmethod
@@ -139,31 +153,40 @@ class Result:
         RefocusError
             It is damaged; it is removed then, so that it is done again.
         """
-        with _opened(path) as saved:
-            return cls(saved["pixels"], saved["share"], Said(*json.loads(str(saved["said"]))))
+        with _opened(path) as (head, file):
+            content = file.read()
+            if zlib.crc32(content) != head["crc32"]:
+                raise ValueError
+            of_pixels, of_share = head["shapes"]
+            size = np.dtype(head["dtype"]).itemsize * math.prod(of_pixels)
+            pixels = np.frombuffer(content[:size], head["dtype"]).reshape(of_pixels)
+            share = np.frombuffer(content[size:], np.float32).reshape(of_share)
+            return cls(pixels, share, Said(*head["said"]))
 
     @classmethod
     def load_said(cls, path: Path) -> Said:
         """Read what is said of it alone."""
-        with _opened(path) as saved:
-            return Said(*json.loads(str(saved["said"])))
+        with _opened(path) as (head, _):
+            return Said(*head["said"])
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-            yield saved
+        with path.open("rb") as file:
+            head = json.loads(file.readline())
+            if os.fstat(file.fileno()).st_size != file.tell() + head["bytes"]:
+                raise ValueError
+            yield head, file
     except OSError as error:  # of the disk or the share: what is kept may be whole
         raise RefocusError(
             f"{path}: cannot be read ({error.strerror or error}); run the same command again "
             "once it can: it goes on"
         ) from error
-    except Exception as error:  # a damaged archive raises whatever it likes
+    except (ValueError, LookupError, TypeError) as error:
         path.unlink(missing_ok=True)
         raise RefocusError(
-            f"{path}: was damaged ({type(error).__name__}) and is removed; run the same command "
-            "again, which does it anew"
+            f"{path}: was damaged and is removed; run the same command again, which does it anew"
         ) from error
 
 
@@ -199,9 +222,8 @@ class Refocusing:
         self._refocuser = Refocuser(
             engine,
             channels,
-            options.selection.region,
-            options.on_distrust,
-            options.optics,
+            on_distrust=options.on_distrust,
+            optics=options.optics,
             light_path=light_path,
         )
         self.keep_light_path = self._refocuser.keep_light_path
@@ -217,17 +239,28 @@ class Refocusing:
         """Give the engine that a plane goes through."""
         return self._channels.get(plane.about.channel, self._engine)
 
+    def part(self, plane: RecordedPlane) -> RecordedPlane:
+        """Give what is refocused of a plane and what is around it, as a plane of its own.
+
+        Raises
+        ------
+        RefocusError
+            The region of the options reaches beyond the plane.
+        """
+        try:
+            return part(plane, self._options.selection.region)
+        except RefocusError as error:
+            raise type(error)(f"{plane.about.name}: {error}") from error
+
     def grid(self, plane: RecordedPlane) -> Grid:
         """Cut a plane into regions.
 
         Raises
         ------
         RefocusError
-            An aperture is told, and nothing says how large a pixel is; or the region of the options
-            is not for such a plane.
+            An aperture is told, and nothing says how large a pixel is.
         """
         about = plane.about
-        self._options.selection.check_region(plane.shape, about.name)
         try:
             self._options.optics.check_pixel_size(about.light_path.pixel_size_um)
             factor = self._refocuser.factor(about.channel, about.light_path)
@@ -241,7 +274,9 @@ class Refocusing:
             return Told()
         about = plane.about
         pixels = plane.whole()
-        believed = self._refocuser.believe(pixels, about.channel, about.light_path, about.position)
+        believed = self._refocuser.believe(
+            pixels, about.channel, about.light_path, about.position, about.z_um
+        )
         return Told(believed=believed.believed)
 
     def submit(

@@ -4,11 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from refocus.configs import RefocusError
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.by_channel import NONE
 from refocus.engine.refocuser import Region
-from refocus.engine.tiling import LARGEST
 
 
 @dataclass(frozen=True)
@@ -67,22 +65,6 @@ class Selection:
         if in_stack and not self.refocus_z:
             return "a plane of a z-stack: --refocus-z refocuses it"
         return ""
-
-    def check_region(self, shape: tuple[int, int], name: str) -> None:
-        """Refuse a plane that the region reaches beyond, or too large, by a RefocusError."""
-        if self.region is None:
-            return
-        x, y, width, height = self.region
-        if shape[0] * shape[1] > LARGEST:
-            raise RefocusError(
-                f"{name}: --region is for planes that are refocused whole, of up to {LARGEST} "
-                f"pixels, and this one has {shape[1]}×{shape[0]}; leave it out"
-            )
-        if x + width > shape[1] or y + height > shape[0]:
-            raise RefocusError(
-                f"{name}: --region {x},{y},{width},{height} reaches beyond its "
-                f"{shape[1]}×{shape[0]} pixels; give X,Y,WIDTH,HEIGHT inside them"
-            )
 
 
 USUAL = Selection()

@@ -116,6 +116,7 @@ class Tiff(DataSet):
                 f"{self.source.name} {notes.image(number)}",
                 self.source,
                 in_stack=notes.in_stack(number),
+                z_um=notes.z_um(number),
             )
             shape, dtype = (page.imagelength, page.imagewidth), page.dtype.newbyteorder("=")
             read = partial(_read, self.source, page, sample)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -121,8 +121,9 @@ class PageWriter:
         tile = (like.tilelength, like.tilewidth) if like.is_tiled else None
         strip = None if tile else _strip(like, len(rows))
         groups = [[one] for one in rows] if separate else [rows]
+        how = _How(compression, _differs(like, compression), self._writer.tiff.byteorder)
         self._writer.write(
-            iter(_pieces(groups, tile, strip, compression, self._writer.tiff.byteorder)),
+            iter(_pieces(groups, tile, strip, how)),
             shape=shape,
             dtype=like.dtype.newbyteorder("="),
             photometric="rgb" if len(rows) > 1 else _grey(like),
@@ -131,6 +132,7 @@ class PageWriter:
             description=text.encode() or None,
             metadata=None,
             compression=compression,
+            predictor=how.differences or None,
             tile=tile,
             rowsperstrip=strip,
             resolution=like.resolution,
@@ -157,19 +159,29 @@ def _strip(like: tifffile.TiffPage, samples: int) -> int:
     return min(like.rowsperstrip, like.imagelength, most)
 
 
+def _differs(like: tifffile.TiffPage, compression: int) -> bool:
+    """Say whether rows are stored as differences of neighbours, which compress better."""
+    plain = compression == tifffile.COMPRESSION.NONE
+    return not plain and like.predictor == tifffile.PREDICTOR.HORIZONTAL
+
+
+class _How(NamedTuple):
+    """How pixels are stored: as differences or not, and in which order of bytes."""
+
+    compression: int
+    differences: bool
+    order: str
+
+
 def _pieces(
-    groups: list[Rows],
-    tile: tuple[int, int] | None,
-    strip: int | None,
-    compression: int,
-    order: str,
+    groups: list[Rows], tile: tuple[int, int] | None, strip: int | None, how: _How
 ) -> Iterator[Any]:
     """Give the tiles of a page, or its strips encoded, in the order of the file."""
     for rows in groups:
         height = tile[0] if tile else strip or 1
         for parts in zip(*(in_heights(one, height) for one in rows), strict=True):
             band = parts[0] if len(parts) == 1 else np.stack(parts, -1)
-            yield from _tiles(band, tile) if tile else [_encoded(band, compression, order)]
+            yield from _tiles(band, tile) if tile else [_encoded(band, how)]
 
 
 def _tiles(band: Plane, tile: tuple[int, int]) -> Iterator[Plane]:
@@ -180,11 +192,14 @@ def _tiles(band: Plane, tile: tuple[int, int]) -> Iterator[Plane]:
         yield np.pad(part, [(0, lacks[0]), (0, lacks[1]), *more]) if any(lacks) else part
 
 
-def _encoded(band: Plane, compression: int, order: str) -> bytes:
-    stored = np.ascontiguousarray(band, band.dtype.newbyteorder(order))  # type: ignore[arg-type]
-    if compression == tifffile.COMPRESSION.NONE:
+def _encoded(band: Plane, how: _How) -> bytes:
+    if how.differences:
+        band = np.concatenate([band[:, :1], band[:, 1:] - band[:, :-1]], 1)
+    order: Any = how.order
+    stored = np.ascontiguousarray(band, band.dtype.newbyteorder(order))
+    if how.compression == tifffile.COMPRESSION.NONE:
         return stored.tobytes()
-    encoded: bytes = tifffile.TIFF.COMPRESSORS[compression](stored)
+    encoded: bytes = tifffile.TIFF.COMPRESSORS[how.compression](stored)
     return encoded
 
 

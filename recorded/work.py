@@ -13,7 +13,8 @@ import numpy as np
 from refocus.configs import RefocusError
 from refocus.recorded.assembly import Assembly
 from refocus.recorded.data_set import DataSet
-from refocus.recorded.planes import Plane, RecordedPlane, log
+from refocus.recorded.part import put_back
+from refocus.recorded.planes import ROWS, Plane, RecordedPlane, log
 from refocus.recorded.progress import Progress
 from refocus.recorded.refocusing import Options, Refocusing, Said, Told
 from refocus.recorded.regions import Grid
@@ -21,8 +22,6 @@ from refocus.recorded.survey import survey
 
 RUN = 8
 """Regions of a task: so many are one after the other, and share what is read around them."""
-ROWS = 512
-"""Of a plane that is not refocused, which go by at a time."""
 
 
 @dataclass
@@ -121,15 +120,16 @@ class Work:
         self._said: dict[tuple[int, int], Said] = {}
         self._done = Processed()
         self._as_captured: dict[int, str] = {}
-        self._grids: list[Grid | None] = []
+        self._parts = list(data.planes)
+        self._grids: list[Grid | None] = [None] * len(data.planes)
         for number, plane in enumerate(data.planes):
-            self._grids.append(None)
             if why := options.selection.left(plane.about.channel, plane.about.in_stack):
                 self._done.as_captured[why] += 1
                 self._as_captured[number] = why
                 continue
             try:
-                self._grids[number] = refocusing.grid(plane)
+                self._parts[number] = refocusing.part(plane)
+                self._grids[number] = refocusing.grid(self._parts[number])
             except RefocusError as error:
                 self.fail(number, error)
         self._done.of_regions = sum(len(grid) for grid in self._grids if grid is not None)
@@ -222,21 +222,12 @@ class Work:
         """
         grid, recorded = self._grids[plane], self.data.planes[plane]
         if grid is None and plane not in self._failed:
-            yield from _captured(recorded)
-            return
-        given = 0
-        for row in range(grid.counts[0] if grid is not None else 0):
-            assert grid is not None
-            if not self._wait(plane, grid, row + 1):
-                break
-            if not row:
-                assembly = self._assembly(plane, grid)
-            yield assembly.row(row)
-            given += 1
-        if plane in self._failed:
-            if given:
-                raise PlaneLost
+            yield from recorded.bands(0, recorded.shape[0])
+        elif grid is None or not self._wait(plane, grid, 1):
             yield from _nothing(recorded)
+        else:
+            region = self.options.selection.region
+            yield from put_back(recorded, region, self._refocused(plane, grid))
 
     def provenance(self, planes: Sequence[int], made_by: dict[str, Any]) -> dict[str, Any]:
         """Say what made planes, and how far each is to be trusted."""
@@ -271,7 +262,7 @@ class Work:
         return self._done
 
     def _told(self, number: int, grid: Grid) -> Told:
-        plane = self.data.planes[number]
+        plane = self._parts[number]
         if grid.is_one:
             return self._refocusing.believe(plane)
         found = self.progress.survey(number)
@@ -280,14 +271,19 @@ class Work:
             self.progress.keep_survey(number, found)
         return Told(found)
 
-    def _assembly(self, number: int, grid: Grid) -> Assembly:
-        return Assembly(
-            self.data.planes[number],
+    def _refocused(self, number: int, grid: Grid) -> Iterator[Plane]:
+        """Give the rows of what was refocused of a plane."""
+        assembly = Assembly(
+            self._parts[number],
             grid,
             None if grid.is_one else self.progress.survey(number),
             self.options.on_distrust == "captured",
             lambda region: self.progress.load(number, region),
         )
+        for row in range(grid.counts[0]):
+            if not self._wait(number, grid, row + 1):
+                raise PlaneLost
+            yield assembly.row(row)
 
     def record(self, number: int) -> dict[str, Any]:
         """Say what became of a plane that is done."""
@@ -330,12 +326,6 @@ class Work:
         with self._changed:
             self._broken, self.given_up = self._broken or error, True
             self._changed.notify_all()
-
-
-def _captured(plane: RecordedPlane) -> Iterator[Plane]:
-    height, width = plane.shape
-    for top in range(0, height, ROWS):
-        yield plane.read(slice(top, min(top + ROWS, height)), slice(0, width))
 
 
 def _nothing(plane: RecordedPlane) -> Iterator[Plane]:

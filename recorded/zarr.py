@@ -37,7 +37,7 @@ from refocus.recorded.planes import (
     log,
 )
 from refocus.recorded.plate import read_plate
-from refocus.recorded.zarr_writer import write_image
+from refocus.recorded.zarr_writer import UnderWay, write_image
 
 KEPT = 1 << 28
 """Bytes of decoded chunks of an image that are kept while their neighbours are read."""
@@ -104,14 +104,16 @@ class Zarr(DataSet):
             return [name for name in names if inside and name not in ZARR_METADATA]
 
         shutil.copytree(self.source, target, ignore=not_pixels)
-        for one in self._images:
-            levels = [target / level.relative_to(self.source) for level in one.image.levels]
-            arrays = [open_array(one.image, level, write=True) for level in levels]
-            numbers = np.array(one.numbers).reshape(one.shape[:-2])
-            write_image(arrays, numbers, bands, target.with_name(f"{target.name}.rows"))
-            group = target / one.image.group.relative_to(self.source)
-            made = marks.provenance(one.numbers)
-            write_attribute(group, made)
+        with UnderWay() as under_way:
+            for one in self._images:
+                levels = [target / level.relative_to(self.source) for level in one.image.levels]
+                arrays = [open_array(one.image, level, write=True) for level in levels]
+                numbers = np.array(one.numbers).reshape(one.shape[:-2])
+                beside = target.with_name(f"{target.name}.rows")
+                write_image(arrays, numbers, bands, beside, under_way)
+                group = target / one.image.group.relative_to(self.source)
+                made = marks.provenance(one.numbers)
+                write_attribute(group, made)
         if group != target:  # once: the root of a plate names each of its wells
             write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
 

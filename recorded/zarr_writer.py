@@ -1,10 +1,12 @@
 """Pixels of an OME-Zarr image: its first level, and the smaller ones as the planes go by."""
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import product
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +17,68 @@ from refocus.recorded.rows import RowsFile, in_heights
 
 LARGEST_BLOCK = 1 << 28
 """Bytes of rows that are held until they fill chunks."""
+MOST, MOST_BYTES = 8, LARGEST_BLOCK // 8
+"""Writes under way, and the bytes of those before the latest."""
 ROWS = 512
 """Of a plane that is read back at a time."""
 
 Index = tuple[int, ...]
 
 
-def write_image(arrays: list[Any], numbers: NDArray[np.int64], bands: Bands, beside: Path) -> None:
+class UnderWay:
+    """Writes that the disk has not confirmed yet, while the next one is made; waits on leaving."""
+
+    def __init__(self) -> None:
+        self._writes: deque[tuple[Any, Any, int]] = deque()
+
+    def add(self, array: Any, place: tuple[slice, ...], pixels: NDArray[Any]) -> None:
+        """Write pixels, which must not change any more, to a place of an array."""
+        self._writes.append((array[place].write(pixels), array, pixels.nbytes))
+        while len(self._writes) > MOST or self._bytes > MOST_BYTES:
+            self._wait()
+
+    def finish(self) -> None:
+        """Wait for all of them.
+
+        Raises
+        ------
+        OSError
+            From here, or from :meth:`add`: something could not be written.
+        """
+        while self._writes:
+            self._wait()
+
+    @property
+    def _bytes(self) -> int:
+        """Of what is under way beside the latest."""
+        return sum(size for *_, size in self._writes) - self._writes[-1][2]
+
+    def _wait(self) -> None:
+        write, array, _ = self._writes.popleft()
+        try:
+            write.result()
+        except ValueError as error:  # how tensorstore says that a disk is full
+            raise OSError(
+                None, str(error).splitlines()[0][:200], str(array.spec().kvstore.path)
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, *error: object) -> None:
+        while kind is not None and self._writes:  # nothing is to be written into what is removed
+            with suppress(OSError):
+                self._wait()
+        self.finish()
+
+
+def write_image(
+    arrays: list[Any],
+    numbers: NDArray[np.int64],
+    bands: Bands,
+    beside: Path,
+    under_way: UnderWay,
+) -> None:
     """Write an image and its levels.
 
     Parameters
@@ -34,6 +91,8 @@ def write_image(arrays: list[Any], numbers: NDArray[np.int64], bands: Bands, bes
         Pixels of each.
     beside
         A name for a file of rows that wait until they fill chunks.
+    under_way
+        Takes the writes; the last ones may not be finished on return.
     """
     full, *smaller = arrays
     on_the_way = [a for a in smaller if a.shape[:-2] == full.shape[:-2]]
@@ -41,9 +100,7 @@ def write_image(arrays: list[Any], numbers: NDArray[np.int64], bands: Bands, bes
         shape = tuple(len(axis) for axis in block)
         places = list(product(*(range(n) for n in shape)))
         planes = [bands(int(numbers[_at(block, place)])) for place in places]
-        outs = [_Out(full, block, beside)]
-        for level in on_the_way:
-            outs.append(_Out(level, block, beside))
+        outs = [_Out(array, block, beside, under_way) for array in (full, *on_the_way)]
         shrinking = [
             [Shrinking(full.shape[-2:], level.shape[-2:], level.dtype.numpy_dtype) for _ in places]
             for level in on_the_way
@@ -62,7 +119,8 @@ def write_image(arrays: list[Any], numbers: NDArray[np.int64], bands: Bands, bes
                 out.close()
     for level in smaller:
         if level.shape[:-2] != full.shape[:-2]:
-            _average(full, level, beside)
+            under_way.finish()
+            _average(full, level, beside, under_way)
 
 
 class _Out:
@@ -71,8 +129,10 @@ class _Out:
     Rows that would take too much memory wait in a file, and are written one chunk after the other.
     """
 
-    def __init__(self, array: Any, block: tuple[range, ...], beside: Path) -> None:
-        self._array, self._row = array, 0
+    def __init__(
+        self, array: Any, block: tuple[range, ...], beside: Path, under_way: UnderWay
+    ) -> None:
+        self._array, self._row, self._under_way = array, 0, under_way
         self._where = tuple(slice(axis[0], axis[-1] + 1) for axis in block)
         self._shape = tuple(len(axis) for axis in block)
         self._planes = prod(self._shape)
@@ -134,18 +194,13 @@ class _Out:
     def _put(self, rows: slice, columns: slice, pixels: NDArray[Any]) -> None:
         shape = (*self._shape, *pixels.shape[1:])
         place = (*self._where, rows, columns)
-        try:
-            self._array[place].write(np.ascontiguousarray(pixels).reshape(shape)).result()
-        except ValueError as error:  # how tensorstore says that a disk is full
-            raise OSError(
-                None, str(error).splitlines()[0][:200], str(self._array.spec().kvstore.path)
-            ) from error
+        self._under_way.add(self._array, place, np.ascontiguousarray(pixels).reshape(shape))
 
 
-def _average(full: Any, smaller: Any, beside: Path) -> None:
+def _average(full: Any, smaller: Any, beside: Path, under_way: UnderWay) -> None:
     """Make a level that has fewer planes than the first, of what was written of it."""
     for block in _blocks(smaller):
-        out = _Out(smaller, block, beside)
+        out = _Out(smaller, block, beside, under_way)
         shape = tuple(len(axis) for axis in block)
         rows = [
             _averaged(full, smaller, _at(block, place))

@@ -238,7 +238,7 @@ class _Finishing:
             if refocused:
                 self._refocuser.warm_up(pixels.shape, pixels.dtype, light_path)
                 result = self._refocuser.refocus(
-                    pixels, frame.channel, light_path, bits, frame.position
+                    pixels, frame.channel, light_path, bits, frame.position, frame.z_um
                 )
         except EngineError as error:
             log.warning("frame %s: left out: %s", dict(frame.index), error)

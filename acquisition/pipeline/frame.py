@@ -81,6 +81,11 @@ class CapturedFrame:
         """Which place of the sequence it shows, ``"p1"`` or ``"p1 g4"``; empty if there is one."""
         return " ".join(f"{axis}{self.index[axis]}" for axis in "pg" if axis in self.index)
 
+    @property
+    def z_um(self) -> float | None:
+        """Where the stage was, of a plane of a z-stack; None for one of no stack."""
+        return self.position_um.get("z") if "z" in self.index else None
+
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:

@@ -231,6 +231,7 @@ class Worker:
                     LightPath(frame.pixel_size_um),
                     frame.bit_depth,
                     frame.position,
+                    frame.z_um,
                 )
             except BaseException as error:
                 ticket = _raising(error)

@@ -3,6 +3,10 @@
 An instrument's aberration stays, and the distance from focus changes slowly, so each frame adds to
 what is believed of its channel: a Bayes filter on the grid of the estimator, whose radius may
 drift, or now and then be any other.
+
+The planes of a z-stack lie known steps apart. The grid has two sides of focus for that: a step
+moves what is believed along it, and through focus, so that planes tell each other where they are,
+and on which side.
 """
 
 from collections.abc import Mapping
@@ -16,6 +20,7 @@ from scipy.ndimage import gaussian_filter1d
 from refocus.configs.light_path import Blur
 from refocus.engine.light_path.estimate import (
     PRIOR,
+    RADII,
     SAMPLINGS,
     Posterior,
     likely,
@@ -43,7 +48,9 @@ class Belief(NamedTuple):
     Attributes
     ----------
     chances
-        ``(R, A)``, of each radius and aberration of the estimator's grid; they add up to 1.
+        ``(2, R, A)``, of each side of focus, radius and aberration of the estimator's grid; they
+        add up to 1. The sides are alike, with the aberration turned round, until a step tells
+        them apart.
     samplings
         ``(S,)`` logarithm of the probability of each sampling of the grid; empty where it is told.
     sampling, aperture
@@ -54,6 +61,8 @@ class Belief(NamedTuple):
         Where the last one was taken; None for one of an earlier run.
     likely
         The likeliest, and the next one that is another.
+    z_um
+        Where the last one lay in its z-stack; None where it was in none.
     """
 
     chances: NDArray[np.float64]
@@ -63,6 +72,12 @@ class Belief(NamedTuple):
     frames: int
     position: str | None
     likely: tuple[Blur, ...]
+    z_um: float | None = None
+
+    @property
+    def folded(self) -> NDArray[np.float64]:
+        """Chances ``(R, A)`` whichever the side, of the aberration as it looks on that side."""
+        return np.asarray(self.chances[0] + self.chances[1][:, ::-1])
 
     @classmethod
     def of_before(
@@ -75,7 +90,7 @@ class Belief(NamedTuple):
         """
         aberration = chances.sum(0) / chances.sum()
         either = (1 - CHANGED) * (aberration + aberration[::-1]) / 2 + CHANGED / aberration.size
-        anywhere = np.tile(either / len(chances), (len(chances), 1))
+        anywhere = np.tile(either / (2 * len(chances)), (2, len(chances), 1))
         off = np.log(SAMPLINGS / sampling) / AS_BEFORE
         samplings = log_softmax(-(off**2) / 2)
         return cls(anywhere, samplings, sampling, aperture, min(frames, OF_BEFORE), None, ())
@@ -98,15 +113,24 @@ class Beliefs:
         """Give what is believed of the channels that this run has seen."""
         return {name: of for name, of in self._of.items() if of.position is not None}
 
-    def known(self, channel: str, position: str) -> tuple[Blur, ...]:
+    def known(self, channel: str, position: str, z_um: float | None = None) -> tuple[Blur, ...]:
         """Name what is believed where a frame need not be looked at; nothing where it is to be."""
         belief = self._of.get(channel)
         if belief is None or belief.position != position or belief.frames < EVERY_FRAME:
             return ()
+        if belief.z_um != z_um:
+            return ()
         self._since[channel] = self._since.get(channel, 0) + 1
         return belief.likely if self._since[channel] % EVERY else ()
 
-    def after(self, channel: str, position: str, frame: Posterior) -> tuple[Blur, ...]:
+    def after(
+        self,
+        channel: str,
+        position: str,
+        frame: Posterior,
+        z_um: float | None = None,
+        radius_per_um: float = 0.0,
+    ) -> tuple[Blur, ...]:
         """Add what a frame says, and name the likeliest light paths.
 
         Parameters
@@ -115,6 +139,10 @@ class Beliefs:
             Of the frame.
         frame
             What it says.
+        z_um
+            Where it lies in its z-stack; None where it is in none.
+        radius_per_um
+            How far a step of 1 µm leads along the radii of the grid; 0.0 where that is not known.
 
         Returns
         -------
@@ -122,29 +150,51 @@ class Beliefs:
             The likeliest, and the next one that is another.
         """
         before = self._of.get(channel)
-        evidence = SHARE_OF_A_FRAME * (frame.log - PRIOR)
+        told = SHARE_OF_A_FRAME * (frame.log - PRIOR)
+        evidence = np.stack([told, told[:, ::-1]])
         samplings, frames = SHARE_OF_A_FRAME * frame.samplings, 1
-        thought = np.exp(PRIOR)
+        thought = np.exp(np.stack([PRIOR, PRIOR[:, ::-1]])) / 2
         if before is not None:
-            thought = _moved(before.chances, STAYS if position == before.position else MOVES)
+            thought, stays = before.chances, position == before.position
+            if stays and z_um is not None and before.z_um is not None and radius_per_um:
+                thought = _stepped(thought, (z_um - before.z_um) * radius_per_um)
+            thought = _moved(thought, STAYS if stays else MOVES)
             frames = before.frames + 1
             if before.samplings.size == samplings.size:
                 samplings = samplings + (1 - FORGOTTEN) * before.samplings
         chances = thought * np.exp(evidence - evidence.max())
         chances /= chances.sum()
-        log = log_softmax(np.log(chances + 1e-30))
         samplings = log_softmax(samplings) if samplings.size else samplings
         sampling = mean_sampling(samplings) if samplings.size else frame.sampling
+        belief = Belief(chances, samplings, sampling, frame.aperture, frames, position, (), z_um)
+        log = log_softmax(np.log(belief.folded + 1e-30))
         names = tuple(likely(Posterior(log, sampling, frame.aperture)))
-        self._of[channel] = Belief(
-            chances, samplings, sampling, frame.aperture, frames, position, names
-        )
+        self._of[channel] = belief._replace(likely=names)
         return names
 
 
 def _moved(chances: NDArray[np.float64], how: tuple[float, float]) -> NDArray[np.float64]:
     """Let the radius drift, or be any; the aberration stays."""
     drift, jump = how
-    drifted = gaussian_filter1d(chances, drift, axis=0, mode="nearest")
-    anywhere = np.broadcast_to(chances.sum(0, keepdims=True) / len(chances), chances.shape)
+    drifted = gaussian_filter1d(chances, drift, axis=1, mode="nearest")
+    anywhere = np.broadcast_to(chances.mean(1, keepdims=True), chances.shape)
     return np.asarray((1 - jump) * drifted / drifted.sum() + jump * anywhere)
+
+
+def _stepped(chances: NDArray[np.float64], by: float) -> NDArray[np.float64]:
+    """Move the radius by a step that is known, through focus where it leads there.
+
+    Whichever way the stage counts: with every sign turned round the world looks the same.
+    """
+    along = np.concatenate([-RADII[:0:-1], RADII])
+    middle = RADII.size - 1
+    line = np.concatenate([chances[1, :0:-1], chances[0]])
+    line[middle] += chances[1, 0]
+    places = np.clip(along + by, along[0], along[-1])
+    after = np.clip(np.searchsorted(along, places), 1, along.size - 1)
+    part = ((places - along[after - 1]) / (along[after] - along[after - 1]))[:, None]
+    moved = np.zeros_like(line)
+    np.add.at(moved, after - 1, (1 - part) * line)
+    np.add.at(moved, after, part * line)
+    moved[middle] /= 2
+    return np.stack([moved[middle:], moved[middle::-1]])

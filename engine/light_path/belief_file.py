@@ -119,7 +119,7 @@ class BeliefFile:
                 sampling=round(belief.sampling, 4),
                 aperture=round(belief.aperture, 4),
                 frames=belief.frames,
-                chances=[[float(f"{chance:.4g}") for chance in row] for row in belief.chances],
+                chances=[[float(f"{chance:.4g}") for chance in row] for row in belief.folded],
             )
             for channel, belief in beliefs.seen().items()
         }

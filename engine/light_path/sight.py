@@ -13,7 +13,7 @@ from refocus.engine.light_path.estimate import Estimator, EstimatorWeights, Post
 from refocus.engine.light_path.filters import Likely
 from refocus.engine.model_file import ESTIMATOR_KEY
 from refocus.engine.protocol import EngineError
-from refocus.optics.transfer import slope
+from refocus.optics.transfer import paraxial, slope
 
 EMISSION_UM = 0.53
 """Wavelength that is taken where none is told: green."""
@@ -83,6 +83,17 @@ def told(light_path: LightPath) -> tuple[float, float]:
     index = light_path.immersion_index or (1.0 if na < 0.98 else OIL)
     sampling = light_path.pixel_size_um * na / (light_path.emission_um or EMISSION_UM)
     return sampling, min(na / index, 0.98)
+
+
+def radius_per_um(light_path: LightPath) -> float:
+    """Say how far a step of 1 µm leads along an estimator's radii; 0.0 where that is not known.
+
+    The medium of the specimen is taken for that of the objective.
+    """
+    _, aperture = told(light_path)
+    if not aperture or not light_path.pixel_size_um:
+        return 0.0
+    return slope(aperture) * paraxial(aperture) / light_path.pixel_size_um
 
 
 def open_sight(model: onnx.ModelProto, card: ModelCard, where: str) -> Sight | None:

@@ -18,6 +18,8 @@ from refocus.configs.command import run_command
 from refocus.configs.light_path import LightPath, stated
 from refocus.configs.live_config import load_live_config
 from refocus.engine.fake import FakeEngine
+from refocus.engine.protocol import Frame
+from refocus.engine.refocuser import Refocuser
 
 from ..conftest import Keep, Listening, loops
 
@@ -64,6 +66,23 @@ def test_an_aperture_is_refused_where_the_core_knows_no_pixel_size(
     with attach(core, engine=engine, optics={**TOLD, "pixel_size_um": 0.656}, queue=9):
         core.mda.run(BOTH)
     assert engine.heard == [OF_DAPI, OF_FITC]
+
+
+def test_planes_of_a_stack_tell_where_the_stage_was(
+    microscope: SimulatedMicroscope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    submit = Refocuser.submit
+
+    def note(self: Refocuser, pixels: Frame, *args: object) -> object:
+        told.append(args[-1])
+        return submit(self, pixels, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Refocuser, "submit", note)
+    with attach(microscope.core, engine=FakeEngine(), queue=9, refocus_z=True):
+        microscope.core.mda.run(loops(1, z_plan={"range": 4, "step": 2}))
+        microscope.core.mda.run(loops(2))
+    assert told == [-2.0, 0.0, 2.0, None, None]
 
 
 def test_frames_of_one_place_name_one_position(microscope: SimulatedMicroscope, keep: Keep) -> None:

@@ -39,6 +39,7 @@ SHORTER = {
     r"python -m refocus.bench.specimens_report": " --fields 1 --side 64",
     r"python -m refocus.bench.reimage_report": " --fields 3",
     r"python -m refocus.bench.objectives_report": " --frames 1 --objectives 1",
+    r"python -m refocus.bench.stack_report": " --stacks 1 --objectives 1",
     r"python -m refocus.bench.limits_pictures": " --only near",
     r"python -m refocus.bench.plate_picture": " --wells 6",
     r"python -m refocus.bench.plates": " --wells 6",

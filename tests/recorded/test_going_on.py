@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +121,58 @@ def test_what_was_begun_otherwise_is_refused(
         process(source, target, FakeEngine(), lambda done: None)
 
 
-def test_a_result_that_is_damaged_is_done_anew(tmp_path: Path) -> None:
+def _touched(chunk: Path) -> None:
+    later = chunk.stat().st_mtime_ns + 10**9
+    os.utime(chunk, ns=(later, later))
+
+
+def _shortened(chunk: Path) -> None:
+    before = chunk.stat()
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    os.utime(chunk, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("change", [_touched, _shortened, Path.unlink])
+def test_pixels_of_a_zarr_that_changed_meanwhile_are_another_source(
+    tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    source, target = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    write_zarr(source, [PLANES], "tyx")
+    with pytest.raises(KeyboardInterrupt):
+        process(source, target, Ending(2, KeyboardInterrupt()), lambda done: None)
+    (chunk,) = (p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
+    change(chunk)
+    with pytest.raises(RefocusError, match="was begun with another source") as caught:
+        process(source, target, FakeEngine(), lambda done: None)
+    assert "\n" not in str(caught.value)
+    assert not target.exists()
+
+
+def _cut(content: bytes) -> bytes:
+    return content[:500]
+
+
+def _empty(content: bytes) -> bytes:  # as after a loss of power
+    return b""
+
+
+def _altered(content: bytes) -> bytes:
+    return content[:-1] + bytes([content[-1] ^ 1])
+
+
+def _of_nothing(content: bytes) -> bytes:
+    return b"[]\n"
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _altered, _of_nothing])
+def test_a_result_that_is_damaged_is_done_anew(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
     source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
     with pytest.raises(KeyboardInterrupt):
         process(source, target, Ending(4, KeyboardInterrupt()), lambda done: None)
-    (damaged, *_) = sorted(tmp_path.rglob("*.npz"))
-    damaged.write_bytes(damaged.read_bytes()[:500])
+    (damaged, *_) = sorted(tmp_path.rglob("*.kept"))
+    damaged.write_bytes(damage(damaged.read_bytes()))
     with pytest.raises(RefocusError, match="was damaged"):
         process(source, target, FakeEngine(), lambda done: None)
     process(source, target, FakeEngine(), lambda done: None)

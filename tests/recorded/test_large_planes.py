@@ -12,6 +12,7 @@ import tifffile
 from refocus.engine.fake import FakeEngine
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import UNKNOWN, Engine, Frame, LightPath, Refocused, Ticket
+from refocus.engine.refocuser import Refocuser
 from refocus.engine.tiling import HALO, tiled
 from refocus.engine.trust.judgement import TILE, UNRATED, blend
 from refocus.optics.normalise import brightness
@@ -20,6 +21,7 @@ from refocus.recorded.planes import About, RecordedPlane
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.regions import cut
+from refocus.recorded.selection import Selection
 from refocus.recorded.survey import survey
 
 Pixels = np.ndarray[Any, Any]
@@ -95,6 +97,43 @@ def test_block_by_block_is_one_pass_bit_by_bit(
     whole = network.refocus(pixels)
     assert (whole != pixels).mean() > 0.5
     np.testing.assert_array_equal(refocused(network, pixels, tmp_path), whole)
+
+
+REGIONS = [
+    (0, 0, 256, 256),  # one block, at the corner
+    (256, 256, 256, 256),  # one block, and what lies around it in its neighbours
+    (250, 200, 300, 37),  # over a border, no block of its own
+    (512, 256, 289, 409),  # to the far corner
+    (0, 632, 801, 33),  # the last rows
+    (0, 0, 801, 665),
+]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_a_region_is_refocused_as_if_it_were_cut_out_first(
+    tmp_path: Path, network: OpenVinoEngine, region: tuple[int, int, int, int]
+) -> None:
+    pixels = cells(ODD)
+    wanted = Refocuser(network, region=region, on_distrust="refocused").refocus(pixels).pixels
+    x, y, width, height = region
+    inner = np.zeros(ODD, bool)
+    inner[y : y + height, x : x + width] = True
+    assert (wanted != pixels)[inner].mean() > 0.5
+    np.testing.assert_array_equal(wanted[~inner], pixels[~inner])
+    found = refocused(
+        network, pixels, tmp_path, selection=Selection(region=region), on_distrust="refocused"
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_what_is_trusted_of_a_region_is_that_of_what_is_cut_out(
+    tmp_path: Path, region: tuple[int, int, int, int]
+) -> None:
+    pixels = cells(ODD)
+    wanted = Refocuser(Doubtful(), region=region).refocus(pixels).pixels
+    found = refocused(Doubtful(), pixels, tmp_path, selection=Selection(region=region))
+    np.testing.assert_array_equal(found, wanted)
 
 
 class Doubtful(FakeEngine):

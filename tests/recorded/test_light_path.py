@@ -10,10 +10,12 @@ from PIL import Image
 
 from refocus.configs import RefocusError
 from refocus.configs.light_path import UNKNOWN, KnownOptics, LightPath, stated
+from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import Frame
 from refocus.engine.refocuser import Refocuser
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
+from refocus.recorded.selection import Selection
 
 from ..conftest import Listening
 
@@ -118,6 +120,34 @@ def test_where_one_file_of_a_folder_states_no_pixel_size_it_is_left_out(tmp_path
             options=Options(optics=KnownOptics(na=0.5)),
         )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in", "out", "told"]
+
+
+class Asked(FakeEngine):
+    """An engine whose planes are asked how they are blurred."""
+
+    sight = object()  # type: ignore[assignment]
+
+
+def test_planes_of_a_stack_tell_where_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def believe(self: Refocuser, pixels: Frame, *args: object) -> LightPath:
+        told.append(args[-1])
+        return UNKNOWN
+
+    monkeypatch.setattr(Refocuser, "believe", believe)
+    monkeypatch.setattr(Refocuser, "_believe", lambda *args: args[4])
+    planes = np.zeros((3, 32, 48), np.uint16)
+    stack = {"axes": "ZYX", "PhysicalSizeZ": 2.0, "PhysicalSizeZUnit": "µm"}
+    tifffile.imwrite(tmp_path / "z.ome.tif", planes, ome=True, metadata=stack)
+    tifffile.imwrite(tmp_path / "t.ome.tif", planes, ome=True, metadata={"axes": "TYX"})
+    chosen = Options(selection=Selection(refocus_z=True))
+    for name in ("z", "t"):
+        source, target = tmp_path / f"{name}.ome.tif", tmp_path / f"{name}-out.ome.tif"
+        process(source, target, Asked(), lambda done: None, chosen)
+    assert told == [0.0, 2.0, 4.0, None, None, None]
 
 
 def test_planes_of_one_place_name_one_position(

@@ -15,6 +15,7 @@ from refocus.acquisition.command.cli import app
 from refocus.bench.plates import write_plate
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
+from refocus.engine.protocol import EngineError
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.selection import Selection
@@ -99,18 +100,27 @@ def test_a_region_that_reaches_beyond_a_plane_is_refused_in_a_line(
     tmp_path: Path, plate: Path
 ) -> None:
     with pytest.raises(
-        RefocusError, match=r"A/1/0, plane .*: --region 80,0,32,32 reaches beyond its 96×64 pixels"
+        RefocusError, match=r"A/1/0, plane .*: region 80,0,32,32: reaches beyond the frame of 96×64"
     ):
         run(plate, tmp_path / "out.zarr", region=(80, 0, 32, 32))
     assert [path.name for path in tmp_path.iterdir()] == [plate.name]
 
 
-def test_a_region_of_a_plane_that_is_cut_itself_is_refused(tmp_path: Path) -> None:
-    slide = np.zeros((2600, 2700), np.uint8)
-    tifffile.imwrite(tmp_path / "in.tif", slide, photometric="minisblack", metadata=None)
-    with pytest.raises(RefocusError, match=r"page 0: --region is for .* has 2700×2600; leave"):
-        run(tmp_path / "in.tif", tmp_path / "out.tif", region=(0, 0, 64, 64))
-    assert [path.name for path in tmp_path.iterdir()] == ["in.tif"]
+@pytest.mark.parametrize("failing", [None, 0, 1])
+def test_a_plane_whose_region_fails_is_left_out_as_a_whole(
+    tmp_path: Path, plate: Path, failing: int | None
+) -> None:
+    class Failing(FakeEngine):
+        def refocus(self, frame: Any) -> Any:
+            if failing is not None and frame[0, 0] == PLANES[failing, 0, 0]:
+                raise EngineError("not this one")
+            return super().refocus(frame)
+
+    options = Options(selection=Selection(region=(16, 8, 40, 32)))
+    process(plate, tmp_path / "out.zarr", Failing(), lambda done: None, options, keep_going=True)
+    written = read_array(tmp_path / "out.zarr/A/1/0/0")
+    for number, plane in enumerate(written):
+        assert (plane == 0).all() == (number == failing)
 
 
 def test_workers_have_the_models_of_the_channels(
@@ -173,18 +183,40 @@ def test_planes_of_a_stack_stay_as_captured_unless_they_are_asked_for(
     assert run(times, tmp_path / name.format("done")).refocused == 2
 
 
-def test_the_steps_of_a_stack_are_in_the_table(tmp_path: Path) -> None:
-    write_zarr(tmp_path / "in.zarr", [PLANES], "zyx")
-    document = tmp_path / "in.zarr/.zattrs"
-    attributes = json.loads(document.read_text())
-    (multiscale,) = attributes["multiscales"]
-    multiscale["axes"][0]["unit"] = "nanometer"
-    multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][0] = 2500.0
-    document.write_text(json.dumps(attributes))
-    run(tmp_path / "in.zarr", tmp_path / "out.zarr", refocus_z=True)
-    with open(tmp_path / "out.zarr/tables/refocus/table.csv", newline="") as file:
-        places = [(line["z"], float(line["z_um"])) for line in csv.DictReader(file)]
-    assert places == [("0", 0.0), ("1", 2.5)]
+def write_steps(path: Path, kind: str) -> None:
+    """Write two channels of two planes that lie 2.5 µm apart, as each format says it."""
+    stack = np.stack([PLANES, PLANES], 1)
+    if kind == "ome":
+        steps = {"axes": "ZCYX", "PhysicalSizeZ": 2500.0, "PhysicalSizeZUnit": "nm"}
+        tifffile.imwrite(path, stack, ome=True, metadata=steps)
+    elif kind == "imagej":
+        steps = {"axes": "ZCYX", "spacing": 2.5, "unit": "um"}
+        tifffile.imwrite(path, stack, imagej=True, metadata=steps)
+    else:
+        write_zarr(path, [stack.swapaxes(0, 1)], "czyx")
+        document = path / ".zattrs"
+        attributes = json.loads(document.read_text())
+        (multiscale,) = attributes["multiscales"]
+        multiscale["axes"][1]["unit"] = "nanometer"
+        multiscale["datasets"][0]["coordinateTransformations"][0]["scale"][1] = 2500.0
+        document.write_text(json.dumps(attributes))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "table", "wanted"),
+    [
+        ("zarr", "{}.zarr", "out.zarr/tables/refocus/table.csv", [0.0, 2.5, 0.0, 2.5]),
+        ("ome", "{}.ome.tif", "out.ome.tif.refocus.csv", [0.0, 0.0, 2.5, 2.5]),
+        ("imagej", "{}.tif", "out.tif.refocus.csv", [0.0, 0.0, 2.5, 2.5]),
+    ],
+)
+def test_the_steps_of_a_stack_are_in_the_table(
+    tmp_path: Path, kind: str, name: str, table: str, wanted: list[float]
+) -> None:
+    write_steps(tmp_path / name.format("in"), kind)
+    run(tmp_path / name.format("in"), tmp_path / name.format("out"), refocus_z=True)
+    with open(tmp_path / table, newline="") as file:
+        assert [float(line["z_um"]) for line in csv.DictReader(file)] == wanted
 
 
 def test_the_command_has_the_options_of_a_run(tmp_path: Path, plate: Path) -> None:

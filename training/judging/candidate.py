@@ -50,10 +50,13 @@ class Candidate:
         self._seconds = self._megapixels = 0.0
         self._seen: set[tuple[int, ...]] = set()
 
-    def judged(self, frame: Frame) -> Result:
-        """Refocus and judge ``(H, W)``, ``uint8`` or ``uint16``."""
+    def judged(self, frame: Frame, run: str = "") -> Result:
+        """Refocus and judge ``(H, W)``, ``uint8`` or ``uint16``.
+
+        Frames of one run, by its name, tell each other how they are blurred.
+        """
         started = time.perf_counter()
-        done = self._refocuser.refocus(frame, light_path=self._light_path)
+        done = self._refocuser.refocus(frame, run, self._light_path)
         if frame.shape in self._seen:  # the first of a size warms up
             self._seconds += time.perf_counter() - started
             self._megapixels += frame.size / 1e6

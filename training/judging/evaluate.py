@@ -262,7 +262,8 @@ def _score(
     frame, reference = sample.read()
     labels = segment(reference)
     wanted_features = features.describe(gtn(reference)[0])
-    judged, optics, distance = model.judged(frame), sample.optics, rivals.distance_um
+    judged = model.judged(frame, f"{sample.plane} {sample.channel}")
+    optics, distance = sample.optics, rivals.distance_um
     results = {
         NOTHING: frame,
         CLASSICAL: best_richardson_lucy(

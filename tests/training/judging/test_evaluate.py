@@ -17,10 +17,10 @@ from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.metrics import gtn, psnr
 from refocus.optics.specimens import nuclei
-from refocus.training.judging.candidate import Candidate
+from refocus.training.judging.candidate import Candidate, Result
 from refocus.training.judging.evaluate import evaluate, markdown, write_metrics
 from refocus.training.judging.restore import best_richardson_lucy, richardson_lucy
-from refocus.training.judging.samples import folder_samples, simulated_samples
+from refocus.training.judging.samples import Sample, folder_samples, simulated_samples
 from refocus.training.judging.segment import Nuclei, compare, segment
 from refocus.training.judging.sheet import Row, draw_sheet
 
@@ -60,6 +60,28 @@ class Identity(FakeEngine):
 
 def identity() -> Candidate:
     return Candidate(Identity())
+
+
+def test_frames_of_a_plane_and_channel_are_a_run_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    runs = []
+    judged = Candidate.judged
+
+    def note(self: Candidate, frame: Frame, run: str = "") -> Result:
+        runs.append(run)
+        return judged(self, frame, run)
+
+    monkeypatch.setattr(Candidate, "judged", note)
+    frame = discs((40, 40, 10))
+    samples = [
+        Sample(f"{plane} {number}", plane, "DAPI", lambda: (frame, frame), 4.0)
+        for plane in ("-4", "+4")
+        for number in range(2)
+    ]
+    evaluate(identity(), samples)
+    assert runs[:4] == ["-4 DAPI", "-4 DAPI", "+4 DAPI", "+4 DAPI"]
+    assert set(runs[4:]) == {""}
 
 
 @pytest.mark.parametrize(
