@@ -18,7 +18,7 @@ from refocus.recorded.colours import COLOURS, check_chosen
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_pixels
 from refocus.recorded.zarr import write_attribute
-from refocus.recorded.zarr_writer import write_image
+from refocus.recorded.zarr_writer import UnderWay, write_image
 
 KEPT = 1 << 28
 """Bytes of decoded tiles that are kept while their neighbours are read."""
@@ -90,7 +90,9 @@ class Slide(DataSet):
             writer="tensorstore",
         )
         numbers = np.arange(len(RGB))
-        write_image(list(arrays.values()), numbers, bands, target.with_name(f"{target.name}.rows"))
+        beside = target.with_name(f"{target.name}.rows")
+        with UnderWay() as under_way:
+            write_image(list(arrays.values()), numbers, bands, beside, under_way)
         made = marks.provenance(range(len(RGB)))
         write_attribute(target, {**made, "scanner": self._scanner()})
 

@@ -145,24 +145,26 @@ def calibration_frames(
             eight_bit=bool(rng.random() < 0.3),
             seen_in_focus=card.seen_in_focus,
         )
+        reach = reach_um
         if card.sampling is not None and card.aperture is not None:
-            path = _of_any_objective(path, card.sampling, card.aperture, rng)
+            path, reach = _of_any_objective(path, reach_um, card.sampling, card.aperture, rng)
         if rng.random() < 0.5:
             yield _imaged("familiar", name, field, path, rng)
         else:
-            yield _spoiled(name, field, path, reach_um, rng)
+            yield _spoiled(name, field, path, reach, rng)
 
 
 def _of_any_objective(
     path: _Path,
+    reach_um: float,
     sampling: tuple[float, float],
     aperture: tuple[float, float],
     rng: np.random.Generator,
-) -> _Path:
-    """Take another objective in half of the cases, and tell more or less of it."""
+) -> tuple[_Path, float]:
+    """Take another objective in half of the cases, and tell more or less of it; and its reach."""
     told = str(rng.choice(["", "optics", "path"]))
     if rng.random() < 0.5:
-        return _with(path, told=told)
+        return _with(path, told=told), reach_um
     sine = float(np.exp(rng.uniform(*np.log(aperture))))
     pixel_um = float(np.exp(rng.uniform(*np.log(sampling)))) * EMISSION_UM / sine
     wide = min(abs(path.distance_um) * slope(0.5) / BBBC006.pixel_size_um, WIDEST_PX)
@@ -173,7 +175,9 @@ def _of_any_objective(
         spherical_waves=float(np.clip(rng.normal(0, 0.3), -1, 1)),
     )
     distance = float(np.copysign(wide * pixel_um / slope(sine), path.distance_um))
-    return _with(path, optics=optics, distance_um=distance, told=told)
+    return _with(
+        path, optics=optics, distance_um=distance, told=told
+    ), WIDEST_PX * pixel_um / slope(sine)
 
 
 def _spoiled(
