@@ -145,9 +145,7 @@ def calibration_frames(
             eight_bit=bool(rng.random() < 0.3),
             seen_in_focus=card.seen_in_focus,
         )
-        reach = reach_um
-        if card.sampling is not None and card.aperture is not None:
-            path, reach = _of_any_objective(path, reach_um, card.sampling, card.aperture, rng)
+        path, reach = _of_any_objective(path, card, rng)
         if rng.random() < 0.5:
             yield _imaged("familiar", name, field, path, rng)
         else:
@@ -155,18 +153,16 @@ def calibration_frames(
 
 
 def _of_any_objective(
-    path: _Path,
-    reach_um: float,
-    sampling: tuple[float, float],
-    aperture: tuple[float, float],
-    rng: np.random.Generator,
+    path: _Path, card: ModelCard, rng: np.random.Generator
 ) -> tuple[_Path, float]:
-    """Take another objective in half of the cases, and tell more or less of it; and its reach."""
+    """Take another objective in half of the cases, where the card knows any; and its reach, µm."""
+    if card.sampling is None or card.aperture is None:
+        return path, card.defocus_um[1]
     told = str(rng.choice(["", "optics", "path"]))
     if rng.random() < 0.5:
-        return _with(path, told=told), reach_um
-    sine = float(np.exp(rng.uniform(*np.log(aperture))))
-    pixel_um = float(np.exp(rng.uniform(*np.log(sampling)))) * EMISSION_UM / sine
+        return _with(path, told=told), card.defocus_um[1]
+    sine = float(np.exp(rng.uniform(*np.log(card.aperture))))
+    pixel_um = float(np.exp(rng.uniform(*np.log(card.sampling)))) * EMISSION_UM / sine
     wide = min(abs(path.distance_um) * slope(0.5) / BBBC006.pixel_size_um, WIDEST_PX)
     optics = Optics(
         na=sine,
@@ -174,10 +170,9 @@ def _of_any_objective(
         pixel_size_um=pixel_um,
         spherical_waves=float(np.clip(rng.normal(0, 0.3), -1, 1)),
     )
-    distance = float(np.copysign(wide * pixel_um / slope(sine), path.distance_um))
-    return _with(
-        path, optics=optics, distance_um=distance, told=told
-    ), WIDEST_PX * pixel_um / slope(sine)
+    step = pixel_um / slope(sine)
+    distance = float(np.copysign(wide * step, path.distance_um))
+    return _with(path, optics=optics, distance_um=distance, told=told), WIDEST_PX * step
 
 
 def _spoiled(
