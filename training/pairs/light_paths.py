@@ -27,6 +27,9 @@ VERSION = 2
 NOT_DRAWN = {"cache", "exact_fraction", "near_fraction", "worst"}
 """Settings that the light paths do not depend on."""
 
+COLUMNS = 4
+"""Of a light path: what it is, without how likely."""
+
 
 class LightPaths(NamedTuple):
     """Light paths and their transfer functions.
@@ -34,7 +37,7 @@ class LightPaths(NamedTuple):
     Attributes
     ----------
     blurs
-        ``(N, 4)`` ``float32``, the columns of :class:`Blur`.
+        ``(N, 4)`` ``float32``, the columns of :class:`Blur` but its chance.
     out_of_focus, in_focus
         ``(N, 288, 145)`` ``float16``, from the specimen to sampled pixels.
     tables
@@ -144,9 +147,9 @@ def _one(job: tuple[int, int, ObjectivesConfig]) -> tuple[NDArray[np.generic], .
     tables = [transfer(blur._replace(radius=0.0)), *(transfer(guess) for guess in guesses)]
     shape = WINDOW, WINDOW
     return (
-        np.array(blur, np.float32),
+        np.array(blur[:COLUMNS], np.float32),
         sampled(blur, shape, band).astype(np.float16),
         sampled(blur._replace(radius=0.0), shape, band).astype(np.float16),
         np.stack(tables).astype(np.float16),
-        np.array(guesses, np.float32),
+        np.array([guess[:COLUMNS] for guess in guesses], np.float32),
     )
