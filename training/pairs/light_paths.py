@@ -26,7 +26,6 @@ GUESSES = 8
 VERSION = 2
 NOT_DRAWN = {"cache", "exact_fraction", "near_fraction", "worst"}
 """Settings that the light paths do not depend on."""
-
 COLUMNS = 4
 """Of a light path: what it is, without how likely."""
 

@@ -9,6 +9,7 @@ from refocus.configs.training import ObjectivesConfig, SimulationConfig
 from refocus.optics.transfer import blur_of, sampled
 from refocus.training.pairs.batched import BatchedPairs, Measured
 from refocus.training.pairs.light_paths import (
+    COLUMNS,
     GUESSES,
     WINDOW,
     LightPaths,
@@ -68,11 +69,11 @@ def test_frames_are_blurred_as_the_optics_say(tiles: SpecimenTiles) -> None:
     out, focused = (sampled(b, (WINDOW, WINDOW), 0.0) for b in (blur, blur._replace(radius=0.0)))
     flat = np.ones((1, 2 + GUESSES, 256), np.float16)
     one = LightPaths(
-        np.array([blur], np.float32),
+        np.array([blur[:COLUMNS]], np.float32),
         out[None].astype(np.float16),
         focused[None].astype(np.float16),
         flat,
-        np.repeat(np.array([[blur]], np.float32), 1 + GUESSES, 1),
+        np.repeat(np.array([[blur[:COLUMNS]]], np.float32), 1 + GUESSES, 1),
     )
     made = BatchedPairs(OBJECTIVES, one, tiles, None, np.zeros((1, TILE, TILE), np.float16), 1)
     light = made._light(24, WINDOW)
