@@ -145,7 +145,8 @@ def calibrate(  # noqa: PLR0917
     from refocus.configs.training import SpecimensConfig
     from refocus.engine.model_file import read_model
     from refocus.training.judging.calibrate import calibrate as run_calibrate
-    from refocus.training.judging.hard_sets import calibration_frames, measured_frames
+    from refocus.training.judging.hard_sets import calibration_frames
+    from refocus.training.judging.measured_windows import measured_frames
     from refocus.training.pairs.data import training_fields
     from refocus.training.pairs.pool import load_specimens
 

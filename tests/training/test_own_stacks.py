@@ -17,7 +17,8 @@ from refocus.engine.openvino import OpenVinoEngine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
-from refocus.training.judging.hard_sets import SIDE, calibration_frames, measured_frames
+from refocus.training.judging.hard_sets import SIDE, calibration_frames
+from refocus.training.judging.measured_windows import measured_frames
 from refocus.training.network.checkpoint import build, load_model
 from refocus.training.pairs.measured import MeasuredField
 from refocus.training.start import first_weights

@@ -8,6 +8,7 @@ __all__ = [
     "candidate",
     "evaluate",
     "hard_sets",
+    "measured_windows",
     "objectives",
     "restore",
     "samples",

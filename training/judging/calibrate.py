@@ -34,7 +34,8 @@ from refocus.engine.trust.judgement import TILE
 from refocus.engine.trust.reblur import Reblur
 from refocus.optics.metrics import gtn, psnr
 from refocus.optics.psf import depth_of_field_um
-from refocus.training.judging.hard_sets import MEASURED, HardFrame
+from refocus.training.judging.hard_sets import HardFrame
+from refocus.training.judging.measured_windows import MEASURED
 
 WORSE_DB = 0.5
 """A frame that loses more than this has been made worse."""

@@ -26,7 +26,6 @@ from refocus.optics.psf import psf
 from refocus.optics.specimens import GENERATORS, PHOTOGRAPHS
 from refocus.optics.transfer import blur_of, slope
 from refocus.training.judging.objectives import OBJECTIVES
-from refocus.training.pairs.measured import MeasuredField
 
 Field = NDArray[np.float32]
 
@@ -185,7 +184,12 @@ def _spoiled(
     if what in WITHOUT_SPECIMEN:
         return _without_specimen(what, rng)
     changed, light_path = _WRONG[what](field, path, reach_um, rng)
-    return _imaged(what, name, changed, light_path, rng, familiar=False)
+    optics = light_path.optics  # as it is now: a wider aperture blurs more
+    most = 3 * WIDEST_PX * optics.pixel_size_um / slope(optics.na / optics.immersion_index)
+    distance = float(np.clip(light_path.distance_um, -most, most))
+    return _imaged(
+        what, name, changed, _with(light_path, distance_um=distance), rng, familiar=False
+    )
 
 
 def _with(path: _Path, **changes: Any) -> _Path:
@@ -227,33 +231,6 @@ _WRONG: dict[str, _Wrong] = {
 
 def _off(path: _Path, rng: np.random.Generator) -> float:
     return path.optics.pixel_size_um * float(rng.choice([0.33, 0.5, 1.8, 2.5]))
-
-
-MEASURED = "measured"
-WINDOWS = 6
-"""Windows cut from a measured pair, and a third as many from its frame in focus."""
-
-
-def measured_frames(pairs: Sequence[MeasuredField], seed: int) -> Iterator[HardFrame]:
-    """Cut windows from measured pairs, out of focus and in focus, to calibrate on.
-
-    Simulated light paths agree with the model's optics better than any instrument does.
-
-    Parameters
-    ----------
-    pairs
-        Fields; those below 320 × 320 pixels are mirrored at their edges.
-    seed
-        Places the windows.
-    """
-    for number, pair in enumerate(pairs):
-        rng = np.random.default_rng([seed, 23, number])
-        frame, target = (_large_enough(pixels) for pixels in pair.read())
-        for window in range(WINDOWS + WINDOWS // 3):
-            top, left = (int(rng.integers(0, n - SIDE + 1)) for n in frame.shape)
-            cut = np.s_[top : top + SIDE, left : left + SIDE]
-            shown, distance = (target, 0.0) if window >= WINDOWS else (frame, pair.distance_um)
-            yield HardFrame(MEASURED, pair.name, distance, shown[cut], target[cut], familiar=False)
 
 
 DEPTHS_UM = (0.0, 2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, -4.0, -8.0, -16.0, -32.0)
@@ -376,12 +353,12 @@ def _grown(kind: str, rng: np.random.Generator) -> Field:
 
 
 def _picture(pictures: Sequence[Field], rng: np.random.Generator) -> Field:
-    field = _large_enough(pictures[int(rng.integers(len(pictures)))])
+    field = large_enough(pictures[int(rng.integers(len(pictures)))])
     top, left = (int(rng.integers(0, n - SIDE + 1)) for n in field.shape)
     return field[top : top + SIDE, left : left + SIDE]
 
 
-def _large_enough(pixels: NDArray[Any]) -> NDArray[Any]:
+def large_enough(pixels: NDArray[Any]) -> NDArray[Any]:
     """Mirror a field at its edges to the size of a frame, where it is smaller."""
     pad = [(0, max(0, SIDE - n)) for n in pixels.shape]
     return np.pad(pixels, pad, mode="symmetric") if any(n for _, n in pad) else pixels

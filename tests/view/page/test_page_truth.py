@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 import pytest
 
-from refocus.view import listener
+from refocus.view import stream_state
 from refocus.view.places import LatestFrames
 
 from .conftest import TOP, banner, picture, screenshot, shows, text
@@ -60,7 +60,7 @@ def test_the_last_picture_of_a_run_is_not_that_of_the_next(stream, watching, gra
 def test_a_place_whose_picture_is_not_kept_shows_no_other_as_its_own(  # noqa: PLR0917
     stream, serving, page, gradient, eventually, monkeypatch
 ):
-    monkeypatch.setattr(listener, "LatestFrames", lambda: LatestFrames(budget=1))
+    monkeypatch.setattr(stream_state, "LatestFrames", lambda _: LatestFrames(budget=1))
     with serving(stream.endpoint) as (host, _):
         page.goto(f"http://{host}/")
         page.locator("#link[data-phase=idle]").wait_for()
