@@ -48,7 +48,7 @@ def best_richardson_lucy(
     defocus_um: float,
     quality: Callable[[NDArray[Any]], float],
 ) -> NDArray[Any]:
-    """Deconvolve a frame for as long as it gains by it, of 80 iterations at most.
+    """Deconvolve a frame at the best of :data:`TRIED` iterations; given up once more are worse.
 
     Nobody without the truth could stop there: it is what the method can give, not what it gives.
 
