@@ -183,7 +183,8 @@ class TrainConfig(_Strict):
 
     name: str
     based_on: str | None = None
-    """Another run, by its file or its preset name: what is not given here is as it is there."""
+    """Another run, by its preset name or its file, which may lie beside this one: what is not given
+    here is as it is there, but for the name."""
     version: str = "1"
     licence: str = "BSD-3-Clause"
     training_data: str

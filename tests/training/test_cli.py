@@ -1,6 +1,7 @@
 """The command, from a preset to a table."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -69,17 +70,46 @@ def test_a_run_based_on_another_changes_what_it_gives_alone(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("lines", "expected"),
     [
-        ("based_on: nothing", "nothing: no such file, nor a preset"),
-        ("based_on: {}", "the run is based on itself; name another"),
-        ("based_on: any-objective-base\nsimulation: 3", "simulation: input should be a valid dict"),
+        ("based_on: nothing", "mine.yaml, line 2: based_on: nothing: no such file, nor a preset"),
+        ("based_on: 3", "mine.yaml, line 2: based_on: 3 is no run; name its file or preset"),
+        ("based_on: ''", "mine.yaml, line 2: based_on: '' is no run; name its file or preset"),
+        ("based_on: mine.yaml", "mine.yaml, line 2: the run is based on itself; name another"),
+        ("based_on: other/../mine.yaml", "the run is based on itself; name another"),
+        (
+            "based_on: any-objective-base\nsimulation: 3",
+            "mine.yaml, line 3: simulation: input should be a valid dict",
+        ),
+        ("based_on: other/base.yaml", "base.yaml, line 3: steps: input should be greater than"),
+        ("based_on: other/base.yaml\nsteps: -1", "mine.yaml, line 3: steps: input should be"),
+        (
+            "based_on: other/base.yaml\nsteps: 9\noptics: {pixel_size_um: 1}\n"
+            "stacks:\n  - fraction: 1",
+            "mine.yaml, line 6: key 'stacks.0.folder' is missing",
+        ),
+        (
+            "based_on: other/base.yaml\nsteps: 9\noptics: {na: 0.4}",
+            "base.yaml, line 6: optics.pixel_size_um: input should be",
+        ),
     ],
 )
-def test_a_run_based_on_what_cannot_be(tmp_path: Path, line: str, expected: str) -> None:
+def test_a_run_based_on_what_cannot_be(tmp_path: Path, lines: str, expected: str) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "base.yaml").write_text(
+        "name: base\ntraining_data: none\nsteps: 0\nstacks: [{folder: stacks}]\n"
+        "optics:\n  pixel_size_um: -1\n"
+    )
     file = tmp_path / "mine.yaml"
-    file.write_text("name: mine\n" + line.format(file) + "\n")
-    with pytest.raises(RefocusError, match=expected):
+    file.write_text(f"name: mine\n{lines}\n")
+    with pytest.raises(RefocusError, match=re.escape(expected)):
+        load_train_config(str(file))
+
+
+def test_a_run_has_a_name_of_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("based_on: any-objective-base\n")
+    with pytest.raises(RefocusError, match=r"mine\.yaml: key 'name' is missing; add it"):
         load_train_config(str(file))
 
 
