@@ -257,7 +257,8 @@ def _check_output(config: TrainConfig, output: Path, resume: bool) -> None:
     if resume and (output / CONFIG).is_file():
         before = json.loads((output / CONFIG).read_text(encoding="utf-8"))
         now = json.loads(config.model_dump_json())
-        free = ("workers", "name", "version", "licence", "training_data", "stains")
+        told = ("name", "based_on", "version", "licence", "training_data", "stains")
+        free = ("workers", *told)
         if changed := [k for k in now if k not in free and k in before and before[k] != now[k]]:
             raise RefocusError(
                 f"{output / RUN}: was made with '{changed[0]}: {before[changed[0]]}', not "

@@ -157,7 +157,7 @@ def test_it_refuses_to_resume_nothing_or_another_run_and_to_overwrite(
         fit(small(), tmp_path / "none", resume=True)
     assert not (tmp_path / "none").exists()
     with pytest.raises(RefocusError, match="was made with 'seed: 0', not 9"):
-        fit(small(seed=9), reference, resume=True)
+        fit(small(seed=9, based_on="another", version="9"), reference, resume=True)
     with pytest.raises(RefocusError, match="holds a run already; add --resume"):
         fit(small(), reference)
 
