@@ -8,6 +8,7 @@ import onnx
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.training import TrainConfig
 from refocus.engine.model_file import embed_card, read_model
+from refocus.engine.protocol import log
 
 TOLD = ("licence", "training_data", "stains")
 """What a configuration says of the data, and no file of weights can know."""
@@ -16,14 +17,15 @@ TOLD = ("licence", "training_data", "stains")
 def write_card(path: Path, config: TrainConfig) -> ModelCard:
     """Write what a configuration says of the data into the card of a model that it made.
 
-    Weights and graph stay as they are, and their checksums with them.
+    Weights and graph stay as they are, and their checksums with them. The log says which licence
+    took the place of another.
 
     Parameters
     ----------
     path
         ONNX file with a card.
     config
-        Of the same name and architecture.
+        Of the same name, version and architecture.
 
     Raises
     ------
@@ -33,12 +35,15 @@ def write_card(path: Path, config: TrainConfig) -> ModelCard:
     if path.suffix.lower() != ".onnx":
         raise RefocusError(f"{path}: a model's file name ends in .onnx; name such a file")
     model, card = read_model(path)
-    made = (card.name, card.architecture)
-    if made != (config.name, config.architecture):
+    made, makes = (f"{of.name} {of.version} ({of.architecture})" for of in (card, config))
+    if made != makes:
         raise RefocusError(
-            f"{path}: is {' '.join(made)}, and the configuration makes {config.name} "
-            f"{config.architecture}; name the one that it was made from"
+            f"{path}: is {made}, and the configuration makes {makes}; name the one that it was "
+            "made from"
         )
+    if card.licence != config.licence:
+        log.warning("%s: the licence was %s, and is %s now", path, card.licence, config.licence)
+    path = path.resolve()  # or a link would be replaced by a file
     told = {name: getattr(config, name) for name in TOLD}
     card = embed_card(model, card.model_copy(update=told))
     part = path.with_name(f"{path.stem}.part.onnx")

@@ -37,12 +37,24 @@ def test_the_card_says_what_the_configuration_says(untold: Path) -> None:
     assert [file.name for file in untold.parent.iterdir()] == [untold.name]
 
 
+def test_a_link_stays_one_and_another_licence_is_told(
+    untold: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    link, config = untold.with_name("link.onnx"), untold.with_name("mine.yaml")
+    link.symlink_to(untold)
+    config.write_text("name: refocus-compact\nbased_on: refocus-compact\nlicence: CC0\n")
+    assert rewrite(link, "--config", config) == 0
+    assert link.is_symlink()
+    assert read_model(untold)[1].licence == "CC0"
+    assert "the licence was BSD-3-Clause, and is CC0 now" in caplog.text
+
+
 @pytest.mark.parametrize("name", shipped_models())
 def test_what_ships_says_what_its_configuration_says(name: str) -> None:
     config = load_train_config(name)
     _, card = read_model(shipped_models()[name])
-    said = (card.stains, card.training_data, card.licence)
-    assert said == (config.stains, config.training_data, config.licence)
+    said = (card.version, card.stains, card.training_data, card.licence)
+    assert said == (config.version, config.stains, config.training_data, config.licence)
     assert card.stains
 
 
@@ -54,7 +66,16 @@ def test_every_preset_but_the_one_for_data_of_your_own_names_stains() -> None:
 @pytest.mark.parametrize(
     ("file", "config", "says"),
     [
-        ("model.onnx", "any-objective", "is refocus-compact compact, and the configuration makes"),
+        (
+            "model.onnx",
+            "any-objective",
+            "(compact), and the configuration makes",
+        ),
+        (
+            "model.onnx",
+            "{folder}/older.yaml",
+            "and the configuration makes refocus-compact 3 (comp",
+        ),
         ("model.onnx", "zebra", "zebra: no such file, nor a preset"),
         ("none.onnx", "refocus-compact", "none.onnx: no such model"),
         ("model.zip", "refocus-compact", "a model's file name ends in .onnx"),
@@ -64,7 +85,10 @@ def test_bad_input_is_one_line_and_nothing_is_written(
     untold: Path, capfd: pytest.CaptureFixture[str], file: str, config: str, says: str
 ) -> None:
     shutil.copy(untold, untold.with_suffix(".zip"))
+    older = "name: refocus-compact\nbased_on: refocus-compact\nversion: '3'\n"
+    (untold.parent / "older.yaml").write_text(older)
     before = untold.read_bytes()
+    config = config.format(folder=untold.parent)
     assert rewrite(untold.with_name(file), "--config", config) == 2
     said = capfd.readouterr().err
     assert says in " ".join(said.split())
