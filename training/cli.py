@@ -109,7 +109,11 @@ def fit(  # noqa: PLR0917
 def show(
     name: Annotated[str, typer.Argument(help="A preset; without one, all are named.")] = "",
 ) -> None:
-    """Print a preset, to be changed into a config of your own."""
+    """Print a preset, to be changed into a config of your own.
+
+    Where it says 'based_on', what it does not give is as in the run named there. So your own may
+    say 'based_on: any-objective' and give what differs.
+    """
     from refocus.configs.presets import find_config, preset_files
 
     print(find_config(name).read_text(encoding="utf-8") if name else "\n".join(preset_files()))
