@@ -17,6 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -341,12 +342,12 @@ def attach(
             raise
         zarr = saved.path if isinstance(saved, RawZarr) else None
         guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
-        tell = _once(logger.warning)
+        tell = partial(logger.warning, "%s")
         if live_mode:  # whoever works by hand may do anything; else the sequence says what comes
             tell(f"attached, and refocuses {selection}; {UNSEEN}")
         planned = next((one.planned for one in sinks if isinstance(one, Steering)), None)
         hook = Hook(core, pipeline, opened, selection, zarr, planned=planned, tell=tell)
-        live = LiveMode(core, pipeline, opened, selection, tell) if live_mode else None
+        live = LiveMode(core, pipeline, opened, selection, cache(tell)) if live_mode else None
         return Live(
             core,
             pipeline,
@@ -356,17 +357,6 @@ def attach(
             guard=guard,
             release=stack.pop_all().close,
         )
-
-
-def _once(say: Callable[[str, str], None]) -> Callable[[str], None]:
-    told: set[str] = set()
-
-    def tell(text: str) -> None:
-        if text not in told:
-            told.add(text)
-            say("%s", text)
-
-    return tell
 
 
 def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher":
