@@ -8,6 +8,7 @@ the user's own, by model, device, frame size and version.
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ Network = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
 APART = 0.02
 """What results may differ by, of the largest: the compiler rounds at other places."""
 RUNS = 5
+KEPT_IN = "TORCHINDUCTOR_CACHE_DIR"
+"""PyTorch's own word for the folder; whoever set it is obeyed."""
 
 
 def fastest(plain: Network, example: Tensor) -> Network:
@@ -61,9 +64,9 @@ def compile_network(plain: Network) -> Network:
     EngineError
         The folder of what was compiled belongs to another user, or others may write to it.
     """
-    folder = cache_folder() / "torch"
-    own_folder(folder)
-    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(folder))
+    folder = os.environ.get(KEPT_IN) or str(cache_folder() / "torch")
+    own_folder(Path(folder))
+    os.environ[KEPT_IN] = folder
     network: Network = torch.compile(plain, dynamic=False, fullgraph=True)
     return network
 

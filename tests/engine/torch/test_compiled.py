@@ -53,9 +53,16 @@ def test_a_network_that_cannot_be_compiled_runs_as_it_is(
     assert "\n" not in warned[0]
 
 
+@pytest.mark.parametrize("name", ["torch", "elsewhere"])
 def test_a_folder_of_others_is_not_compiled_into(
-    small: nn.Module, caplog: pytest.LogCaptureFixture, folder: Path
+    small: nn.Module,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
 ) -> None:
+    folder = tmp_path / name
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(folder))
     folder.mkdir()
     folder.chmod(0o777)
 
