@@ -14,8 +14,7 @@ from refocus.bench.planning import Data, Nodes, Plan, Rates, plan
 from refocus.bench.plates import measure_plate, write_plate
 from refocus.bench.slide import Regions, write_slide
 from refocus.engine import open_engine
-from refocus.engine.nvidia import find_gpu
-from refocus.engine.protocol import Engine
+from refocus.engine.protocol import Engine, EngineInfo
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.staff import crew_of
@@ -74,8 +73,6 @@ class Check:
 
 def measure_rates(engine: str, sizes: Sizes, progress: Progress = lambda what: None) -> Rates:
     """Measure each rate by itself."""
-    on_cores = find_gpu() is None or engine in ("openvino", "fake")
-    engines = cores() if on_cores else 1
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         progress("the disk")
@@ -84,6 +81,8 @@ def measure_rates(engine: str, sizes: Sizes, progress: Progress = lambda what: N
         write_slide(source, sizes.slide)
         progress("the engine alone")
         with _opened(engine) as opened:
+            on_cores = is_on_cores(opened.info)
+            engines = cores() if on_cores else 1
             regions = Regions(source, opened)
             regions.seconds()  # a network is compiled for each size that it meets
             alone = regions.seconds()
@@ -135,6 +134,11 @@ def kinds_of(rates: Rates, network: float) -> Iterator[Nodes]:
     with_gpu = replace(rates, engine=H200_MPX_S * 1e6, engines=1, on_cores=False)
     yield Nodes("this PC and an H200", with_gpu)
     yield Nodes("32 such PCs", rates, 32, network)
+
+
+def is_on_cores(engine: EngineInfo) -> bool:
+    """Tell whether an engine computes on this machine's cores: it counts its threads then."""
+    return engine.device == "none" or engine.device.endswith(" threads")
 
 
 def cores() -> int:

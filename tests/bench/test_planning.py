@@ -2,6 +2,7 @@
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from refocus.bench import cli, rates
 from refocus.bench.plan_tables import said_bytes, said_time
 from refocus.bench.planning import CAMPAIGN, PLATE, SEEN, SLIDE, Data, Nodes, Rates, plan
-from refocus.bench.rates import Sizes, kinds_of
+from refocus.bench.rates import Sizes, is_on_cores, kinds_of
+from refocus.engine import open_engine
 
 ROUND = Rates(
     engine=1e6, engines=2, files=4e6, plane_s=0.01, start_s=3.0, disk_read=1e8, disk_write=5e7
@@ -136,3 +138,12 @@ def test_bad_input_is_told_in_one_line(
     told = capsys.readouterr().err
     assert says in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("engine", "device"), [("fake", None), ("openvino", None), ("torch", "cpu"), ("auto", "cpu")]
+)
+def test_an_engine_on_the_processor_is_on_its_cores(engine: str, device: str | None) -> None:
+    with closing(open_engine(engine, device=device)) as opened:
+        assert is_on_cores(opened.info)
+        assert not is_on_cores(replace(opened.info, device="NVIDIA H200"))
