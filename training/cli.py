@@ -111,8 +111,8 @@ def show(
 ) -> None:
     """Print a preset, to be changed into a config of your own.
 
-    Where it says 'based_on', what it does not give is as in the run named there. So your own may
-    say 'based_on: any-objective' and give what differs.
+    Where it says 'based_on', what it does not give is as in the run named there.
+    So your own may say 'based_on: any-objective' and give what differs.
     """
     from refocus.configs.presets import find_config, preset_files
 
