@@ -144,6 +144,7 @@ class RefocusWidget(QWidget):
         """
         self._choice.names[axis] = name
         self._boxes[axis].setCurrentText(name or FOLLOW)
+        self._offer()
 
     # -- the controls
 

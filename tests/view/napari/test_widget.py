@@ -137,6 +137,13 @@ def test_position_channel_and_plane_can_be_chosen(
     assert boxes["p"].currentText() == "left"
 
 
+def test_what_is_chosen_is_shown_before_it_has_come(widget) -> None:
+    widget.choose("c", "FITC")
+    assert widget._boxes["c"].currentText() == "FITC"
+    widget.choose("c", None)
+    assert widget._boxes["c"].currentText() == "follow the run"
+
+
 def test_frames_that_come_without_their_captured_ones(
     viewer, widget, stream, follows, gradient
 ) -> None:
