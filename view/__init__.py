@@ -1,6 +1,6 @@
 """See a stream: a page in the browser, and layers in napari.
 
-Knows what a publisher sends, and nothing of engines; the demo alone acquires.
+Knows what a publisher sends; the demo and napari's widget alone acquire.
 """
 
 __all__ = ["caption", "choice", "listener", "places", "stream_state"]

@@ -78,7 +78,7 @@ class Shown:
 class LatestFrames:
     """Keeps the newest frame of each place, and of those before them as many as there is room for.
 
-    Not thread-safe: :class:`~refocus.view.listener.Listener` holds a lock.
+    Not thread-safe: :class:`~refocus.view.stream_state.StreamState` holds a lock.
 
     Parameters
     ----------
