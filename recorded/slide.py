@@ -20,6 +20,8 @@ from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_pi
 from refocus.recorded.zarr import write_attribute
 from refocus.recorded.zarr_writer import UnderWay, write_image
 
+PIXELS = {".dcm": (".dcm",), ".vms": (".jpg", ".opt"), ".vmu": (".ngr", ".opt")}
+"""How the names of files end that hold pixels beside such a one."""
 KEPT = 1 << 28
 """Bytes of decoded tiles that are kept while their neighbours are read."""
 CHUNK = 512
@@ -135,6 +137,20 @@ class Slide(DataSet):
         said = self._slide.properties
         power = _number(said, "openslide.objective-power")
         return {"vendor": said.get("openslide.vendor", ""), "objective_power": power or None}
+
+
+def files_beside(source: Path) -> list[Path]:
+    """Name the files that may hold pixels of a slide beside the one that is opened."""
+    ending = source.suffix.lower()
+    if ending == ".mrxs":
+        folder = source.with_suffix("")
+        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    there = source.parent.iterdir() if ending in PIXELS else ()
+    return [
+        path
+        for path in there
+        if path.suffix.lower() in PIXELS[ending] and path != source and path.is_file()
+    ]
 
 
 def _open(source: Path) -> Any:

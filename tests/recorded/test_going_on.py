@@ -17,6 +17,7 @@ from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
+from refocus.recorded.progress import identify
 from refocus.recorded.refocusing import Options, Result, Said
 from refocus.recorded.selection import Selection
 
@@ -147,6 +148,32 @@ def test_pixels_of_a_zarr_that_changed_meanwhile_are_another_source(
         process(source, target, FakeEngine(), lambda done: None)
     assert "\n" not in str(caught.value)
     assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "counts"),
+    [
+        ("in.mrxs", "in/Data0000.dat", True),
+        ("in.MRXS", "other/Data0000.dat", False),
+        ("in.dcm", "level-1.DCM", True),
+        ("in.vms", "in(1,0).jpg", True),
+        ("in.vmu", "in.ngr", True),
+        ("in.dcm", "notes.txt", False),
+        ("in.svs", "other.svs", False),
+    ],
+)
+@pytest.mark.parametrize("change", [_touched, _shortened, Path.unlink])
+def test_files_beside_a_slide_are_of_the_source(
+    tmp_path: Path, name: str, beside: str, counts: bool, change: Callable[[Path], None]
+) -> None:
+    source, other = tmp_path / name, tmp_path / beside
+    other.parent.mkdir(exist_ok=True)
+    for path in (source, other):
+        path.write_bytes(b"pixels")
+    before = identify(source)
+    assert identify(source) == before
+    change(other)
+    assert (identify(source) != before) == counts
 
 
 def _cut(content: bytes) -> bytes:
