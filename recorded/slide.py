@@ -61,8 +61,7 @@ class Slide(DataSet):
         check_pixels(self._levels[0], np.uint8, str(source))
         height, width = self._levels[0]
         check_chosen(RGB, channels, f"{source}: a slide of {width}×{height} pixels")
-        colour = said.get("openslide.background-color", "FFFFFF")
-        self._background = np.frombuffer(bytes.fromhex(colour), np.uint8)
+        self._background = background(said.get("openslide.background-color", ""))
         for number, name in enumerate(RGB):
             about = About(
                 f"{source.name}, {name}",
@@ -177,6 +176,15 @@ def _error() -> type[Exception]:
 
     error: type[Exception] = openslide.OpenSlideError
     return error
+
+
+def background(said: str) -> Plane:
+    """Read the colour where a scanner has not been, ``(3,)``; white where it is none."""
+    with suppress(ValueError):
+        colour = bytes.fromhex(said)
+        if len(colour) == len(RGB):
+            return np.frombuffer(colour, np.uint8)
+    return np.full(len(RGB), 255, np.uint8)
 
 
 def _number(said: Any, name: str) -> float:
