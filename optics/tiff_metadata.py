@@ -33,6 +33,8 @@ class TiffNotes:
     ------
     RefocusError
         Its OME-XML names a file outside of its folder.
+    ValueError
+        Its OME-XML states an order of planes that is none.
     """
 
     def __init__(self, tiff: tifffile.TiffFile) -> None:
@@ -115,7 +117,9 @@ class TiffNotes:
         if not self.in_stack(page):
             return None
         if self._pixels:
-            image, _, plane = self._where(page)
+            if page not in self._of_page:  # as where the file was renamed
+                return None
+            image, _, plane = self._of_page[page]
             step = step_um(self._pixels[image])
         else:
             notes: Any = self._tiff.imagej_metadata or {}
@@ -140,7 +144,10 @@ class TiffNotes:
     def _place(self, image: int, pixels: Any, name: str) -> None:
         """Note image, channel and plane of each page that an image's TiffData name."""
         sizes = {axis: int(number(pixels.get(f"Size{axis}")) or 1) for axis in "ZCT"}
-        order = pixels.get("DimensionOrder", "XYCZT")[2:]
+        stated = pixels.get("DimensionOrder", "XYCZT")
+        if stated[:2] != "XY" or sorted(stated[2:]) != sorted("CZT"):
+            raise ValueError(f"its OME-XML states {stated!r} as the order of its planes")
+        order = stated[2:]
         for data in (e for e in pixels if tag(e) == "TiffData"):
             files = [e.get("FileName") for e in data if tag(e) == "UUID"]
             if files and files[0] not in (None, name):

@@ -21,7 +21,7 @@ Bands = Callable[[int], Iterator[Plane]]
 zeros where it is left out. It waits for what is not refocused yet."""
 
 ROWS = 512
-"""Of a plane that is not refocused, which go by at a time."""
+"""Of a plane, which go by at a time where it is not refocused, written or read back."""
 LARGEST_SIDE = 1 << 20
 """Of a plane, pixels: a small file may ask for far more than any scanner has."""
 LARGEST_PIECE = 1 << 29

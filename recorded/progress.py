@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from refocus.configs import RefocusError
 from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.refocusing import Result, Said
+from refocus.recorded.slide import files_beside
 from refocus.recorded.survey import Survey
 
 BEGUN = "begun.json"
@@ -141,9 +142,14 @@ class Progress:
 def identify(source: Path) -> dict[str, Any]:
     """Describe a source, so that another one, or one that changed, is told from it.
 
-    By names, sizes and times of its files, of the chunks of a Zarr too; none is opened.
+    By names, sizes and times of its files, of the chunks of a Zarr and of those that a slide has
+    beside it too; none is opened.
     """
-    states = _states(source) if source.is_dir() else [_state(source.name, source.stat())]
+    if source.is_dir():
+        states = list(_states(source))
+    else:
+        files = (source, *files_beside(source))
+        states = [_state(os.path.relpath(path, source.parent), path.stat()) for path in files]
     digest = hashlib.sha256("\n".join(sorted(states)).encode(errors="surrogateescape"))
     return {"path": str(source.resolve()), "files": digest.hexdigest()[:16]}
 

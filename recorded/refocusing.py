@@ -127,7 +127,8 @@ class Result:
     def save(self, path: Path) -> None:
         """Write it to a file, which is there when it is whole.
 
-        A line of JSON, and the bytes of pixels and share: a zip of arrays costs small planes more.
+        A checksum and a line of JSON, and the bytes of pixels and share: a zip of arrays costs
+        small planes more.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         begun = path.with_suffix(f".{os.getpid()}.part")
@@ -140,7 +141,8 @@ class Result:
             "crc32": zlib.crc32(content),
         }
         with begun.open("wb") as file:
-            file.write(json.dumps(head).encode() + b"\n")
+            line = json.dumps(head).encode() + b"\n"
+            file.write(b"%d %b" % (zlib.crc32(line), line))
             file.write(content)
         begun.replace(path)
 
@@ -174,7 +176,10 @@ class Result:
 def _opened(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
     try:
         with path.open("rb") as file:
-            head = json.loads(file.readline())
+            checksum, line = file.readline().split(b" ", 1)
+            if zlib.crc32(line) != int(checksum):
+                raise ValueError
+            head = json.loads(line)
             if os.fstat(file.fileno()).st_size != file.tell() + head["bytes"]:
                 raise ValueError
             yield head, file
@@ -183,7 +188,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
             f"{path}: cannot be read ({error.strerror or error}); run the same command again "
             "once it can: it goes on"
         ) from error
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         path.unlink(missing_ok=True)
         raise RefocusError(
             f"{path}: was damaged and is removed; run the same command again, which does it anew"

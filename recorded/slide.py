@@ -20,6 +20,8 @@ from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_pi
 from refocus.recorded.zarr import write_attribute
 from refocus.recorded.zarr_writer import UnderWay, write_image
 
+PIXELS = {".dcm": (".dcm",), ".vms": (".jpg", ".opt"), ".vmu": (".ngr", ".opt")}
+"""How the names of files end that hold pixels beside such a one."""
 KEPT = 1 << 28
 """Bytes of decoded tiles that are kept while their neighbours are read."""
 CHUNK = 512
@@ -59,8 +61,7 @@ class Slide(DataSet):
         check_pixels(self._levels[0], np.uint8, str(source))
         height, width = self._levels[0]
         check_chosen(RGB, channels, f"{source}: a slide of {width}×{height} pixels")
-        colour = said.get("openslide.background-color", "FFFFFF")
-        self._background = np.frombuffer(bytes.fromhex(colour), np.uint8)
+        self._background = background(said.get("openslide.background-color", ""))
         for number, name in enumerate(RGB):
             about = About(
                 f"{source.name}, {name}",
@@ -137,6 +138,20 @@ class Slide(DataSet):
         return {"vendor": said.get("openslide.vendor", ""), "objective_power": power or None}
 
 
+def files_beside(source: Path) -> list[Path]:
+    """Name the files that may hold pixels of a slide beside the one that is opened."""
+    ending = source.suffix.lower()
+    if ending == ".mrxs":
+        folder = source.with_suffix("")
+        return [path for path in folder.iterdir() if path.is_file()] if folder.is_dir() else []
+    there = source.parent.iterdir() if ending in PIXELS else ()
+    return [
+        path
+        for path in there
+        if path.suffix.lower() in PIXELS[ending] and path != source and path.is_file()
+    ]
+
+
 def _open(source: Path) -> Any:
     try:
         import openslide
@@ -161,6 +176,15 @@ def _error() -> type[Exception]:
 
     error: type[Exception] = openslide.OpenSlideError
     return error
+
+
+def background(said: str) -> Plane:
+    """Read the colour where a scanner has not been, ``(3,)``; white where it is none."""
+    with suppress(ValueError):
+        colour = bytes.fromhex(said)
+        if len(colour) == len(RGB):
+            return np.frombuffer(colour, np.uint8)
+    return np.full(len(RGB), 255, np.uint8)
 
 
 def _number(said: Any, name: str) -> float:

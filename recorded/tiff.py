@@ -64,9 +64,9 @@ class Tiff(DataSet):
         super().__init__(source)
         self._pages: list[_Page] = []
         with _open_tiff(source) as tiff:
+            notes = _read_notes(tiff, source)
             _check_axes(tiff, source)
             self._big, self._order = tiff.is_bigtiff, tiff.byteorder
-            notes = TiffNotes(tiff)
             for number, frame in enumerate(tiff.pages):
                 page = frame.aspage()
                 levels = [level.aspage() for level in page.pages or ()]
@@ -148,6 +148,13 @@ def _open_tiff(path: Path) -> tifffile.TiffFile:
         return tiff
     except (tifffile.TiffFileError, OSError, ValueError) as error:
         raise RefocusError(f"{path}: not a readable TIFF ({error}); replace it") from error
+
+
+def _read_notes(tiff: tifffile.TiffFile, source: Path) -> TiffNotes:
+    try:
+        return TiffNotes(tiff)
+    except ValueError as error:
+        raise RefocusError(f"{source}: {error}; save it as OME-TIFF again") from error
 
 
 def _check_axes(tiff: tifffile.TiffFile, source: Path) -> None:

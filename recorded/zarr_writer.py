@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.recorded.levels import Shrinking, spans
-from refocus.recorded.planes import Bands, Plane
+from refocus.recorded.planes import ROWS, Bands, Plane
 from refocus.recorded.rows import RowsFile, in_heights
 
 LARGEST_BLOCK = 1 << 28
 """Bytes of rows that are held until they fill chunks."""
 MOST, MOST_BYTES = 8, LARGEST_BLOCK // 8
 """Writes under way, and the bytes of those before the latest."""
-ROWS = 512
-"""Of a plane that is read back at a time."""
 
 Index = tuple[int, ...]
 
@@ -67,7 +65,7 @@ class UnderWay:
 
     def __exit__(self, kind: object, *error: object) -> None:
         while kind is not None and self._writes:  # nothing is to be written into what is removed
-            with suppress(OSError):
+            with suppress(Exception):  # what went wrong first is what is told
                 self._wait()
         self.finish()
 

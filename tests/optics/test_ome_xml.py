@@ -1,6 +1,7 @@
 """The light path that OME-XML states, in a TIFF and beside an OME-Zarr."""
 
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -86,6 +87,40 @@ def test_the_pages_of_a_tiff(tmp_path: Path) -> None:
         pytest.approx(stated(LightPath(0.1, 0.75, 1.0, um))) for um in (0.461, 0.52)
     ]
     assert file_light_path(path) == found[0]
+
+
+STACK = (
+    f'<OME {SCHEMA}><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{{}}" Type="uint16" '
+    'SizeX="48" SizeY="32" SizeZ="2" SizeT="1" SizeC="1" PhysicalSizeZ="1.5">'
+    '<TiffData IFD="0" PlaneCount="2"><UUID FileName="{}">urn:uuid:1</UUID></TiffData>'
+    "</Pixels></Image></OME>"
+)
+
+
+def write_stack(path: Path, order: str, named: str) -> Path:
+    text, planes = STACK.format(order, named), np.zeros((2, 32, 48), np.uint16)
+    stated: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
+    tifffile.imwrite(path, planes, description=text.encode(), **stated)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"), [("a.ome.tif", [0.0, 1.5]), ("before.ome.tif", [None, None])]
+)
+def test_planes_lie_in_a_stack_where_the_file_says_so(
+    tmp_path: Path, named: str, expected: list[float | None]
+) -> None:
+    with tifffile.TiffFile(write_stack(tmp_path / "a.ome.tif", "XYZCT", named)) as opened:
+        notes = TiffNotes(opened)
+        assert [notes.z_um(page) for page in range(2)] == expected
+        assert notes.in_stack(1)
+
+
+def test_an_order_that_is_none_says_nothing_of_the_light_path(tmp_path: Path) -> None:
+    path = write_stack(tmp_path / "a.ome.tif", "XYCTT", "a.ome.tif")
+    assert file_light_path(path) == UNKNOWN
+    with tifffile.TiffFile(path) as opened, pytest.raises(ValueError, match="'XYCTT' as the order"):
+        TiffNotes(opened)
 
 
 def test_beside_an_ome_zarr(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What cannot be refocused: one line, and nothing that looks whole."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -60,6 +61,18 @@ def axes_y_x_z(folder: Path) -> Path:
     return path
 
 
+def order_of_planes(order: str) -> Callable[[Path], Path]:
+    def write(folder: Path) -> Path:
+        path = folder / "in.tif"
+        tifffile.imwrite(path, PLANES, ome=True, metadata={"axes": "CYX"}, photometric="minisblack")
+        content = path.read_bytes()
+        (stated,) = re.findall(rb'DimensionOrder="(.*?)"', content)
+        path.write_bytes(content.replace(stated, order.encode()))
+        return path
+
+    return write
+
+
 def colours(folder: Path) -> Path:
     path = folder / "in.tif"
     tifffile.imwrite(path, np.zeros((64, 96, 3), np.uint8), photometric="rgb")
@@ -82,6 +95,9 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a chunk does not decompress": (damaged_chunk, "in.zarr/0, plane (0,): not readable"),
     "a tile does not decompress": (damaged_tile, "in.tif, page 0, tile 3: not readable"),
     "axes y, x, z": (axes_y_x_z, "its axes are y, x, z"),
+    "an axis twice": (order_of_planes("XYCTT"), "states 'XYCTT' as the order of its planes"),
+    "axes that are no planes": (order_of_planes("ZCXYT"), "states 'ZCXYT' as the order"),
+    "axes that are none": (order_of_planes("XYQQQ"), "states 'XYQQQ' as the order of its planes"),
     "colours": (colours, "--channel red=auto"),
     "one strip of gigabytes": (one_strip_of_gigabytes, "one piece asks for 3.2 GB at once"),
 }

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
-from refocus.recorded.refocusing import Options
+from refocus.recorded.progress import identify
+from refocus.recorded.refocusing import Options, Result, Said
 from refocus.recorded.selection import Selection
 
 from .test_what_is_kept import write_zarr
@@ -148,6 +150,32 @@ def test_pixels_of_a_zarr_that_changed_meanwhile_are_another_source(
     assert not target.exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "beside", "counts"),
+    [
+        ("in.mrxs", "in/Data0000.dat", True),
+        ("in.MRXS", "other/Data0000.dat", False),
+        ("in.dcm", "level-1.DCM", True),
+        ("in.vms", "in(1,0).jpg", True),
+        ("in.vmu", "in.ngr", True),
+        ("in.dcm", "notes.txt", False),
+        ("in.svs", "other.svs", False),
+    ],
+)
+@pytest.mark.parametrize("change", [_touched, _shortened, Path.unlink])
+def test_files_beside_a_slide_are_of_the_source(
+    tmp_path: Path, name: str, beside: str, counts: bool, change: Callable[[Path], None]
+) -> None:
+    source, other = tmp_path / name, tmp_path / beside
+    other.parent.mkdir(exist_ok=True)
+    for path in (source, other):
+        path.write_bytes(b"pixels")
+    before = identify(source)
+    assert identify(source) == before
+    change(other)
+    assert (identify(source) != before) == counts
+
+
 def _cut(content: bytes) -> bytes:
     return content[:500]
 
@@ -164,7 +192,18 @@ def _of_nothing(content: bytes) -> bytes:
     return b"[]\n"
 
 
-@pytest.mark.parametrize("damage", [_cut, _empty, _altered, _of_nothing])
+def _of_another_verdict(content: bytes) -> bytes:
+    changed = content.replace(b'"refocused"', b'"in--focus"', 1)
+    assert changed != content
+    return changed
+
+
+def _nested(content: bytes) -> bytes:
+    line = b"[" * 100_000 + b"\n"
+    return b"%d %b" % (zlib.crc32(line), line)
+
+
+@pytest.mark.parametrize("damage", [_cut, _empty, _altered, _of_nothing, _nested])
 def test_a_result_that_is_damaged_is_done_anew(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
@@ -177,6 +216,18 @@ def test_a_result_that_is_damaged_is_done_anew(
         process(source, target, FakeEngine(), lambda done: None)
     process(source, target, FakeEngine(), lambda done: None)
     np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES))
+
+
+def test_a_verdict_that_was_changed_is_not_taken(tmp_path: Path) -> None:
+    path = tmp_path / "0-0.kept"
+    kept = Result(PLANES[0], np.ones((1, 1), np.float32), Said("refocused", 1.25))
+    for read in (Result.load, Result.load_said):
+        kept.save(path)
+        assert Result.load_said(path) == Result.load(path).said == kept.said
+        path.write_bytes(_of_another_verdict(path.read_bytes()))
+        with pytest.raises(RefocusError, match="was damaged and is removed"):
+            read(path)
+        assert not path.exists()
 
 
 def test_who_comes_while_another_is_at_work_is_refused(tmp_path: Path) -> None:

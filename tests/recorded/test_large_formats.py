@@ -19,6 +19,7 @@ from refocus.recorded.levels import Shrinking
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.selection import Selection
+from refocus.recorded.zarr_writer import UnderWay
 
 Pixels = np.ndarray[Any, Any]
 SIDE = 2 * HALO + 256
@@ -234,3 +235,30 @@ def read_zarr(path: Path) -> Pixels:
     driver = "zarr3" if (path / "zarr.json").exists() else "zarr"
     spec = {"driver": driver, "kvstore": {"driver": "file", "path": str(path)}}
     return np.asarray(tensorstore.open(spec).result().read().result())
+
+
+class FailingWrites:
+    """An array whose writes end with an error, which only who waits for them sees."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error, self.waited = error, 0
+
+    def __getitem__(self, place: Any) -> "FailingWrites":
+        return self
+
+    def write(self, pixels: Any) -> "FailingWrites":
+        return self
+
+    def result(self) -> None:
+        self.waited += 1
+        raise self.error
+
+
+@pytest.mark.parametrize("later", [OSError("full"), RuntimeError("of the library")])
+def test_the_first_error_is_told_whatever_writes_under_way_end_with(later: Exception) -> None:
+    array, under_way = FailingWrites(later), UnderWay()
+    for _ in range(3):
+        under_way.add(array, (), np.zeros(4, np.uint8))
+    with pytest.raises(KeyError, match="first"), under_way:
+        raise KeyError("first")
+    assert array.waited == 3

@@ -16,7 +16,7 @@ from refocus.recorded import process as process_module
 from refocus.recorded.process import open_data_set, process
 from refocus.recorded.refocusing import Options
 from refocus.recorded.selection import Selection
-from refocus.recorded.slide import Slide
+from refocus.recorded.slide import Slide, background
 from refocus.recorded.staff import crew_of
 
 from .svs import MPP, colours, write_svs
@@ -92,6 +92,17 @@ def test_where_the_scanner_has_not_been_is_background(tmp_path: Path) -> None:
     np.testing.assert_array_equal(beyond[:10, :10], colours(700, 900)[690:, 890:, 0])
     assert (beyond[10:] == 255).all()
     assert (beyond[:, 10:] == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ("0A0B0C", [10, 11, 12]),
+        *((said, [255, 255, 255]) for said in ("", "white", "0A0B", "FF0A0B0C")),
+    ],
+)
+def test_a_background_that_is_no_colour_is_white(said: str, expected: list[int]) -> None:
+    assert background(said).tolist() == expected
 
 
 def damaged(path: Path) -> Path:
