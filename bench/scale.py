@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sides", type=int, nargs="*", default=[6000, 20000], help="by `fake`")
     parser.add_argument("--wells", type=int, choices=(6, 12, 24, 48, 96, 384), default=96)
     parser.add_argument("--fields", type=int, default=9, help="of each well, 64² each")
-    parser.add_argument("--side", type=int, default=5000, help="of the slide of the ratios")
+    parser.add_argument("--side", type=int, default=10000, help="of the slide of the ratios")
     parser.add_argument("--engine", default="refocus-compact", help="of the ratios")
     parser.add_argument("--rounds", type=int, default=2, help="of the ratios")
     given = parser.parse_args(arguments)
