@@ -78,7 +78,7 @@ $(VENV)/.docs: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 $(VENV)/.napari: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP) --editable '.[test,napari,qt]' pytest-qt
+	$(PIP) --editable '.[test,napari,ndv,qt]' pytest-qt
 	touch $@
 
 # On a machine with an NVIDIA GPU: conformance, parity, speed of every engine.

@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from refocus.configs.light_path import LightPath
 from refocus.engine import Engine
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
 from refocus.optics.camera import CameraModel
-from refocus.optics.transfer import blur_of
+from refocus.optics.transfer import light_path_of
 from refocus.training.judging.objectives import (
     BACKGROUND_ELECTRONS,
     KINDS,
@@ -67,10 +66,7 @@ def main() -> None:
 def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
     """Measure one objective, dB: means over kinds of specimen."""
     optics = case.optics
-    known = LightPath(optics.pixel_size_um, optics.na, optics.immersion_index, optics.emission_um)
-    path = LightPath(
-        **{**vars(known), "believed": (blur_of(optics, case.defocus_um),)}  # told all of it
-    )
+    known, path = light_path_of(optics), light_path_of(optics, case.defocus_um)
     run = Refocuser(engine, on_distrust="refocused")
     drawn = list(examples(case, RUN + frames))
     for example in drawn[:RUN]:

@@ -13,10 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from refocus.configs import Optics
-from refocus.configs.light_path import LightPath, stated
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
-from refocus.optics.transfer import slope
+from refocus.optics.transfer import light_path_of, slope
 from refocus.training.judging.objectives import OBJECTIVES, Case, Example, examples, quality
 
 PLANES, FIRST = 9, 2
@@ -56,7 +55,7 @@ def main() -> None:
 
 def measure(engine: OpenVinoEngine, case: Case, stacks: int) -> list[float]:
     """Give the row of an objective: means over the planes of its stacks."""
-    path = LightPath(**{name: getattr(case.optics, name) for name in stated(LightPath())})
+    path = light_path_of(case.optics)
     found: list[tuple[float, ...]] = []
     for number in range(stacks):
         run = Refocuser(engine, on_distrust="refocused")

@@ -1,14 +1,17 @@
 """Model files: an ONNX graph that carries its own card and checksums."""
 
 import hashlib
+import os
 import zipfile
+from collections.abc import Callable
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
 import onnx
 from pydantic import ValidationError
 
-from refocus.configs import ModelCard
+from refocus.configs import ModelCard, RefocusError
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.graph_digest import graph_sha256
 from refocus.engine.package import model_in_package
@@ -133,6 +136,39 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
         )
     _check_graph(model, path)
     return model, card
+
+
+def write_model(
+    model: onnx.ModelProto, path: Path, check: Callable[[Path], object] = lambda part: None
+) -> None:
+    """Write a model, which is there when it is whole; a link stays one.
+
+    Parameters
+    ----------
+    model
+        With its card.
+    path
+        Where to; folders on the way are made.
+    check
+        Is asked of the written file before it takes its place; what it raises keeps it from it.
+
+    Raises
+    ------
+    RefocusError
+        It cannot be written.
+    """
+    whole = path.resolve()
+    part = whole.with_name(f"{whole.stem}.part.onnx")
+    try:
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, str(part))
+        check(part)
+        os.replace(part, whole)
+    except OSError as error:
+        raise RefocusError(f"{path}: cannot be written ({error.strerror})") from error
+    finally:
+        with suppress(OSError):  # what went wrong first is what is told
+            part.unlink(missing_ok=True)
 
 
 def opset(model: onnx.ModelProto) -> int:

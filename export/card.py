@@ -1,13 +1,10 @@
 """What a model file says of itself, brought up to the configuration that it was made from."""
 
-import os
 from pathlib import Path
-
-import onnx
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.training import TrainConfig
-from refocus.engine.model_file import embed_card, read_model
+from refocus.engine.model_file import embed_card, read_model, write_model
 from refocus.engine.protocol import log
 
 TOLD = ("licence", "training_data", "stains")
@@ -43,15 +40,7 @@ def write_card(path: Path, config: TrainConfig) -> ModelCard:
         )
     if card.licence != config.licence:
         log.warning("%s: the licence was %s, and is %s now", path, card.licence, config.licence)
-    path = path.resolve()  # or a link would be replaced by a file
     told = {name: getattr(config, name) for name in TOLD}
     card = embed_card(model, card.model_copy(update=told))
-    part = path.with_name(f"{path.stem}.part.onnx")
-    try:
-        onnx.save(model, str(part))
-        os.replace(part, path)
-    except OSError as error:
-        raise RefocusError(f"{path}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_model(model, path)
     return card

@@ -1,7 +1,6 @@
 """Checkpoint to ONNX: one file, dynamic batch, height and width, card in the metadata."""
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from torch import nn
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.engine.half_precision import half_precision
-from refocus.engine.model_file import embed_card, embed_estimator
+from refocus.engine.model_file import embed_card, embed_estimator, write_model
 from refocus.export.verify import require_parity
 from refocus.training.network.checkpoint import load_model, read_estimator_of
 
@@ -71,16 +70,7 @@ def save_verified(model: onnx.ModelProto, output: Path, reference: Path) -> None
     RefocusError
         They do not agree, or the file cannot be written.
     """
-    part = output.with_name(f"{output.stem}.part.onnx")
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, str(part))
-        require_parity(reference, part)
-        os.replace(part, output)
-    except OSError as error:
-        raise RefocusError(f"{output}: cannot be written ({error.strerror})") from error
-    finally:
-        part.unlink(missing_ok=True)
+    write_model(model, output, lambda part: require_parity(reference, part))
 
 
 def convert(network: nn.Module) -> onnx.ModelProto:

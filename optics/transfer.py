@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import j0
 
 from refocus.configs import Optics
-from refocus.configs.light_path import Blur
+from refocus.configs.light_path import STATED, Blur, LightPath
 
 STEPS = 256
 HIGHEST = 0.75
@@ -34,6 +34,12 @@ def blur_of(optics: Optics, defocus_um: float) -> Blur:
         defocus_um * slope(aperture) / optics.pixel_size_um,
         optics.spherical_waves,
     )
+
+
+def light_path_of(optics: Optics, defocus_um: float | None = None) -> LightPath:
+    """Tell all of a light path: the optics, and where it is given the distance from focus, µm."""
+    believed = () if defocus_um is None else (blur_of(optics, defocus_um),)
+    return LightPath(**{name: getattr(optics, name) for name in STATED}, believed=believed)
 
 
 def slope(aperture: float) -> float:

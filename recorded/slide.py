@@ -158,7 +158,7 @@ def _open(source: Path) -> Any:
     except ImportError as error:  # the package, or the library that it loads
         raise RefocusError(
             f"{source}: slides of scanners are read with OpenSlide; install the extra: "
-            "pip install -e '.[openslide]'"
+            "pip install 'refocus-live[openslide]'"
         ) from error
     try:
         slide = openslide.OpenSlide(source)

@@ -20,7 +20,7 @@ from refocus.configs.command import (
     options_of,
     run_command,
 )
-from refocus.configs.light_path import STATED, LightPath
+from refocus.configs.light_path import STATED
 from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
 from refocus.training.evaluate_command import EVALUATE_EXAMPLES, evaluate
@@ -196,10 +196,11 @@ def measure(
 ) -> None:
     """Measure distance and spherical aberration of pairs; optics not told are those of BBBC006."""
     from refocus.optics.images import list_images
+    from refocus.optics.transfer import light_path_of
     from refocus.training.pairs.measure import measure_optics
     from refocus.training.pairs.measured import read_pair
 
-    usual = LightPath(**{name: getattr(Optics(), name) for name in STATED})
+    usual = light_path_of(Optics())
     known = check_options(RefocusOptions, given).optics.of(stated=usual)
     optics = Optics(**{name: getattr(known, name) for name in STATED})
     title = f"NA {optics.na:g}, {optics.pixel_size_um:g} µm per pixel"

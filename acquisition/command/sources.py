@@ -230,7 +230,9 @@ def _virtual(config: LiveConfig, stated: LightPath) -> VirtualMicroscope:
 
 def _simulated(told: KnownOptics) -> Optics:
     """Give the objective that the demo has: that of BBBC006, but for what is told of another."""
-    usual = LightPath(**{name: getattr(BBBC006, name) for name in STATED})
+    from refocus.optics.transfer import light_path_of
+
+    usual = light_path_of(BBBC006)
     known = told.of(stated=usual)
     own = {name: getattr(known, name) for name in STATED if getattr(known, name)}
     if known.na != usual.na:  # and another objective has not its aberration

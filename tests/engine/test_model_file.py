@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
+from refocus.configs import RefocusError
 from refocus.engine import EngineError, open_engine
 from refocus.engine.model_file import (
     CARD_KEY,
@@ -16,6 +17,7 @@ from refocus.engine.model_file import (
     embed_card,
     initialisers_sha256,
     read_model,
+    write_model,
 )
 
 
@@ -152,3 +154,20 @@ def test_the_shipped_model_is_signed(caplog: pytest.LogCaptureFixture) -> None:
 
     assert not caplog.records
     assert card.sha256 == initialisers_sha256(model)
+
+
+def test_a_model_is_written_whole_or_not_at_all(model_file: Path, tmp_path: Path) -> None:
+    model, _ = read_model(model_file)
+    write_model(model, tmp_path / "new" / "model.onnx")
+    assert read_model(tmp_path / "new" / "model.onnx")[1] == read_model(model_file)[1]
+    (tmp_path / "file").touch()
+    with pytest.raises(RefocusError, match=r"model.onnx: cannot be written \("):
+        write_model(model, tmp_path / "file" / "model.onnx")
+
+    def refuse(part: Path) -> None:
+        assert read_model(part)
+        raise RefocusError("not this one")
+
+    with pytest.raises(RefocusError, match="not this one"):
+        write_model(model, tmp_path / "other.onnx", refuse)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"]

@@ -6,14 +6,12 @@ tell the two apart. Where its verdicts begin is chosen on kinds of specimen that
 from.
 """
 
-import os
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import onnx
 import torch
 from numpy.typing import NDArray
 from torch import nn
@@ -21,7 +19,7 @@ from torch.nn import functional as F
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
-from refocus.engine.model_file import embed_card, embed_trust, read_model
+from refocus.engine.model_file import embed_card, embed_trust, read_model, write_model
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.trust.evidence import (
     Familiar,
@@ -156,9 +154,7 @@ def calibrate(
     )
     embed_trust(proto, statistics)
     card = embed_card(proto, card.model_copy(update={"trust": limits}))
-    part = output.with_name(f"{output.stem}.part.onnx")
-    onnx.save(proto, str(part))
-    os.replace(part, output)
+    write_model(proto, output)
     return card
 
 
@@ -168,11 +164,13 @@ def examine_frames(
     """Refocus frames of one size, and set the evidence beside what came of it."""
     rows = []
     for frame in frames:
-        prepared, outputs = engine.outputs(frame.frame, frame.light_path)
-        per_unit = certainty = 1.0
+        light_path, per_unit, certainty = frame.light_path, 1.0, 1.0
         if engine.sight is not None:
-            per_unit = engine.sight.um_per_unit(frame.light_path)
-            certainty = engine.sight.likely(frame.frame, frame.light_path).first.chance
+            per_unit = engine.sight.um_per_unit(light_path)
+            likely = engine.sight.likely(frame.frame, light_path)
+            certainty = likely.first.chance
+            light_path = replace(light_path, believed=tuple(likely))
+        prepared, outputs = engine.outputs(frame.frame, light_path)
         evidence = gather(prepared.seen, outputs, reblur, familiar, certainty)
         refocused = prepared.counts(outputs.refocused)
         gain = frame_gain(frame, refocused)

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from refocus.configs import ModelCard, Optics, RefocusError
-from refocus.configs.light_path import STATED
 from refocus.configs.trust import Verdict
 from refocus.engine.protocol import UNKNOWN, Engine, Frame, LightPath
 from refocus.engine.refocuser import Refocuser
 from refocus.engine.trust.judgement import blend
-from refocus.optics.transfer import blur_of
+from refocus.optics.transfer import light_path_of
 
 
 class Result(NamedTuple):
@@ -68,8 +67,7 @@ class Candidate:
         """Give all that it makes of a frame when told its light path; None where it cannot be."""
         if self.card.inputs == 1:
             return None
-        stated = {name: getattr(optics, name) for name in STATED}
-        path = LightPath(**stated, believed=(blur_of(optics, distance_um),))
+        path = light_path_of(optics, distance_um)
         return self._refocuser.refocus(frame, light_path=path).pixels
 
     def __call__(self, frame: Frame) -> Frame:

@@ -24,7 +24,7 @@ from refocus.optics.images import list_images, read_image
 from refocus.optics.phase import phase_contrast
 from refocus.optics.psf import psf
 from refocus.optics.specimens import GENERATORS, PHOTOGRAPHS
-from refocus.optics.transfer import blur_of, slope
+from refocus.optics.transfer import light_path_of, slope
 from refocus.training.judging.objectives import OBJECTIVES
 
 Field = NDArray[np.float32]
@@ -93,9 +93,7 @@ class _Path:
         """What a user would know of it."""
         if not self.told:
             return UNKNOWN
-        o = self.optics
-        believed = (blur_of(o, self.distance_um),) if self.told == "path" else ()
-        return LightPath(o.pixel_size_um, o.na, o.immersion_index, o.emission_um, believed)
+        return light_path_of(self.optics, self.distance_um if self.told == "path" else None)
 
 
 def calibration_frames(

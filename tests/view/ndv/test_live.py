@@ -8,7 +8,8 @@ import pytest
 from refocus.view.places import Wanted
 
 pytest.importorskip("ndv")
-pytestmark = pytest.mark.filterwarnings("ignore")
+# its window makes a Qt application, through which cores of later tests in this process would signal
+pytestmark = [pytest.mark.napari, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture
