@@ -44,7 +44,7 @@ def test_replay_process_and_evaluate_agree(
     candidate = Candidate(
         open_engine("openvino"), LightPath(pixel_size_um)
     )  # in this CPU's own precision
-    judged = candidate.judged(np.asarray(Image.open(folder / "frame.png")))
+    judged = candidate.judged(np.asarray(Image.open(folder / "frame.png")), "")
 
     (published,) = read_zarr(tmp_path / "run" / "refocused.ome.zarr")
     np.testing.assert_array_equal(published, judged.published)

@@ -48,8 +48,9 @@ class Candidate:
         self._light_path = light_path
         self._seconds = self._megapixels = 0.0
         self._seen: set[tuple[int, ...]] = set()
+        self._alone = 0
 
-    def judged(self, frame: Frame, run: str = "") -> Result:
+    def judged(self, frame: Frame, run: str) -> Result:
         """Refocus and judge ``(H, W)``, ``uint8`` or ``uint16``.
 
         Frames of one run, by its name, tell each other how they are blurred.
@@ -71,8 +72,9 @@ class Candidate:
         return self._refocuser.refocus(frame, light_path=path).pixels
 
     def __call__(self, frame: Frame) -> Frame:
-        """Give all that the network makes of a frame."""
-        return self.judged(frame).whole
+        """Give all that the network makes of a frame, which is a run of its own."""
+        self._alone += 1
+        return self.judged(frame, f"alone {self._alone}").whole
 
     @property
     def seconds_per_megapixel(self) -> float | None:
