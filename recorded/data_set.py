@@ -66,3 +66,6 @@ class DataSet(ABC):
         marks
             What is said of the result.
         """
+
+    def close(self) -> None:  # noqa: B027 (most hold nothing open)
+        """Close what is held open; nothing is read any more."""

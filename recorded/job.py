@@ -1,7 +1,7 @@
 """A job as another process is told it: what to refocus, with which engine, where results go."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,8 +97,9 @@ class OpenJob:
                 f"{job.folder}: a worker does not see it; give a place that all of them share"
             )
         selection, insecure = job.options.selection, job.options.insecure
-        self._planes = open_data_set(job.source, selection.chosen).planes
         with ExitStack() as opened:
+            data = opened.enter_context(closing(open_data_set(job.source, selection.chosen)))
+            self._planes = data.planes
             engine: Engine = open_engine(job.engine, insecure=insecure, threads=1)
             opened.callback(engine.close)
             found = identify_engine(engine.info, selection)
@@ -136,7 +137,7 @@ class OpenJob:
         doing.run(iter([task]), lambda _: bool(failed))
 
     def close(self) -> None:
-        """Close the engines."""
+        """Close the engines, and the data set."""
         self._opened.close()
 
 

@@ -10,7 +10,8 @@ on; the result takes its place once it is complete, and what is there is whole.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -104,47 +105,50 @@ def process(  # noqa: PLR0917
         refocused, the target cannot be written or was begun otherwise, the file of the light path
         is none, or an aperture is told and nothing says how large a pixel is.
     """
-    data = open_data_set(source, options.selection.chosen)
-    progress = Progress.beside(target)
-    record = _check_target(data, target, progress)
-    begun = {
-        "source": identify(source),
-        **options.as_json(),
-        **identify_engine(engine.info, options.selection),
-        "light_path": identify_content(light_path),
-    }
-    with open_models(options.selection.channels, engine, options.insecure) as channels:
-        refocusing = Refocusing(engine, options, channels, light_path)
-        _begin(progress, begun, target)
-        try:
-            work = Work(data, refocusing, progress, options, keep_going, on_progress)
-            with work.done_by(crew or Here(refocusing)):
-                made_by = describe(engine.info)
-                marks = Marks(made_by["software"], lambda planes: work.provenance(planes, made_by))
-                _write(work, target, marks)
-                done = work.finished()
-            if record:
-                _write_record(record, marks.provenance(range(len(data.planes))))
-            keep_table(_tabulate(work, refocusing), progress.result, target)
-            progress.result.replace(target)
-            progress.remove()
-            refocusing.keep_light_path()
-        except OSError as error:
-            where = error.filename or target
-            raise RefocusError(
-                f"{where}: {error.strerror or error}; what is done is kept: the same command "
-                "goes on"
-            ) from error
-        finally:
-            progress.leave()
+    with ExitStack() as opened:
+        data = opened.enter_context(closing(open_data_set(source, options.selection.chosen)))
+        progress = Progress.beside(target)
+        record = _check_target(data, target, progress)
+        said = {
+            "source": identify(source),
+            **options.as_json(),
+            **identify_engine(engine.info, options.selection),
+            "light_path": identify_content(light_path),
+        }
+        models = open_models(options.selection.channels, engine, options.insecure)
+        refocusing = Refocusing(engine, options, opened.enter_context(models), light_path)
+        opened.enter_context(_begun(progress, said, target))
+        work = Work(data, refocusing, progress, options, keep_going, on_progress)
+        with work.done_by(crew or Here(refocusing)):
+            made_by = describe(engine.info)
+            marks = Marks(made_by["software"], lambda planes: work.provenance(planes, made_by))
+            _write(work, target, marks)
+            done = work.finished()
+        if record:
+            _write_record(record, marks.provenance(range(len(data.planes))))
+        keep_table(_tabulate(work, refocusing), progress.result, target)
+        progress.result.replace(target)
+        progress.remove()
+        refocusing.keep_light_path()
     return done
 
 
-def _begin(progress: Progress, begun: dict[str, Any], target: Path) -> None:
+@contextmanager
+def _begun(progress: Progress, said: dict[str, Any], target: Path) -> Iterator[None]:
+    """Begin, and keep what is done, however it ends."""
     try:
-        progress.begin(begun, target)
+        progress.begin(said, target)
     except OSError as error:
         raise RefocusError(f"{target}: {error.strerror or error}; name another place") from error
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or target
+        raise RefocusError(
+            f"{where}: {error.strerror or error}; what is done is kept: the same command goes on"
+        ) from error
+    finally:
+        progress.leave()
 
 
 def _write(work: Work, target: Path, marks: Marks) -> None:

@@ -55,6 +55,17 @@ class Slide(DataSet):
     def __init__(self, source: Path, channels: tuple[str, ...] = ()) -> None:
         super().__init__(source)
         self._slide = _open(source)
+        try:
+            self._describe(source, channels)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        self._slide.close()
+
+    def _describe(self, source: Path, channels: tuple[str, ...]) -> None:
         said = self._slide.properties
         self._sizes_um = tuple(_number(said, f"openslide.mpp-{axis}") for axis in "yx")
         self._levels = [(height, width) for width, height in self._slide.level_dimensions]

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from contextlib import closing
 from typing import Any
 
 from refocus.configs import RefocusError
@@ -28,11 +29,10 @@ def main() -> None:
     logger.addHandler(_Warnings(logging.WARNING))
     logger.propagate = False
     try:
-        job = OpenJob(Job.of_json(json.loads(sys.stdin.readline())))
-        for line in sys.stdin:
-            job.do(json.loads(line), _tell)
-            _tell({"end": True})
-        job.close()
+        with closing(OpenJob(Job.of_json(json.loads(sys.stdin.readline())))) as job:
+            for line in sys.stdin:
+                job.do(json.loads(line), _tell)
+                _tell({"end": True})
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         _tell({"broken": f"{where}{error.strerror or error}"})

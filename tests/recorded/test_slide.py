@@ -1,7 +1,9 @@
 """Slides of scanners, read by the real OpenSlide, become OME-Zarr."""
 
+import ctypes
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +146,24 @@ def test_what_cannot_be_done_is_told_in_a_line(tmp_path: Path, case: str) -> Non
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / target).exists()
+
+
+@pytest.mark.parametrize("case", ["all is well", *(case for case in BAD if case != "no slide")])
+def test_a_slide_is_closed_however_it_ends(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[Any] = []
+    close = openslide.OpenSlide.close
+    monkeypatch.setattr(
+        openslide.OpenSlide, "close", lambda slide: (close(slide), closed.append(slide))
+    )
+    write, target, options, _ = BAD.get(case, (write_svs, "out.ome.zarr", RED, ""))
+    source = write(tmp_path / "in.svs")
+    with suppress(RefocusError):
+        process(source, tmp_path / target, FakeEngine(), lambda d: None, options)
+    (slide,) = closed
+    with pytest.raises(ctypes.ArgumentError, match="closed"):
+        slide.read_region((0, 0), 0, (1, 1))
 
 
 @pytest.mark.parametrize("ending", Slide.endings)
