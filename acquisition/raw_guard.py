@@ -15,7 +15,7 @@ import useq
 
 from refocus.acquisition.signals import connect_direct
 from refocus.acquisition.sinks.ome_stream import raw_stream
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -99,7 +99,7 @@ class Guard:
             self.aside.mkdir(exist_ok=True)
             tifffile.imwrite(file, pixels)
         except OSError as error:
-            kept = f"it could not be kept in {self.aside}: {error.strerror or error}"
+            kept = f"it could not be kept in {self.aside}: {reason_of(error)}"
         if self.error is not None:
             return
         stopped = "the run was stopped, and " if self.stops else ""

@@ -4,7 +4,7 @@ Nothing here computes or touches a device; every other stage may import it.
 """
 
 from refocus.configs.card import ModelCard
-from refocus.configs.errors import Incomplete, RefocusError
+from refocus.configs.errors import Incomplete, RefocusError, first_fault, one_line, reason_of
 from refocus.configs.optics import BBBC006, Optics
 
 __all__ = [
@@ -14,13 +14,17 @@ __all__ = [
     "Optics",
     "RefocusError",
     "command",
+    "files",
+    "first_fault",
     "hosts",
     "lazy",
     "light_path",
     "live_config",
     "loading",
+    "one_line",
     "options",
     "presets",
+    "reason_of",
     "terminal",
     "training",
     "trust",

@@ -20,6 +20,7 @@ import typer
 from pydantic import BaseModel
 from rich.console import Console
 
+from refocus.configs import reason_of
 from refocus.configs.errors import RefocusError
 from refocus.configs.loading import Model, check
 from refocus.configs.options import (
@@ -274,7 +275,7 @@ def _explain(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nothing left to flush
         return "", PIPE_CLOSED
     if isinstance(error, OSError):
-        return f"{error.filename or 'file'}: {error.strerror or error}", BAD_INPUT
+        return f"{error.filename or 'file'}: {reason_of(error)}", BAD_INPUT
     if isinstance(error, RefocusError):
         return str(error), error.status
     hint = getattr(getattr(error, "ctx", None), "command_path", name)

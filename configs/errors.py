@@ -1,4 +1,9 @@
-"""The one exception that reaches a user as a sentence."""
+"""The one exception that reaches a user as a sentence, and what others say, in a line."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 
 class RefocusError(Exception):
@@ -15,3 +20,23 @@ class Incomplete(RefocusError):
     """A run came to its end, and something that it should have left is not there."""
 
     status = 1
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line why something failed: in the system's words, where it has any.
+
+    Of what a library says at length the first line; the kind of the error where it says nothing.
+    """
+    said = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
+    return said.splitlines()[0][:200]
+
+
+def one_line(error: BaseException) -> str:
+    """Give all that an error says, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def first_fault(error: "ValidationError", *within: str | int) -> tuple[str, str]:
+    """Say where the first thing is that a model refuses, and in a line what is wrong with it."""
+    first = error.errors()[0]
+    return ".".join(map(str, (*within, *first["loc"]))), first["msg"].splitlines()[0][:200]

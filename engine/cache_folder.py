@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from refocus.configs import reason_of
 from refocus.engine.protocol import EngineError, log
 
 
@@ -29,7 +30,7 @@ def own_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        log.warning("%s: engines cannot be kept there (%s)", folder, error.strerror)
+        log.warning("%s: engines cannot be kept there (%s)", folder, reason_of(error))
         return
     check_owner(folder)
 

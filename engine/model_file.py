@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from pydantic import ValidationError
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, RefocusError, first_fault, reason_of
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.graph_digest import graph_sha256
 from refocus.engine.package import model_in_package
@@ -118,9 +118,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     except EngineError:
         raise
     except Exception as error:  # protobuf and onnx each raise their own
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise EngineError(
-            f"{path}: not a readable ONNX model ({reason}); fetch or export it again"
+            f"{path}: not a readable ONNX model ({reason_of(error)}); fetch or export it again"
         ) from error
     cards = [p.value for p in model.metadata_props if p.key == CARD_KEY]
     if not cards:
@@ -128,7 +127,8 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     try:
         card = ModelCard.model_validate_json(cards[0])
     except ValidationError as error:
-        raise EngineError(f"{path}: its model card is not valid ({error.errors()[0]})") from error
+        where, said = first_fault(error)
+        raise EngineError(f"{path}: its model card is not valid ({where}: {said})") from error
     if card.sha256 != initialisers_sha256(model):
         raise EngineError(
             f"{path}: weights do not match the checksum of its card; it is damaged or was altered: "
@@ -165,7 +165,7 @@ def write_model(
         check(part)
         os.replace(part, whole)
     except OSError as error:
-        raise RefocusError(f"{path}: cannot be written ({error.strerror})") from error
+        raise RefocusError(f"{path}: cannot be written ({reason_of(error)})") from error
     finally:
         with suppress(OSError):  # what went wrong first is what is told
             part.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from refocus.configs import one_line
 from refocus.engine.protocol import EngineError
 
 DESCRIPTIONS = ("bioimageio.yaml", "rdf.yaml")
@@ -37,8 +38,9 @@ def model_in_package(path: Path) -> bytes:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, yaml.YAMLError) as error:
         if isinstance(error, EngineError):
             raise
-        said = " ".join(str(error).split())
-        raise EngineError(f"{path}: not a readable package ({said}); fetch it again") from error
+        raise EngineError(
+            f"{path}: not a readable package ({one_line(error)}); fetch it again"
+        ) from error
 
 
 def _source(content: Any) -> str:

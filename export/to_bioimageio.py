@@ -19,7 +19,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.engine.model_file import opset, read_model
 from refocus.engine.prepare import SMALLEST, STRIDE
 from refocus.optics.camera import CameraModel
@@ -86,7 +86,7 @@ def bioimageio_from_onnx(model: Path, output: Path, authors: list[str]) -> Model
             output.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(package, output)
         except OSError as error:
-            raise RefocusError(f"{output}: cannot be written ({error.strerror})") from error
+            raise RefocusError(f"{output}: cannot be written ({reason_of(error)})") from error
     return card
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import onnx
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.package import model_in_package
@@ -201,6 +201,6 @@ def _write(repository: Path, name: str, files: dict[str, bytes]) -> None:
             new.rename(target)
     except OSError as error:
         raise RefocusError(
-            f"{repository / name}: cannot be written ({error.strerror}); "
+            f"{repository / name}: cannot be written ({reason_of(error)}); "
             "give another folder, or free some space"
         ) from error

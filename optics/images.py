@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.optics.paths import leads_inside, natural
 
 SUFFIXES = (".tif", ".tiff", ".png")
@@ -115,9 +115,8 @@ def read_image(path: Path) -> NDArray[Any]:
     except FileNotFoundError as error:
         raise RefocusError(f"{path}: no such file") from error
     except Exception as error:  # decoders raise whatever they like on a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RefocusError(
-            f"{path}: not a readable image ({reason}); remove or replace it"
+            f"{path}: not a readable image ({reason_of(error)}); remove or replace it"
         ) from error
     if pixels.ndim != 2:
         raise RefocusError(

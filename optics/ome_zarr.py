@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 from yaozarrs import v04, v05
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, first_fault, reason_of
 from refocus.optics.paths import inside, refuse_links_out
 
 ZARR_METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
@@ -151,8 +151,7 @@ def open_array(image: ZarrImage, level: Path, write: bool = False, kept: int = 0
             context=tensorstore.Context({"cache_pool": {"total_bytes_limit": kept}}),
         ).result()
     except ValueError as error:
-        reason = str(error).splitlines()[0][:160]
-        raise RefocusError(f"{level}: not a readable Zarr array: {reason}") from error
+        raise RefocusError(f"{level}: not a readable Zarr array: {reason_of(error)}") from error
     if array.rank != len(image.axes):
         raise RefocusError(
             f"{level}: has {array.rank} axes, and its metadata name {len(image.axes)}; correct them"
@@ -235,11 +234,9 @@ def metadata_of(path: Path, *place: str | int) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of units that the format does not know
             yield
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in (*place, *first["loc"]))
-        reason = first["msg"].splitlines()[0][:160]
+        where, said = first_fault(error, *place)
         raise RefocusError(
-            f"{path}: broken OME-Zarr metadata: {where}: {reason}; write it as OME-Zarr 0.4 or 0.5"
+            f"{path}: broken OME-Zarr metadata: {where}: {said}; write it as OME-Zarr 0.4 or 0.5"
         ) from error
 
 

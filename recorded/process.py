@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.light_path import UNKNOWN
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.by_channel import open_models
@@ -139,13 +139,13 @@ def _begun(progress: Progress, said: dict[str, Any], target: Path) -> Iterator[N
     try:
         progress.begin(said, target)
     except OSError as error:
-        raise RefocusError(f"{target}: {error.strerror or error}; name another place") from error
+        raise RefocusError(f"{target}: {reason_of(error)}; name another place") from error
     try:
         yield
     except OSError as error:
         where = error.filename or target
         raise RefocusError(
-            f"{where}: {error.strerror or error}; what is done is kept: the same command goes on"
+            f"{where}: {reason_of(error)}; what is done is kept: the same command goes on"
         ) from error
     finally:
         progress.leave()

@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from refocus.configs import RefocusError
+from refocus.configs.files import replacing
 from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.refocusing import Result, Said
 from refocus.recorded.slide import files_beside
@@ -72,9 +73,8 @@ class Progress:
     def _begin(self, said: dict[str, Any], target: Path) -> None:
         path = self.folder / BEGUN
         if not path.exists():
-            begun = path.with_suffix(".part")
-            begun.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
-            begun.replace(path)
+            with replacing(path) as part:
+                part.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
             return
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -113,11 +113,8 @@ class Progress:
 
     def keep_survey(self, plane: int, found: Survey) -> None:
         """Keep that."""
-        path = self._survey(plane)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        begun = path.with_suffix(".part")
-        begun.write_text(json.dumps(found), encoding="utf-8")
-        begun.replace(path)
+        with replacing(self._survey(plane)) as part:
+            part.write_text(json.dumps(found), encoding="utf-8")
 
     def clear_result(self) -> None:
         """Remove a result that was begun: all of it is made again of what is done."""

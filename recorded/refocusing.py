@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
+from refocus.configs.files import replacing
 from refocus.configs.light_path import Blur, KnownOptics
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import Engine, Refocused, Ticket
@@ -130,8 +131,6 @@ class Result:
         A checksum and a line of JSON, and the bytes of pixels and share: a zip of arrays costs
         small planes more.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        begun = path.with_suffix(f".{os.getpid()}.part")
         content = self.pixels.tobytes() + self.share.astype(np.float32).tobytes()
         head = {
             "said": self.said,
@@ -140,11 +139,10 @@ class Result:
             "bytes": len(content),
             "crc32": zlib.crc32(content),
         }
-        with begun.open("wb") as file:
-            line = json.dumps(head).encode() + b"\n"
+        line = json.dumps(head).encode() + b"\n"
+        with replacing(path) as begun, begun.open("wb") as file:
             file.write(b"%d %b" % (zlib.crc32(line), line))
             file.write(content)
-        begun.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> "Result":
@@ -185,7 +183,7 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], BinaryIO]]:
             yield head, file
     except OSError as error:  # of the disk or the share: what is kept may be whole
         raise RefocusError(
-            f"{path}: cannot be read ({error.strerror or error}); run the same command again "
+            f"{path}: cannot be read ({reason_of(error)}); run the same command again "
             "once it can: it goes on"
         ) from error
     except (ValueError, LookupError, TypeError, RecursionError) as error:

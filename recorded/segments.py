@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.recorded.planes import Plane
 
 KEPT = 1 << 28
@@ -141,7 +141,8 @@ def _segment(path: Path, page: tifffile.TiffPage, index: int) -> NDArray[np.gene
     except OSError:
         raise
     except Exception as error:  # decoders raise whatever they like on a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise RefocusError(f"{where}: not readable ({reason}); replace the file") from error
+        raise RefocusError(
+            f"{where}: not readable ({reason_of(error)}); replace the file"
+        ) from error
     _kept.put(page, index, pixels)
     return pixels

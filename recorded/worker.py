@@ -7,7 +7,7 @@ import sys
 from contextlib import closing
 from typing import Any
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.recorded.job import Job, OpenJob
 
 
@@ -35,7 +35,7 @@ def main() -> None:
                 _tell({"end": True})
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        _tell({"broken": f"{where}{error.strerror or error}"})
+        _tell({"broken": f"{where}{reason_of(error)}"})
     except RefocusError as error:
         _tell({"broken": str(error)})
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.ome_xml import zarr_light_paths
 from refocus.optics.ome_zarr import (
@@ -177,9 +177,8 @@ def _read(  # noqa: PLR0917
     try:
         pixels = opened(image)[(*index, rows, columns)].read().result()
     except (ValueError, OSError) as error:
-        reason = str(error).splitlines()[0][:160]
         where = f"{image.levels[0]}, plane {index}"
-        raise RefocusError(f"{where}: not readable: {reason}") from error
+        raise RefocusError(f"{where}: not readable: {reason_of(error)}") from error
     return np.ascontiguousarray(pixels, dtype=dtype)
 
 

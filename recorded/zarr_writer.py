@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.configs import reason_of
 from refocus.recorded.levels import Shrinking, spans
 from refocus.recorded.planes import ROWS, Bands, Plane
 from refocus.recorded.rows import RowsFile, in_heights
@@ -56,9 +57,8 @@ class UnderWay:
         try:
             write.result()
         except ValueError as error:  # how tensorstore says that a disk is full
-            raise OSError(
-                None, str(error).splitlines()[0][:200], str(array.spec().kvstore.path)
-            ) from error
+            where = str(array.spec().kvstore.path)
+            raise OSError(None, reason_of(error), where) from error
 
     def __enter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 
 if TYPE_CHECKING:
     import zmq
@@ -57,7 +57,7 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
             os.umask(previous)
     except OSError as error:
         raise RefocusError(
-            f"{folder}: keys cannot be written: {error.strerror or error}; name another folder"
+            f"{folder}: keys cannot be written: {reason_of(error)}; name another folder"
         ) from error
     return [ours, theirs]
 

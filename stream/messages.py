@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, first_fault
 from refocus.configs.trust import Verdict
 
 SCHEMA: Literal["refocus/1"] = "refocus/1"
@@ -78,10 +78,9 @@ class Header(BaseModel):
         try:
             header = cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where, said = first_fault(error)
             raise RefocusError(
-                f"message: {where or 'header'} of {cls.__name__}: {first['msg']}; "
+                f"message: {where or 'header'} of {cls.__name__}: {said}; "
                 "the publisher does not keep to schema refocus/1"
             ) from None
         # JSON has no infinity, but 1e999; not refused in the model, for what a microscope says of

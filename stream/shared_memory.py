@@ -43,7 +43,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, first_fault
 from refocus.stream.shared_file import (
     PAGE,
     Bytes,
@@ -98,10 +98,9 @@ class SharedPixels(BaseModel):
         try:
             return cls.model_validate_json(data)
         except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
+            where, said = first_fault(error)
             raise RefocusError(
-                f"message: {where or 'note'} of SharedPixels: {first['msg']}; "
+                f"message: {where or 'note'} of SharedPixels: {said}; "
                 "the publisher does not keep to schema refocus/1"
             ) from None
 

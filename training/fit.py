@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.configs.training import TrainConfig
 from refocus.engine.light_path.estimate import EstimatorWeights
 from refocus.training.light_path import read_estimator
@@ -203,7 +203,7 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         last = str(error).strip().splitlines()[-1]
         raise RefocusError(last.split("RefocusError: ")[-1]) from error
     except OSError as error:
-        raise RefocusError(f"{error.filename or output}: {error.strerror or error}") from error
+        raise RefocusError(f"{error.filename or output}: {reason_of(error)}") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     model = output / "model.safetensors"

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from refocus.configs import RefocusError
+from refocus.configs.files import replacing
 from refocus.configs.training import TrainConfig
 from refocus.engine.light_path.estimate import (
     ABERRATIONS,
@@ -155,10 +156,8 @@ def _shared(values: Tensor, grid: NDArray[np.float64]) -> Tensor:
 
 def write_estimator(weights: EstimatorWeights, path: Path) -> None:
     """Write an estimator to a file of JSON, at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
-    part.write_text(weights.model_dump_json(), encoding="utf-8")
-    part.replace(path)
+    with replacing(path) as part:
+        part.write_text(weights.model_dump_json(), encoding="utf-8")
 
 
 def read_estimator(path: Path) -> EstimatorWeights:

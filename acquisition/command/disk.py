@@ -5,7 +5,7 @@ import shutil
 import time
 from pathlib import Path
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, one_line, reason_of
 
 RAW, REFOCUSED = "raw.ome.zarr", "refocused.ome.zarr"
 
@@ -75,13 +75,12 @@ def check_outputs(save: Path | None, report: Path | None) -> None:
             probe.unlink()
         except OSError as error:
             raise RefocusError(
-                f"{folder}: cannot be written: {error.strerror}; name another folder"
+                f"{folder}: cannot be written: {reason_of(error)}; name another folder"
             ) from error
 
 
 def explained(error: Exception, raw: Path | None) -> RefocusError:
     """Say in one line why an acquisition ended early."""
-    text = " ".join(str(error).split()) or type(error).__name__
     if _has_no_descriptors(error):
         where = f"{raw}: " if raw is not None else ""
         return RefocusError(
@@ -93,7 +92,7 @@ def explained(error: Exception, raw: Path | None) -> RefocusError:
             f"{raw}: the disk is full, and the last frames are missing; those saved before are "
             "kept: free space, or save elsewhere"
         )
-    return RefocusError(f"acquisition stopped early: {text[:300]}")
+    return RefocusError(f"acquisition stopped early: {one_line(error)[:300]}")
 
 
 def _full(path: Path) -> RefocusError:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Literal
 
-from refocus.configs import BBBC006, RefocusError
+from refocus.configs import BBBC006, RefocusError, one_line
 
 LIBRARIES = ("numpy", "openvino", "onnx", "pymmcore-plus", "useq-schema", "pyzmq", "ome-writers")
 GPU_ENGINES = ("tensorrt", "tensorrt-rtx", "torch")
@@ -188,5 +188,4 @@ def _without_fail(
     try:
         return look()
     except Exception as error:
-        said = " ".join(str(error).split()) or type(error).__name__
-        return Finding(name, otherwise, said, mend)
+        return Finding(name, otherwise, one_line(error), mend)

@@ -6,7 +6,6 @@ or to hand it on. So it does not matter how the run ended, nor how often this is
 
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
@@ -27,7 +26,8 @@ from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.sinks.frame_lines import FrameLines, lines_path, read_lines
 from refocus.acquisition.sinks.recorder import LISTED_GAPS, describe_frame
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
+from refocus.configs.files import replacing
 from refocus.configs.light_path import KnownOptics, LightPath
 from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import Engine, EngineError
@@ -174,10 +174,9 @@ def finish(
             )
             return _Finishing(run, refocuser, lines).work(on_frame)
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
         raise RefocusError(
-            f"{run.folder}: cannot be finished: {reason}; see that its files can be read and "
-            "written, and run it again"
+            f"{run.folder}: cannot be finished: {reason_of(error)}; see that its files can be read "
+            "and written, and run it again"
         ) from error
 
 
@@ -301,9 +300,8 @@ def note_gaps(zarr: Path) -> None:
     content = json.loads(document.read_text(encoding="utf-8"))
     about = content.setdefault("attributes", {}).setdefault("refocus", {})
     about["gaps"] = {"count": len(gaps), "listed": gaps[:LISTED_GAPS]}
-    unfinished = document.with_name(f".{document.name}.{os.getpid()}")
-    unfinished.write_text(json.dumps(content), encoding="utf-8")
-    unfinished.replace(document)
+    with replacing(document) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")
 
 
 def _captured(  # noqa: PLR0917

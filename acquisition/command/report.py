@@ -1,7 +1,6 @@
 """What a run has to show for itself: ``report.json``, the table at its end, and its picture."""
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats, Timing
+from refocus.configs.files import replacing
 
 Witness = Callable[[int], Truth | None]
 """Tells what is known of a capture number; None where that is nothing."""
@@ -203,14 +203,9 @@ def build_report(
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
     """Write ``report.json`` in one step: a reader sees all of it or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
-        unfinished.write_text(text + "\n", encoding="utf-8")
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    text = json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False)
+    with replacing(path) as part:
+        part.write_text(text + "\n", encoding="utf-8")
 
 
 def report_table(report: Mapping[str, Any]) -> Table:

@@ -29,6 +29,7 @@ from refocus.acquisition.pipeline.plan import (
     position_name,
 )
 from refocus.acquisition.pipeline.sink import RunInfo
+from refocus.configs import reason_of
 
 METADATA = "zarr.json"
 DAMAGES = 20
@@ -243,8 +244,7 @@ def _look_at(path: Path, number: int, positions: _Positions, seen: Look) -> None
             seen.found[positions.of(number, latest)] -= 1
             raise ValueError(f"frame {latest} cannot be decoded")
     except (OSError, ValueError, LookupError, TypeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160]
-        seen.damage(f"{named}: {reason}")
+        seen.damage(f"{named}: {reason_of(error)}")
 
 
 class _SharedChunksError(Exception):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import zmq
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.hosts import is_local
 
 logger = logging.getLogger("refocus.acquisition")
@@ -106,7 +106,7 @@ class Entrance:
         except OSError as error:
             raise RefocusError(
                 f"endpoint {self.endpoint}: the process that serves readers does not start: "
-                f"{sys.executable}: {error.strerror or error}"
+                f"{sys.executable}: {reason_of(error)}"
             ) from None
         self._thread = threading.Thread(target=self._follow, name="refocus-relay", daemon=True)
         self._thread.start()

@@ -16,7 +16,8 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
+from refocus.configs.files import replacing
 
 logger = logging.getLogger("refocus.recorder")
 
@@ -69,26 +70,23 @@ class FrameLines:
                 if self._file.write(line) != len(line):
                     raise OSError(0, "the disk is full")
             except OSError as error:
-                self._failed = str(error.strerror or error)
+                self._failed = reason_of(error)
                 with suppress(OSError):  # half a line
                     os.truncate(self.path, at)
                 logger.error("%s: no more metadata are written: %s", self.path, self._failed)
 
     def keep(self, wanted: Callable[[Mapping[str, Any]], bool]) -> int:
         """Take out the lines that are not wanted, and what is half written; count those left."""
-        unfinished, kept = self.path.with_name(f".{self.path.name}.{os.getpid()}"), 0
-        try:
-            with self.path.open("rb") as lines, unfinished.open("wb") as out:
-                for line in lines:
-                    if (known := _parse(line)) and wanted(known):
-                        out.write(line)
-                        kept += 1
-            with self._lock:
+        kept = 0
+        with self._lock:
+            with replacing(self.path) as part:
+                with self.path.open("rb") as lines, part.open("wb") as out:
+                    for line in lines:
+                        if (known := _parse(line)) and wanted(known):
+                            out.write(line)
+                            kept += 1
                 self._file.close()
-                unfinished.replace(self.path)
-                self._file = self._open()
-        finally:
-            unfinished.unlink(missing_ok=True)
+            self._file = self._open()
         return kept
 
     def _open(self) -> RawIOBase:
@@ -140,8 +138,7 @@ def read_lines(zarr: Path) -> Iterator[dict[str, Any]]:
             yield from filter(None, map(_parse, lines))
     except OSError as error:
         raise RefocusError(
-            f"{path}: not readable: {error.strerror or error}; give the folder of a run "
-            "that was saved"
+            f"{path}: not readable: {reason_of(error)}; give the folder of a run that was saved"
         ) from error
 
 
@@ -173,15 +170,10 @@ def _copy_frames(document: Path, lines: Any, starts: "array[int]") -> None:
     about = content.setdefault("attributes", {}).setdefault("ome_writers", {"version": __version__})
     about["frame_metadata"] = MARK
     before, after = json.dumps(content).split(json.dumps(MARK))
-    unfinished = document.with_name(f".{document.name}.{os.getpid()}")
-    try:
-        with unfinished.open("w", encoding="utf-8") as out:
-            out.write(before + "[")
-            for number, start in enumerate(starts):
-                lines.seek(start)
-                known = {k: v for k, v in _parse(lines.readline()).items() if k not in OURS}
-                out.write((", " if number else "") + json.dumps(known))
-            out.write("]" + after)
-        unfinished.replace(document)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(document) as part, part.open("w", encoding="utf-8") as out:
+        out.write(before + "[")
+        for number, start in enumerate(starts):
+            lines.seek(start)
+            known = {k: v for k, v in _parse(lines.readline()).items() if k not in OURS}
+            out.write((", " if number else "") + json.dumps(known))
+        out.write("]" + after)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Self
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.hosts import is_loopback
 
 if TYPE_CHECKING:
@@ -77,7 +77,9 @@ class Metrics:
         try:
             self._server = _Server((host, port), registry)
         except OSError as error:
-            why = "in use by another program" if error.errno == errno.EADDRINUSE else error.strerror
+            why = (
+                "in use by another program" if error.errno == errno.EADDRINUSE else reason_of(error)
+            )
             raise RefocusError(f"metrics on {address}: {why}; choose another port") from error
         self.address = f"{host}:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)

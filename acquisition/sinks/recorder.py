@@ -37,7 +37,7 @@ from refocus.acquisition.sinks.ome_stream import (
     pending,
     store_black,
 )
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 
 if TYPE_CHECKING:
     from ome_writers import OMEStream
@@ -256,9 +256,9 @@ class Recorder:
             )
 
     def _failure(self, error: Exception) -> RefocusError:
-        reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0][:160]
         return RefocusError(
-            f"{self.path}: cannot be written: {reason}; check the disk and its permissions"
+            f"{self.path}: cannot be written: {reason_of(error)}; check the disk and its "
+            "permissions"
         )
 
     def _describe(self, result: FrameResult, place: int) -> dict[str, Any]:

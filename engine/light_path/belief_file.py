@@ -5,7 +5,6 @@ same, and its mistakes are its own.
 """
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,7 +12,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
+from refocus.configs.files import replacing
 from refocus.engine.light_path.belief import Belief, Beliefs
 from refocus.engine.light_path.estimate import ABERRATIONS, RADII
 
@@ -81,9 +81,9 @@ class BeliefFile:
         try:
             kept = _File.model_validate_json(path.read_bytes()).channels
         except (OSError, ValidationError) as error:
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise RefocusError(
-                f"{path}: is no file of light paths ({reason}); remove it, or name another"
+                f"{path}: is no file of light paths ({reason_of(error)}); remove it, or name "
+                "another"
             ) from error
         for channel, belief in kept.items():
             if belief.estimator_sha256 != estimator_of(channel):
@@ -126,12 +126,10 @@ class BeliefFile:
         if not seen:
             return
         stored = _File(channels={**self._kept, **seen}).model_dump(by_alias=True)
-        part = self._path.with_name(self._path.name + ".part")
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            part.write_text(json.dumps(stored, ensure_ascii=False) + "\n", encoding="utf-8")
-            os.replace(part, self._path)
+            with replacing(self._path) as part:
+                part.write_text(json.dumps(stored, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise RefocusError(
-                f"{self._path}: the light path is not kept: {error.strerror or error}"
+                f"{self._path}: the light path is not kept: {reason_of(error)}"
             ) from error

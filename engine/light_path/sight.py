@@ -7,7 +7,7 @@ import onnx
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from refocus.configs import ModelCard
+from refocus.configs import ModelCard, reason_of
 from refocus.configs.light_path import Blur, LightPath
 from refocus.engine.light_path.estimate import Estimator, EstimatorWeights, Posterior, likely
 from refocus.engine.light_path.filters import Likely
@@ -116,8 +116,7 @@ def open_sight(model: onnx.ModelProto, card: ModelCard, where: str) -> Sight | N
         optics = card.optics
         return Sight(card, Estimator(weights, optics.na / optics.immersion_index))
     except (ValidationError, ValueError) as error:
-        reason = str(error).splitlines()[0]
         raise EngineError(
-            f"{where}: its estimator of light paths is damaged or was altered ({reason}); fetch or "
-            "export it again"
+            f"{where}: its estimator of light paths is damaged or was altered "
+            f"({reason_of(error)}); fetch or export it again"
         ) from error

@@ -5,12 +5,12 @@ Beside each plan lies a JSON file that says everything it depends on, and the ch
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from refocus.configs import ModelCard
+from refocus.configs import ModelCard, reason_of
+from refocus.configs.files import replacing
 from refocus.engine.cache_folder import cache_folder, check_owner, own_folder
 from refocus.engine.nvidia import Gpu
 from refocus.engine.protocol import EngineError, log
@@ -98,21 +98,18 @@ def write_plan(path: Path, plan: bytes, description: Description) -> None:
     """
     beside = path.with_name(path.name + ".json")
     signed = {**description, "plan_sha256": hashlib.sha256(plan).hexdigest()}
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         beside.unlink(missing_ok=True)
         for target, content in (
             (path, plan),
             (beside, json.dumps(signed, indent=2, sort_keys=True).encode()),
         ):
-            part.touch(mode=0o600)
-            part.write_bytes(content)
-            os.replace(part, target)
+            with replacing(target) as part:
+                part.touch(mode=0o600)
+                part.write_bytes(content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise EngineError(
-            f"{path}: engine cannot be written ({error.strerror}); free some space there, "
+            f"{path}: engine cannot be written ({reason_of(error)}); free some space there, "
             "or set REFOCUS_CACHE to another folder"
         ) from error
 
@@ -157,7 +154,7 @@ def read_plan(path: Path, description: Description) -> bytes:
     try:
         plan = path.read_bytes()
     except OSError as error:
-        raise EngineError(f"{path}: engine cannot be read ({error.strerror})") from error
+        raise EngineError(f"{path}: engine cannot be read ({reason_of(error)})") from error
     if hashlib.sha256(plan).hexdigest() != digest:
         raise EngineError(f"{path}: engine is damaged or was altered")
     return plan

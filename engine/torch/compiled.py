@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from refocus.configs import reason_of
 from refocus.engine.cache_folder import cache_folder, own_folder
 from refocus.engine.protocol import log
 
@@ -48,7 +49,7 @@ def fastest(plain: Network, example: Tensor) -> Network:
         with torch.inference_mode():
             why = why_not(plain, network, example)
     except Exception as error:  # the compiler's own, of many kinds; or there is none
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        why = reason_of(error)
     if why:
         log.warning("the network runs step by step for %d×%d: %s", height, width, why)
         return plain

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from refocus.configs import reason_of
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.light_path.filters import tables
 from refocus.engine.light_path.sight import Sight, open_sight
@@ -175,7 +176,7 @@ class TorchEngine(Engine):
             batch = torch.from_numpy(pixels).reshape(shape).to(self._device)
             refocused, *others = (part[0].cpu().numpy() for part in self._run(batch))
         except RuntimeError as error:
-            raise DeviceError(f"PyTorch failed on a tile ({str(error).splitlines()[0]})") from error
+            raise DeviceError(f"PyTorch failed on a tile ({reason_of(error)})") from error
         return refocused[0], *others
 
     def _on_cpu(self, frame: Frame, light_path: LightPath) -> Refocused:

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from refocus.configs import reason_of
 from refocus.engine.light_path.filters import Likely, tables
 from refocus.engine.prepare import padded_shape
 from refocus.engine.protocol import (
@@ -347,7 +348,7 @@ def _captured(
 
 
 def _device_error(error: RuntimeError) -> Exception:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = reason_of(error)
     if isinstance(error, torch.OutOfMemoryError):
         return MemoryError(reason)
     return DeviceError(f"the GPU failed ({reason}); the engine must be opened again")

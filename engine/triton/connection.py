@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.configs import reason_of
 from refocus.engine.protocol import DeviceError, EngineError, log
 from refocus.engine.triton.address import Address
 from refocus.engine.triton.shared import ANSWER_S, Part, SharedArrays, can_share
@@ -76,7 +77,7 @@ class Connection:
                 channel_args=CHANNEL,
             )
         except OSError as error:
-            raise EngineError(f"{error.filename}: cannot be read ({error.strerror})") from error
+            raise EngineError(f"{error.filename}: cannot be read ({reason_of(error)})") from error
         try:
             self._open(address, signed)
         except BaseException:

@@ -4,7 +4,6 @@ A *model* is the weights with a card; a *run* is all that resuming needs.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from refocus.configs import ModelCard, RefocusError
+from refocus.configs.files import replacing
 from refocus.engine.light_path.estimate import EstimatorWeights
 from refocus.training.network.unet import ARCHITECTURES
 
@@ -28,13 +28,11 @@ def save_model(
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + ".part")
     metadata = {"refocus": card.model_dump_json()}
     if estimator is not None:
         metadata[ESTIMATOR] = estimator.model_dump_json()
-    save_file(state, part, metadata=metadata)
-    os.replace(part, path)
+    with replacing(path) as part:
+        save_file(state, part, metadata=metadata)
 
 
 def read_estimator_of(path: Path) -> EstimatorWeights | None:
@@ -99,14 +97,11 @@ class SafeCheckpointIO(CheckpointIO):
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
         """Write the state; the old one is replaced only once the new one is whole."""
-        folder = Path(path)
-        folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, torch.Tensor] = {}
         state = _flatten(checkpoint, "", tensors)
         # one file holds both, so that a kill leaves the old state or the new one
-        part = folder / "run.part"
-        save_file(tensors, part, metadata={"state": json.dumps(state)})
-        os.replace(part, folder / "run.safetensors")
+        with replacing(Path(path) / "run.safetensors") as part:
+            save_file(tensors, part, metadata={"state": json.dumps(state)})
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

@@ -21,7 +21,8 @@ from typing import Any
 import pooch
 import requests
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
+from refocus.configs.files import replacing
 from refocus.configs.training import BBBC006Config
 from refocus.training.pairs.measured import MeasuredField, read_pair
 from refocus.training.pairs.wells import fold_of
@@ -91,7 +92,7 @@ def fetch(
         folder.mkdir(parents=True, exist_ok=True)
         return [_fetch_plane(folder, z, site, progress) for z in numbers]
     except OSError as error:
-        raise RefocusError(f"{error.filename or folder}: {error.strerror or error}") from error
+        raise RefocusError(f"{error.filename or folder}: {reason_of(error)}") from error
 
 
 def index(folder: Path) -> list[PlaneImage]:
@@ -266,9 +267,8 @@ def _read_checksums(folder: Path) -> dict[str, str]:
 
 
 def _write_checksums(folder: Path, checksums: dict[str, str]) -> None:
-    part = folder / f"{CHECKSUMS}.part"
-    part.write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    os.replace(part, folder / CHECKSUMS)
+    with replacing(folder / CHECKSUMS) as part:
+        part.write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _reason(error: requests.RequestException) -> str:

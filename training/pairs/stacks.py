@@ -10,7 +10,7 @@ import tifffile
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.training import StacksConfig
 from refocus.optics.focus import tenengrad
 from refocus.optics.ome_zarr import MICROMETRES, axis_um, find_images, is_zarr, open_array
@@ -112,9 +112,8 @@ def read_stacks(file: Path) -> list[Stack]:
     except RefocusError:
         raise
     except Exception as error:  # decoders raise whatever they like on a broken file
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise RefocusError(
-            f"{file}: not a readable stack ({reason}); remove or replace it"
+            f"{file}: not a readable stack ({reason_of(error)}); remove or replace it"
         ) from error
     stacks: list[Stack] = []
     for label, pixels, axes, step in images:

@@ -17,7 +17,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.view.listener import Listener
 from refocus.view.page.guard import Guard
 from refocus.view.page.snapshot import file_name, snapshot
@@ -119,7 +119,7 @@ def _why_not(host: str, port: int, error: OSError) -> str:
         return f"port {port}: not permitted; choose one above 1023 with --port"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
         return f"--host {host}: not an address of this computer; leave it out, or give 0.0.0.0"
-    return f"--host {host} --port {port}: cannot listen there: {error.strerror or error}"
+    return f"--host {host} --port {port}: cannot listen there: {reason_of(error)}"
 
 
 class Server(uvicorn.Server):

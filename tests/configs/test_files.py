@@ -1,0 +1,35 @@
+"""A file is there when it is whole."""
+
+from pathlib import Path
+
+import pytest
+
+from refocus.configs.files import replacing
+
+
+def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
+    file = tmp_path / "deeper" / "file.json"
+    for content in ("first", "second"):
+        with replacing(file) as part:
+            before = file.read_text() if file.exists() else None
+            part.write_text(content)
+            assert before == (None if content == "first" else "first")
+        assert file.read_text() == content
+        assert list(file.parent.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_went_wrong_leaves_the_file_as_it_was(begun: bool, tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    file.write_text("before")
+
+    def fail() -> None:
+        with replacing(file) as part:
+            if begun:
+                part.write_text("half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert file.read_text() == "before"
+    assert list(tmp_path.iterdir()) == [file]
