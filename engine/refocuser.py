@@ -5,6 +5,7 @@ Which engine refocuses a frame, at which pixel size, which part of it, and how m
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -88,8 +89,7 @@ class Refocuser:
         self._on_distrust = on_distrust
         self._optics = optics
         self._known: dict[tuple[str, LightPath], LightPath] = {}
-        self._said: set[str] = set()
-        self._unrated: set[str] = set()
+        self._warn = cache(log.warning)  # each thing once
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, LightPath], Engine] = {}
         self._beliefs: Beliefs | None = None
@@ -121,7 +121,7 @@ class Refocuser:
         self._optics.check_pixel_size(light_path.pixel_size_um)
         known = self._know("", light_path)
         if self._region is not None:
-            rows, columns = shown_of(self._region, (shape[0], shape[1]))
+            rows, columns = shown_of(self._region, shape)
             shape = (rows.stop - rows.start, columns.stop - columns.start)
         for engine in (self._engine, *self._channels.values()):
             matched = self._match(engine, known)
@@ -175,30 +175,16 @@ class Refocuser:
             )
         of_part = bool(light_path.believed or light_path.brightness)  # of a larger plane: rare
         stated = replace(light_path, believed=(), brightness=()) if of_part else light_path
-        known = self._know(channel, stated)
-        engine = self._match(self._channels.get(channel, self._engine), known)
+        engine, known = self._engine_for(channel, stated)
         if of_part:
             known = replace(known, believed=light_path.believed, brightness=light_path.brightness)
-        if self._region is None:
-            known = self._believe(engine, pixels, channel, known, position, z_um)
-            whole = engine.submit(pixels, known)
-            return lambda: self._trusted(pixels, whole(), bit_depth)
-        x, y, width, height = self._region
-        rows, columns = shown_of(self._region, (pixels.shape[0], pixels.shape[1]))
-        shown = np.ascontiguousarray(pixels[rows, columns])
+        shown = self._shown(pixels)
         known = self._believe(engine, shown, channel, known, position, z_um)
-        part = engine.submit(shown, known)
-        top, left = y - rows.start, x - columns.start
+        under_way = engine.submit(shown, known)
 
         def ticket() -> Refocused:
-            done = self._trusted(shown, part(), bit_depth)
-            published = pixels.copy()
-            published[y : y + height, x : x + width] = done.pixels[
-                top : top + height, left : left + width
-            ]
-            # tiles are counted from the corner of the frame, and these are not
-            untold = replace(done.judgement, tile_distance_um=None, tile_verdicts=None)
-            return replace(done, pixels=published, judgement=untold)
+            done = self._trusted(shown, under_way(), bit_depth)
+            return done if self._region is None else _put_back(pixels, self._region, done)
 
         return ticket
 
@@ -206,9 +192,7 @@ class Refocuser:
         """Give the pixels that a network is shown per pixel of the camera, along each axis."""
         from refocus.engine.resample import ResamplingEngine  # SciPy: only where it is needed
 
-        engine = self._match(
-            self._channels.get(channel, self._engine), self._know(channel, light_path)
-        )
+        engine, _ = self._engine_for(channel, light_path)
         return engine.factor if isinstance(engine, ResamplingEngine) else 1.0
 
     def refocus(  # noqa: PLR0917
@@ -263,13 +247,21 @@ class Refocuser:
 
         Parameters are those of :meth:`submit`, which does it itself where nothing is believed.
         """
-        known = self._know(channel, light_path)
-        engine = self._match(self._channels.get(channel, self._engine), known)
-        if self._region is not None:
-            shown = shown_of(self._region, (pixels.shape[0], pixels.shape[1]))
-            pixels = np.ascontiguousarray(pixels[shown])
-        believed = self._believe(engine, pixels, channel, known, position, z_um).believed
+        engine, known = self._engine_for(channel, light_path)
+        shown = self._shown(pixels)
+        believed = self._believe(engine, shown, channel, known, position, z_um).believed
         return replace(light_path, believed=believed)
+
+    def _engine_for(self, channel: str, stated: LightPath) -> tuple[Engine, LightPath]:
+        """Give the engine of a channel, and what is known of its light path."""
+        known = self._know(channel, stated)
+        return self._match(self._channels.get(channel, self._engine), known), known
+
+    def _shown(self, pixels: Frame) -> Frame:
+        """Give what an engine is shown of a frame."""
+        if self._region is None:
+            return pixels
+        return np.ascontiguousarray(pixels[shown_of(self._region, pixels.shape)])
 
     def _believe(  # noqa: PLR0917
         self,
@@ -309,10 +301,7 @@ class Refocuser:
                 if abs(taken - said) <= AGREES * said or not said:
                     continue
                 why = f"{taken:g} as told" if taken else "not known"
-                text = f"{what}: {why}, though the camera or the file says {said:g}"
-                if text not in self._said:
-                    self._said.add(text)
-                    log.warning(text)
+                self._warn(f"{what}: {why}, though the camera or the file says {said:g}")
         return self._known[key]
 
     def _trusted(self, captured: Frame, done: Refocused, bit_depth: int) -> Refocused:
@@ -334,17 +323,15 @@ class Refocuser:
         return done if published is done.pixels else replace(done, pixels=published)
 
     def _warn_unrated(self, info: EngineInfo) -> None:
-        key = f"{info.name} {info.card.name if info.card else ''}"
-        if key in self._unrated or (info.card is None and not info.name.startswith("tensorrt")):
-            return  # told, or an engine without a network
-        self._unrated.add(key)
+        if info.card is None and not info.name.startswith("tensorrt"):
+            return  # an engine without a network
         if info.card is None:
             why = "a plan says nothing of its model; give the model, whose plan is kept as well"
         elif info.card.trust is None:
             why = f"the model {info.card.name} was not calibrated ('refocus-train calibrate' does)"
         else:
             why = f"the engine {info.name} gives no verdicts; openvino, torch and tensorrt do"
-        log.warning("results are unrated: %s", why)
+        self._warn("results are unrated: %s", why)
 
     def _match(self, engine: Engine, known: LightPath) -> Engine:
         # kept, so that its warning is given once
@@ -364,7 +351,7 @@ class Refocuser:
         return self._matched[key]
 
 
-def shown_of(region: Region, shape: tuple[int, int]) -> tuple[slice, slice]:
+def shown_of(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
     """Give the rows and columns that an engine is shown: a region and what is around it.
 
     Raises
@@ -382,3 +369,15 @@ def shown_of(region: Region, shape: tuple[int, int]) -> tuple[slice, slice]:
         slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
         slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
     )
+
+
+def _put_back(frame: Frame, region: Region, part: Refocused) -> Refocused:
+    """Put a region into its frame, of what an engine made of it and of what is around it."""
+    x, y, width, height = region
+    rows, columns = shown_of(region, frame.shape)
+    top, left = y - rows.start, x - columns.start
+    published = frame.copy()
+    published[y : y + height, x : x + width] = part.pixels[top : top + height, left : left + width]
+    # tiles are counted from the corner of the frame, and these are not
+    untold = replace(part.judgement, tile_distance_um=None, tile_verdicts=None)
+    return replace(part, pixels=published, judgement=untold)
