@@ -1,6 +1,7 @@
 """Pictures that a core takes and that nobody here refocuses: said once of each kind."""
 
 import logging
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from refocus.acquisition.signals import connect_direct
@@ -28,7 +29,7 @@ class Unheard:
 
     def __init__(self, core: "CMMCorePlus") -> None:
         self._core = core
-        self._told: set[str] = set()
+        self._warn = cache(logger.warning)  # each thing once
         self._slots: list[tuple[Any, Callable[..., None]]] = [
             (core.events.imageSnapped, self._on_snapped),
             (_plain(core.events.sequenceAcquisitionStarted), self._on_sequence),
@@ -50,13 +51,11 @@ class Unheard:
 
     def _tell(self, what: str) -> None:
         # an acquisition snaps, too, and starts sequences; its frames are refocused
-        if what in self._told or self._core.mda.is_running():
-            return
-        self._told.add(what)
-        logger.warning(
-            "%s: its pictures are not refocused; acquire with run_mda(), or use the live view",
-            what,
-        )
+        if not self._core.mda.is_running():
+            self._warn(
+                "%s: its pictures are not refocused; acquire with run_mda(), or use the live view",
+                what,
+            )
 
 
 def _plain(signal: Any) -> Any:

@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import cache
 from queue import Queue
 
 from refocus.configs import RefocusError
@@ -34,7 +35,7 @@ class Workers:
     def __init__(self, job: Job, count: int) -> None:
         self._job, self._count = job, count
         self._lock = threading.Lock()
-        self._said: set[str] = set()
+        self._warn = cache(log.warning)  # each thing once
         self._again: deque[tuple[Task, int]] = deque()
         self._under_way = 0
         self.running: list[subprocess.Popen[str]] = []
@@ -124,9 +125,8 @@ class Workers:
                 work.done(task.plane, event["region"], Said(*event["said"]))
             elif "failed" in event:
                 work.fail(task.plane, RefocusError(event["failed"]))
-            elif event["warning"] not in self._said:
-                self._said.add(event["warning"])
-                log.warning("%s", event["warning"])
+            else:
+                self._warn("%s", event["warning"])
         return False
 
     def _start(self) -> subprocess.Popen[str]:

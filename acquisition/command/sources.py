@@ -16,7 +16,7 @@ from refocus.acquisition.command.report import Witness
 from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.microscopes.virtual import VirtualMicroscope
 from refocus.acquisition.pipeline.plan import count_frames
-from refocus.configs import BBBC006, Optics, RefocusError
+from refocus.configs import BBBC006, Optics, RefocusError, first_fault, one_line
 from refocus.configs.light_path import STATED, UNKNOWN, KnownOptics, LightPath
 from refocus.configs.live_config import DEFAULTS, LiveConfig
 from refocus.configs.loading import read_yaml
@@ -114,11 +114,9 @@ def read_sequence(path: Path) -> useq.MDASequence:
     try:
         return useq.MDASequence.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = str(first["loc"][0]) if first["loc"] else "sequence"
-        raise RefocusError(
-            f"{path}: {where}: {first['msg']}; see the useq documentation"
-        ) from error
+        where, said = first_fault(error)
+        where = where.partition(".")[0] or "sequence"
+        raise RefocusError(f"{path}: {where}: {said}; see the useq documentation") from error
 
 
 def demo_sequence(frames: int, defocus_um: float, field_um: float) -> useq.MDASequence:
@@ -158,15 +156,9 @@ def keep_in_focus(source: Source, limit_um: float, **belief: float) -> "tuple[So
         There is no focus stage, the sequence has z-stacks or an autofocus, or the microscope's
         continuous focus is on.
     """
-    from refocus.acquisition.sinks.focus_keeper import FocusKeeper
+    from refocus.acquisition.sinks.focus_keeper import FocusKeeper, require_stage
 
-    if not source.core.getFocusDevice():
-        raise RefocusError("--act: there is no focus stage; name one in the configuration")
-    if source.core.getAutoFocusDevice() and source.core.isContinuousFocusEnabled():
-        raise RefocusError(
-            f"--act: the continuous focus {source.core.getAutoFocusDevice()} is on, and the two "
-            "would move the stage against each other; switch it off, or leave out --act"
-        )
+    require_stage(source.core, "--act")
     stage_um = source.core.getZPosition()
     keeper = FocusKeeper(source.sequence, stage_um, limit_um, **belief)
     if source.core.mda.engine is not None:
@@ -280,8 +272,9 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
                 "configuration as Micro-Manager saves it (.cfg)"
             ) from error
         except (OSError, RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())
-            raise RefocusError(f"{config.mm_config}: cannot be loaded: {reason}") from error
+            raise RefocusError(
+                f"{config.mm_config}: cannot be loaded: {one_line(error)}"
+            ) from error
         if not core.getCameraDevice():
             raise RefocusError(f"{config.mm_config}: names no camera; add one (Core, Camera)")
         if config.exposure:
@@ -298,7 +291,7 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
         try:
             core.unloadAllDevices()
         except RuntimeError as error:  # what ended the run is told, and not this
-            log.warning("devices not released: %s", " ".join(str(error).split()))
+            log.warning("devices not released: %s", one_line(error))
 
 
 def check_camera(core: CMMCorePlus, where: str = "") -> None:

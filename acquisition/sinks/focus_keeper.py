@@ -10,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import useq
 from pydantic import PrivateAttr
@@ -21,6 +21,9 @@ from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.sinks.focus_belief import DRIFT_UM_PER_MIN, SMALL, STEP_UM, FocusBelief
 from refocus.configs import RefocusError
 from refocus.engine.trust.judgement import Judgement
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
 
 log = logging.getLogger("refocus.focus")
 
@@ -183,6 +186,24 @@ class FocusKeeper:
         self.unmoved[why] += 1
         if self.unmoved[why] == 1:
             log.log(level, "--act: the stage is not moved: %s", words)
+
+
+def require_stage(core: "CMMCorePlus", option: str) -> None:
+    """Refuse a core that has no focus stage, or one that its continuous focus moves.
+
+    Raises
+    ------
+    RefocusError
+        It is so; the message names the option that asks for it.
+    """
+    if not core.getFocusDevice():
+        raise RefocusError(f"{option}: there is no focus stage; name one in the configuration")
+    device = core.getAutoFocusDevice()
+    if device and core.isContinuousFocusEnabled():
+        raise RefocusError(
+            f"{option}: the continuous focus {device} is on, and the two would move the stage "
+            f"against each other; switch it off, or leave out {option}"
+        )
 
 
 def require_free_stage(sequence: useq.MDASequence) -> None:

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import useq
@@ -26,6 +27,7 @@ from refocus.acquisition.sinks.focus_keeper import (
     ASTRAY_UM,
     event_key,
     has_autofocus,
+    require_stage,
     unknown,
 )
 from refocus.acquisition.sinks.focus_steps import Budget, Decision, FieldSteps
@@ -98,7 +100,12 @@ class Reimaging:
         limit_um: float = 10.0,
         near_um: float = 4.0,
     ) -> None:
-        _check(sequence, core)
+        require_stage(core, "--reimage")
+        if "z" in sequence.used_axes:
+            raise RefocusError(
+                "--reimage: the sequence takes z-stacks, which show every distance themselves; "
+                "leave out --reimage, or the z plan"
+            )
         self.planned = sequence
         self.counts: Counter[str] = Counter()
         self._budget = Budget(seconds, frames, limit_um, near_um)
@@ -110,7 +117,7 @@ class Reimaging:
         self._asked: _Asked | None = None
         self._decided: queue.SimpleQueue[Decision] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._told: set[str] = set()
+        self._warn = cache(log.warning)  # each thing once
         self._events = self._feed()
 
     # -- on the acquisition thread
@@ -163,7 +170,7 @@ class Reimaging:
                 self._asked = None
                 if not self._decided.empty():  # it came just now
                     return self._decided.get()
-            self._say("late", f"no verdict within {self._budget.seconds:g} s: the frame is left")
+            self._warn(f"no verdict within {self._budget.seconds:g} s: the frame is left")
             self.counts["late"] += 1
             return None
 
@@ -199,7 +206,7 @@ class Reimaging:
         place = _place(frame.index)
         steps, offset = self._places[place], asked.put_um - asked.planned_um
         if why := self._why_not(frame, judged, asked):
-            self._say(why, f"--reimage: a frame is left as it is: {why}")
+            self._warn(f"--reimage: a frame is left as it is: {why}")
             return Decision("leave", why, steps.attempt, frame.frame, offset)
         assert judged is not None
         z_um = frame.position_um["z"]
@@ -242,11 +249,6 @@ class Reimaging:
         offset = asked.put_um - asked.planned_um + before.z_um - frame.position_um["z"]
         return self._places[place].back(frame.frame, offset, why)
 
-    def _say(self, kind: str, words: str) -> None:
-        if kind not in self._told:
-            self._told.add(kind)
-            log.warning(words)
-
     def start(self, run: RunInfo) -> None:
         """Nothing is known of a new run but its plan."""
 
@@ -257,21 +259,6 @@ class Reimaging:
         """Say what was decided."""
         told = ", ".join(f"{count} {what}" for what, count in self.counts.most_common())
         log.info("refocus or take again: %s", told or "no frame was judged")
-
-
-def _check(sequence: useq.MDASequence, core: "CMMCorePlus") -> None:
-    if not core.getFocusDevice():
-        raise RefocusError("--reimage: there is no focus stage; name one in the configuration")
-    if core.getAutoFocusDevice() and core.isContinuousFocusEnabled():
-        raise RefocusError(
-            f"--reimage: the continuous focus {core.getAutoFocusDevice()} is on, and the two would "
-            "move the stage against each other; switch it off, or leave out --reimage"
-        )
-    if "z" in sequence.used_axes:
-        raise RefocusError(
-            "--reimage: the sequence takes z-stacks, which show every distance themselves; leave "
-            "out --reimage, or the z plan"
-        )
 
 
 def _place(index: Any) -> Place:
