@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +29,7 @@ from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_co
 from refocus.configs.terminal import Stopped, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
+    from refocus.engine.protocol import EngineInfo
     from refocus.recorded.work import Processed
 
 app = command_app(
@@ -255,9 +257,8 @@ def process(  # noqa: PLR0917
     options = check_options(RefocusOptions, given)
     selection = Selection(options.channels, options.region, options.refocus_z)
     how = Options(options.on_distrust, options.optics, selection, options.insecure)
-    opened = open_engine(options.engine, insecure=options.insecure)
-    begun = time.monotonic()
-    try:
+    with closing(open_engine(options.engine, insecure=options.insecure)) as opened:
+        begun = time.monotonic()
         crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
         with progress_bar(err) as bar:
             task = bar.add_task("refocusing", total=None, figures="")
@@ -269,18 +270,16 @@ def process(  # noqa: PLR0917
                 bar.update(task, completed=done.regions, total=done.of_regions, figures=figures)
 
             done = process_data(
-                source,
-                target,
-                opened,
-                show,
-                how,
-                keep_going,
-                crew,
-                options.light_path,
+                *(source, target, opened, show, how, keep_going, crew, options.light_path)
             )
-    finally:
-        opened.close()
-    seconds = time.monotonic() - begun
+    _print_processed(done, opened.info, target, time.monotonic() - begun, as_json)
+    if done.failed:
+        raise Incomplete(f"{target}: {done.failed} planes are left out; the lines above say why")
+
+
+def _print_processed(
+    done: "Processed", engine: "EngineInfo", target: Path, seconds: float, as_json: bool
+) -> None:
     if as_json:
         facts = {
             "refocused": done.refocused,
@@ -290,15 +289,13 @@ def process(  # noqa: PLR0917
             "verdicts": dict(done.verdicts),
             "seconds": round(seconds, 3),
         }
-        print(json.dumps({**facts, "engine": opened.info.describe(), "output": str(target)}))
-    else:
-        out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {opened.info.name}")
-        out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
-        for why, count in done.as_captured.items():
-            out.print(f"{count} planes stay as captured: {why}", markup=False)
-        out.print(f"[dim]wrote[/dim]  {target}")
-    if done.failed:
-        raise Incomplete(f"{target}: {done.failed} planes are left out; the lines above say why")
+        print(json.dumps({**facts, "engine": engine.describe(), "output": str(target)}))
+        return
+    out.print(f"{done.refocused} planes refocused in {seconds:.1f} s by {engine.name}")
+    out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+    for why, count in done.as_captured.items():
+        out.print(f"{count} planes stay as captured: {why}", markup=False)
+    out.print(f"[dim]wrote[/dim]  {target}")
 
 
 @app.command(epilog=FINISH_EXAMPLES)
@@ -315,18 +312,14 @@ def finish(
 
     options = check_options(RefocusOptions, given)
     saved = SavedRun(folder)
-    opened = open_engine(options.engine, insecure=options.insecure)
-    try:
-        with progress_bar(err) as bar:
-            task = bar.add_task("refocusing", total=count_raw(saved), figures="")
+    opening = closing(open_engine(options.engine, insecure=options.insecure))
+    with opening as opened, progress_bar(err) as bar:
+        task = bar.add_task("refocusing", total=count_raw(saved), figures="")
 
-            def show(done: Finished) -> None:
-                figures = f"{done.refocused} refocused"
-                bar.update(task, completed=done.raw, figures=figures)
+        def show(done: Finished) -> None:
+            bar.update(task, completed=done.raw, figures=f"{done.refocused} refocused")
 
-            done = finish_run(saved, opened, show, insecure=options.insecure)
-    finally:
-        opened.close()
+        done = finish_run(saved, opened, show, insecure=options.insecure)
     if as_json:
         facts = {**vars(done), "partners": done.partners, "engine": opened.info.describe()}
         print(json.dumps(facts))

@@ -2,8 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Container, Mapping
-from contextlib import ExitStack
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -21,6 +21,7 @@ from refocus.acquisition.command.disk import (
 from refocus.acquisition.command.fit import check_channels, check_presets
 from refocus.acquisition.command.report import (
     Album,
+    FrameQuality,
     build_report,
     judge,
     mean_quality,
@@ -32,7 +33,7 @@ from refocus.acquisition.command.upstream import Upstream
 from refocus.acquisition.hook import SHARED, attach
 from refocus.acquisition.live import Live
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.configs import Incomplete, RefocusError
+from refocus.configs import Incomplete, RefocusError, one_line, reason_of
 from refocus.configs.live_config import LiveConfig
 from refocus.engine.protocol import Engine
 
@@ -177,14 +178,17 @@ def _report_refusal(path: Path | None, error: BaseException) -> None:
     if path is None:
         return
     frames = dict.fromkeys(("received", "published", "deferred", "dropped", "failed"), 0)
+    with _or_say(path):
+        write_report(path, {"frames": frames, "error": one_line(error)})
+
+
+@contextmanager
+def _or_say(path: Path) -> Iterator[None]:
+    """Write, or say why not: it must not hide how the run went."""
     try:
-        write_report(path, {"frames": frames, "error": _said(error)})
-    except OSError as failure:
-        log.error("%s: not written: %s", path, failure.strerror or failure)
-
-
-def _said(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+        yield
+    except OSError as error:
+        log.error("%s: not written: %s", path, reason_of(error))
 
 
 def _run(
@@ -208,24 +212,15 @@ def _run(
     watcher.progress(stats)
     watcher.judging()
     judged = judge(album.results, source.witness)
-    nothing = why_nothing(stats, live.passed)
-    report = build_report(stats, engine.info.describe(), mean_quality(judged), live.plan, nothing)
-    if begun.decided:
-        report["decided"] = dict(begun.decided)
-    if upstream.warnings:
-        report["warnings"] = dict(upstream.warnings)
-    if broken:
-        report["error"] = _said(broken)
+    report = _describe(begun, stats, upstream, judged, broken)
     files = [config.save / name for name in (RAW, REFOCUSED)] if config.save else []
     if report_path is not None:
-        picture = report_path.with_suffix(".png")
-        try:
+        with _or_say(report_path):
             write_report(report_path, report)
             files.append(report_path)
+            picture = report_path.with_suffix(".png")
             if picture_run(picture, album.results, source.witness, judged):
                 files.append(picture)
-        except OSError as error:
-            log.error("%s: not written: %s", report_path, error.strerror or error)
     if broken:
         raise broken
     lacking = _check_sinks(live, config) or settle(stats, live.plan, live.problems)
@@ -233,6 +228,26 @@ def _run(
         told = sum(upstream.warnings.values()) + sum(live.problems.values())
         lacking = Incomplete(f"--strict: {told} warnings, told above; the frames are kept")
     return SessionResult(report, tuple(files), lacking)
+
+
+def _describe(
+    begun: _Begun,
+    stats: Stats,
+    upstream: Upstream,
+    judged: Mapping[int, FrameQuality],
+    broken: BaseException | None,
+) -> dict[str, Any]:
+    """Give the report of a run that is over."""
+    live, engine = begun.live, begun.engine.info.describe()
+    nothing = why_nothing(stats, live.passed)
+    report = build_report(stats, engine, mean_quality(judged), live.plan, nothing)
+    if begun.decided:
+        report["decided"] = dict(begun.decided)
+    if upstream.warnings:
+        report["warnings"] = dict(upstream.warnings)
+    if broken:
+        report["error"] = one_line(broken)
+    return report
 
 
 def _check_told_channels(source: Source) -> None:
