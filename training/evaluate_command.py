@@ -109,7 +109,15 @@ def evaluate(  # noqa: PLR0917
     if as_json:
         print(json.dumps(metrics, indent=2))
         return
-    table = Table(title=f"{judged.card.name} {judged.card.version}", title_justify="left")
+    _print_metrics(metrics, judged.card)
+    if output is not None:
+        out.print(f"[dim]wrote[/dim]  {output}")
+
+
+def _print_metrics(metrics: dict[str, Any], card: ModelCard) -> None:
+    from refocus.training.judging import evaluate as judge
+
+    table = Table(title=f"{card.name} {card.version}", title_justify="left")
     for title in ("plane", "channel", "frames", "method", *(t for _, t, _ in judge.COLUMNS)):
         left = title in ("channel", "method")
         table.add_column(title, justify="left" if left else "right", no_wrap=True)
@@ -117,8 +125,6 @@ def evaluate(  # noqa: PLR0917
         table.add_row(*cells, end_section=cells[3] == judge.PUBLISHED)
     Console(width=max(out.width, 150), highlight=False).print(table)
     out.print(judge.summary(metrics))
-    if output is not None:
-        out.print(f"[dim]wrote[/dim]  {output}")
 
 
 def _without_frames(

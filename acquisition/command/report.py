@@ -14,12 +14,14 @@ from refocus.acquisition.command.picture import Panel, save_picture
 from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
-from refocus.acquisition.pipeline.stats import Stats, Timing
+from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs.files import replacing
 
 Witness = Callable[[int], Truth | None]
 """Tells what is known of a capture number; None where that is nothing."""
 
+STATES = ("received", "published", "deferred", "dropped", "failed")
+"""Of frames, as the report counts them."""
 BEST_PSNR_DB = 100.0  # what equal frames count for: JSON knows no infinity
 
 
@@ -169,16 +171,8 @@ def build_report(
         and ``quality``.
     """
     report: dict[str, Any] = {
-        "frames": {
-            "received": stats.received,
-            "published": stats.published,
-            "deferred": stats.deferred,
-            "dropped": stats.dropped,
-            "failed": stats.failed,
-        },
-        "fps": round(stats.fps, 3),
-        "latency_ms": _rounded(stats.latency_ms, "p50", "p99", "max"),
-        "engine_ms": _rounded(stats.engine_ms, "p50", "p99"),
+        **stats.report(),
+        "frames": {state: getattr(stats, state) for state in STATES},
         "engine": {key: engine[key] for key in ("name", "model", "sha256", "precision")},
     }
     if stats.verdicts:
@@ -321,10 +315,6 @@ def _published(result: FrameResult) -> str:
 
 def _note(psnr_db: float, similarity: float) -> str:
     return f"PSNR {psnr_db:.1f} dB   SSIM {similarity:.2f}"
-
-
-def _rounded(timing: Timing, *keys: str) -> dict[str, float]:
-    return {key: round(float(getattr(timing, key)), 3) for key in keys}
 
 
 def _size(result: FrameResult) -> int:

@@ -20,6 +20,7 @@ from refocus.acquisition.command.disk import (
 )
 from refocus.acquisition.command.fit import check_channels, check_presets
 from refocus.acquisition.command.report import (
+    STATES,
     Album,
     FrameQuality,
     build_report,
@@ -177,7 +178,7 @@ def _report_refusal(path: Path | None, error: BaseException) -> None:
     """Leave a report of a run that never began."""
     if path is None:
         return
-    frames = dict.fromkeys(("received", "published", "deferred", "dropped", "failed"), 0)
+    frames = dict.fromkeys(STATES, 0)
     with _or_say(path):
         write_report(path, {"frames": frames, "error": one_line(error)})
 

@@ -117,19 +117,11 @@ class Stats:
 
     def frames(self) -> dict[str, int]:
         """Give the ``frames`` part of a report and of the wire's stats, every count by name."""
-        names = (
-            "received",
-            "published",
-            "deferred",
-            "dropped",
-            "failed",
-            "in_flight",
-            "skipped",
-        )
-        return {name: getattr(self, name) for name in names}
+        states = ("received", "published", "deferred", "dropped", "failed", "in_flight", "skipped")
+        return {state: getattr(self, state) for state in states}
 
     def report(self) -> dict[str, Any]:
-        """Give the keys that ``report.json`` takes from here; times rounded to 1 µs."""
+        """Give what is told of them on the wire and in ``report.json``; times rounded to 1 µs."""
         latency = {key: round(value, 3) for key, value in asdict(self.latency_ms).items()}
         return {
             "frames": self.frames(),

@@ -48,7 +48,7 @@ class Made:
         return "mixed" if part or self.of_region else "refocused"
 
 
-def run_header(run: RunInfo, next_number: int, shared_memory: bool = False) -> RunHeader:
+def run_header(run: RunInfo, next_number: int) -> RunHeader:
     """Describe a run."""
     try:
         said = run.planned or run.sequence
@@ -62,7 +62,6 @@ def run_header(run: RunInfo, next_number: int, shared_memory: bool = False) -> R
         camera=_plain(run.camera),
         engine=_plain(run.engine),
         policy=run.policy,
-        shared_memory=shared_memory,
     )
 
 

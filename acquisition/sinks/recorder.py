@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ome_writers import AcquisitionSettings, create_stream
 
@@ -139,14 +139,7 @@ class Recorder:
             }
         )
         if result.pixels.shape != self._shape or result.pixels.dtype != self._dtype:
-            self.skip(frame, f"is {width}×{height} {result.pixels.dtype}, unlike the first frame")
-            of = f" of channel {frame.channel}" if frame.channel else ""
-            rows, columns = self._shape
-            raise Refused(
-                f"{self.path}: frames{of} are {width}×{height} {result.pixels.dtype}, and the file "
-                f"was laid out for {columns}×{rows} {self._dtype}: they are not saved; give all "
-                "channels the same binning, region and pixel type"
-            )
+            self._refuse(result)
         place = self._places.of(frame)
         if place is None:
             self._note_gap(frame, "has no place of its own in the sequence")
@@ -155,12 +148,7 @@ class Recorder:
             if self._gone:
                 raise RefocusError(self._gone)
             self._make_sure_of_room(stream, result.pixels.nbytes)
-            if place < self._next:
-                self._fill_in(stream, place, result)
-            else:
-                if place > self._next:
-                    stream.skip(frames=place - self._next)
-                stream.append(result.pixels, frame_metadata=self._describe(result, place))
+            self._write(stream, place, result)
             self._settle(stream, PENDING)
         except RefocusError:
             self._finish()
@@ -172,10 +160,29 @@ class Recorder:
         self._next = max(self._next, place + 1)
         self._last = max(self._last, place)
 
-    def _fill_in(self, stream: "OMEStream", place: int, result: FrameResult) -> None:
-        assert self._settings is not None
-        at = locate(self._settings, place)
-        fill_in(stream, at.position, at.index, result.pixels, self._describe(result, place))
+    def _refuse(self, result: FrameResult) -> NoReturn:
+        """Refuse a frame of another size or dtype than the file was laid out for."""
+        frame, (height, width), dtype = result.captured, result.pixels.shape, result.pixels.dtype
+        self.skip(frame, f"is {width}×{height} {dtype}, unlike the first frame")
+        of = f" of channel {frame.channel}" if frame.channel else ""
+        rows, columns = self._shape
+        raise Refused(
+            f"{self.path}: frames{of} are {width}×{height} {dtype}, and the file was laid out for "
+            f"{columns}×{rows} {self._dtype}: they are not saved; give all channels the same "
+            "binning, region and pixel type"
+        )
+
+    def _write(self, stream: "OMEStream", place: int, result: FrameResult) -> None:
+        """Write behind the frames before it, or where it was passed."""
+        known = self._describe(result, place)
+        if place < self._next:
+            assert self._settings is not None
+            at = locate(self._settings, place)
+            fill_in(stream, at.position, at.index, result.pixels, known)
+            return
+        if place > self._next:
+            stream.skip(frames=place - self._next)
+        stream.append(result.pixels, frame_metadata=known)
 
     def skip(self, frame: CapturedFrame, reason: str) -> None:
         """Leave the frame's place empty, and note why."""

@@ -6,7 +6,6 @@ here chooses it.
 
 import importlib
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import onnx
 
+from refocus.configs.files import replacing
 from refocus.engine.prepare import padded_shape
 from refocus.engine.protocol import DeviceError, EngineError, log
 
@@ -234,9 +234,8 @@ def _load_timing_cache(config: Any, path: Path | None) -> Any:
 
 def _save_timing_cache(cache: Any, path: Path) -> None:
     try:
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
-        part.write_bytes(bytes(cache.serialize()))
-        os.replace(part, path)
+        with replacing(path) as part:
+            part.write_bytes(bytes(cache.serialize()))
     except (OSError, TypeError, AttributeError) as error:
         log.debug("timing cache %s is not saved: %s", path, error)
 

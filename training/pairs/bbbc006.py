@@ -126,15 +126,6 @@ def training_fields(config: BBBC006Config) -> list[MeasuredField]:
     RefocusError
         A plane is missing, or a field has no partner in focus.
     """
-    return _fields(config, lambda fold: fold != config.held_out)
-
-
-def held_out_fields(config: BBBC006Config) -> list[MeasuredField]:
-    """Pair the same planes, for the wells that validation is done on."""
-    return _fields(config, lambda fold: fold == config.held_out)
-
-
-def _fields(config: BBBC006Config, wanted: Callable[[int], bool]) -> list[MeasuredField]:
     images = index(config.folder)
     there = {image.z for image in images}
     for z in (*config.planes, config.target):
@@ -149,7 +140,7 @@ def _fields(config: BBBC006Config, wanted: Callable[[int], bool]) -> list[Measur
     for i in images:
         if i.z not in config.planes or i.channel not in config.channels:
             continue
-        if not wanted(fold[i.well]):
+        if fold[i.well] == config.held_out:
             continue
         partner = focused.get((i.well, i.site, i.channel))
         if partner is None:

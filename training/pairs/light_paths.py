@@ -6,7 +6,6 @@ Everything is in units of the pixel and the wavelength (:class:`refocus.optics.t
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.configs.files import replacing
 from refocus.configs.light_path import Blur
 from refocus.configs.training import ObjectivesConfig
 from refocus.optics.transfer import sampled, transfer
@@ -92,9 +92,7 @@ def mistaken(rng: np.random.Generator, blur: Blur, number: int) -> Blur:
     return blur._replace(radius=radius, spherical=float(rng.uniform(-1, 1)))
 
 
-def draw_light_paths(
-    config: ObjectivesConfig, seed: int, told: Callable[[int, int], None] | None = None
-) -> LightPaths:
+def draw_light_paths(config: ObjectivesConfig, seed: int) -> LightPaths:
     """Draw the light paths of a run, or read them where they were drawn before.
 
     Parameters
@@ -103,8 +101,6 @@ def draw_light_paths(
         How many, and of what.
     seed
         Decides every one.
-    told
-        Told how many are done, and of how many.
 
     Returns
     -------
@@ -120,19 +116,12 @@ def draw_light_paths(
             with np.load(kept, allow_pickle=False) as stored:
                 return LightPaths(*(stored[name] for name in LightPaths._fields))
     jobs = [(seed, number, config) for number in range(config.light_paths)]
-    parts = []
     with ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool:
-        for done, part in enumerate(pool.map(_one, jobs, chunksize=16), 1):
-            parts.append(part)
-            if told is not None:
-                told(done, len(jobs))
+        parts = list(pool.map(_one, jobs, chunksize=16))
     paths = LightPaths(*(np.stack(column) for column in zip(*parts, strict=True)))
     if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        part_file = kept.with_suffix(".part")
-        with part_file.open("wb") as file:
+        with replacing(kept) as part, part.open("wb") as file:
             np.savez(file, **paths._asdict())
-        os.replace(part_file, kept)
     return paths
 
 

@@ -41,30 +41,16 @@ def snapshot(frames: Sequence[Shown]) -> bytes:
     stack = [pixels for _, pixels in pages.values()]
     if len({(one.shape, one.dtype) for one in stack}) > 1:
         raise ValueError("the channels differ in size or type; save them one by one")
-    headers = [one.frame.header for one in frames]
-    first = headers[0]
-    size = first.pixel_size_um
+    size = frames[0].frame.header.pixel_size_um
     metadata: dict[str, Any] = {
         "axes": "CYX",
-        "Name": file_name(frames).removesuffix(".ome.tif"),
-        "Description": json.dumps(
-            {
-                "software": f"refocus-live {version('refocus-live')}",
-                "frames": [
-                    one.frame.header.model_dump(mode="json", by_alias=True) for one in frames
-                ],
-            }
-        ),
-        "AcquisitionDate": first.captured_utc[:19],
-        "SignificantBits": first.bit_depth,
+        **_describe(frames),
         "Channel": {"Name": list(pages)},
         "Plane": {
             "ExposureTime": [one.frame.header.exposure_ms for one, _ in pages.values()],
             "ExposureTimeUnit": ["ms"] * len(pages),
         },
     }
-    for axis in "XY" if size > 0 else "":
-        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": "µm"}
     file = io.BytesIO()
     tifffile.imwrite(
         file,
@@ -72,11 +58,30 @@ def snapshot(frames: Sequence[Shown]) -> bytes:
         ome=True,
         photometric="minisblack",
         metadata=metadata,
-        software=f"refocus-live {version('refocus-live')}",
+        software=_software(),
         resolution=(1e4 / size, 1e4 / size) if size > 0 else None,
         resolutionunit="CENTIMETER" if size > 0 else None,
     )
     return file.getvalue()
+
+
+def _describe(frames: Sequence[Shown]) -> dict[str, Any]:
+    """Say what is known of the image: of the first frame, and in the description of all."""
+    headers = [one.frame.header for one in frames]
+    said = [header.model_dump(mode="json", by_alias=True) for header in headers]
+    size = headers[0].pixel_size_um
+    sizes = {f"PhysicalSize{axis}": size for axis in "XY"}
+    return {
+        "Name": file_name(frames).removesuffix(".ome.tif"),
+        "Description": json.dumps({"software": _software(), "frames": said}),
+        "AcquisitionDate": headers[0].captured_utc[:19],
+        "SignificantBits": headers[0].bit_depth,
+        **(sizes | {f"{name}Unit": "µm" for name in sizes} if size > 0 else {}),
+    }
+
+
+def _software() -> str:
+    return f"refocus-live {version('refocus-live')}"
 
 
 def file_name(frames: Sequence[Shown]) -> str:
