@@ -19,7 +19,7 @@ from useq import MDASequence
 from refocus.acquisition.command.disk import RAW, REFOCUSED
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.layout import Location, image_events, layout, locate
-from refocus.acquisition.pipeline.on_disk import SavedFrames
+from refocus.acquisition.pipeline.on_disk import SavedFrames, open_array
 from refocus.acquisition.pipeline.queue import Task
 from refocus.acquisition.pipeline.raw_data import RawZarr
 from refocus.acquisition.pipeline.sink import RunInfo
@@ -262,11 +262,7 @@ class _Finishing:
         self._done.handed_on += not refocused
 
     def _write(self, at: Location, pixels: Any) -> None:
-        import tensorstore
-
-        file = {"driver": "file", "path": str((self._run.refocused / at.group / "0").resolve())}
-        spec = {"driver": "zarr3", "kvstore": file, "store_data_equal_to_fill_value": True}
-        array = tensorstore.open(spec, open=True, read=True, write=True).result()
+        array = open_array(self._run.refocused / at.group / "0", write=True)
         reach = [max(n, i + 1) for n, i in zip(array.shape, at.index, strict=False)]
         if reach != list(array.shape[: len(reach)]):
             array = array.resize(exclusive_max=[*reach, *array.shape[-2:]]).result()

@@ -247,6 +247,15 @@ def _look_at(path: Path, number: int, positions: _Positions, seen: Look) -> None
         seen.damage(f"{named}: {reason_of(error)}")
 
 
+def open_array(folder: Path, write: bool = False) -> Any:
+    """Open an array with tensorstore: frames that are black are written, too."""
+    import tensorstore
+
+    file = {"driver": "file", "path": str(folder.resolve())}
+    spec = {"driver": "zarr3", "kvstore": file, "store_data_equal_to_fill_value": True}
+    return tensorstore.open(spec, open=True, read=True, write=write).result()
+
+
 class _SharedChunksError(Exception):
     """Files do not tell which frames there are."""
 
@@ -303,14 +312,8 @@ class SavedFrames:
 
     def can_be_read(self, index: tuple[int, ...]) -> bool:
         """Whether a frame can be decoded."""
-        import tensorstore
-
-        spec = {
-            "driver": "zarr3",
-            "kvstore": {"driver": "file", "path": str(self.folder.resolve())},
-        }
         try:
-            tensorstore.open(spec, open=True, read=True).result()[index].read().result()
+            open_array(self.folder)[index].read().result()
         except (ValueError, OSError):
             return False
         return True

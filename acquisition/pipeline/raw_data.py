@@ -118,11 +118,7 @@ class RawZarr:
     def _array(self, group: str, index: tuple[int, ...]) -> Any:
         array = self._arrays.get(group)
         if array is None or any(i >= n for i, n in zip(index, array.shape, strict=False)):
-            import tensorstore
+            from refocus.acquisition.pipeline.on_disk import open_array
 
-            spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": self._folder(group)}}
-            array = self._arrays[group] = tensorstore.open(spec, open=True, read=True).result()
+            array = self._arrays[group] = open_array(self.path / group / "0")
         return array
-
-    def _folder(self, group: str) -> str:
-        return str((self.path / group / "0").resolve())
