@@ -11,7 +11,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from refocus.engine.light_path.filters import show
-from refocus.engine.light_path.sight import Sight, open_sight
+from refocus.engine.light_path.sight import open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, difference
 from refocus.engine.prepare import Prepared, prepare, warm_up_frame
@@ -122,11 +122,6 @@ class OpenVinoEngine(Engine):
         return lambda: refocus_and_judge(
             frame, self._network, self._judge, self.info, self._sight, light_path
         )
-
-    @property
-    def sight(self) -> Sight | None:
-        """What shows frames to the network; None where it sees the frame alone."""
-        return self._sight
 
     def outputs(
         self, frame: Frame, light_path: LightPath = UNKNOWN

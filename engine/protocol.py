@@ -133,6 +133,8 @@ class Engine(ABC):
     may have :meth:`refocus` instead: each is made of the other.
     """
 
+    _sight: "Sight | None" = None
+
     @property
     @abstractmethod
     def info(self) -> EngineInfo:
@@ -173,7 +175,7 @@ class Engine(ABC):
     @property
     def sight(self) -> "Sight | None":
         """What shows frames to the network; None where it sees the frame alone."""
-        return None
+        return self._sight
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:  # noqa: B027
         """Compile and allocate for frames of this shape, so that frame 0 is as fast as the rest."""

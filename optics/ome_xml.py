@@ -12,7 +12,7 @@ from refocus.configs.light_path import (
     MEDIA,
     LightPath,
 )
-from refocus.optics.ome_zarr import MICROMETRES
+from refocus.optics.ome_zarr import MICROMETRES, one_size
 
 
 def light_paths(root: ElementTree.Element) -> list[tuple[LightPath, ...]]:
@@ -56,13 +56,6 @@ def pixel_size_um(pixels: ElementTree.Element) -> float:
 def step_um(pixels: ElementTree.Element) -> float:
     """Give the step of a z-stack that ``Pixels`` states, µm; 0.0 where it is not known."""
     return _um(pixels, "PhysicalSizeZ", "µm")
-
-
-def one_size(sizes: list[float]) -> float:
-    """Give the size of square pixels; 0.0 where they are not square, or a size is unknown."""
-    if min(sizes) <= 0.0 or abs(sizes[0] - sizes[1]) > 0.01 * max(sizes):
-        return 0.0
-    return sizes[0]
 
 
 def tag(element: Any) -> str:

@@ -91,10 +91,16 @@ def pixel_size_um(image: ZarrImage) -> float:
 
     A size of just 1 is none: it is what writers put where they know nothing.
     """
-    sizes = [axis_um(image, axis) for axis in image.order[-2:]]
+    y, x = image.order[-2:]
+    size = one_size([axis_um(image, x), axis_um(image, y)])
+    return size if image.scale[x] != 1.0 else 0.0
+
+
+def one_size(sizes: list[float]) -> float:
+    """Give the size of square pixels; 0.0 where they are not square, or a size is unknown."""
     if min(sizes) <= 0.0 or abs(sizes[0] - sizes[1]) > 0.01 * max(sizes):
         return 0.0
-    return sizes[1] if image.scale[image.order[-1]] != 1.0 else 0.0
+    return sizes[0]
 
 
 def channel_name(image: ZarrImage, index: tuple[int, ...]) -> str:

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import tifffile
 
 from refocus.configs.light_path import PIXEL_UM, UNKNOWN, LightPath
-from refocus.optics.ome_xml import light_paths, number, one_size, pixel_size_um, step_um, tag
-from refocus.optics.ome_zarr import MICROMETRES
+from refocus.optics.ome_xml import light_paths, number, pixel_size_um, step_um, tag
+from refocus.optics.ome_zarr import MICROMETRES, one_size
 from refocus.optics.paths import inside
 
 MICRO_MANAGER = 51123

@@ -14,6 +14,7 @@ from yaozarrs import v05
 
 from refocus.configs import RefocusError
 from refocus.configs.light_path import PIXEL_UM, LightPath
+from refocus.optics.ome_zarr import one_size
 from refocus.recorded.colours import COLOURS, check_chosen
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_pixels
@@ -125,9 +126,8 @@ class Slide(DataSet):
         return whole
 
     def _pixel_size_um(self) -> float:
-        y, x = self._sizes_um
-        known = PIXEL_UM[0] < x < PIXEL_UM[1] and abs(y - x) <= 0.01 * x
-        return x if known else 0.0
+        size = one_size([*reversed(self._sizes_um)])
+        return size if PIXEL_UM[0] < size < PIXEL_UM[1] else 0.0
 
     def _multiscale(self, name: str) -> v05.Multiscale:
         sizes = self._sizes_um if all(self._sizes_um) else (1.0, 1.0)

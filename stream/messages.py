@@ -110,12 +110,14 @@ class RunHeader(Header):
     """Whether readers on the same host may subscribe to ``refocus.shared``."""
 
 
-class TimesMs(BaseModel):
-    """How long a frame spent where, ms."""
-
+class _Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
     )
+
+
+class TimesMs(_Part):
+    """How long a frame spent where, ms."""
 
     queued: float
     """From capture to the engine."""
@@ -125,12 +127,8 @@ class TimesMs(BaseModel):
     """From capture to this message."""
 
 
-class Focus(BaseModel):
+class Focus(_Part):
     """How far from focus a frame was taken to be, µm at the optics of the model's card."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
     distance_um: Annotated[float, Field(ge=0)]
     """Median over the frame, on either side of focus."""
@@ -142,12 +140,8 @@ class Focus(BaseModel):
     frames of one microscope; near 0.5 the sides look alike. Missing where nobody knows."""
 
 
-class Trust(BaseModel):
+class Trust(_Part):
     """How far a result can be trusted."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
     verdict: Annotated[Verdict, BeforeValidator(_known)]
     """``in-focus``: left alone. ``refocused``: better than captured. ``beyond``: too far from
@@ -164,12 +158,8 @@ class Trust(BaseModel):
     """Distance from what the model was trained on; 1 is the edge of it."""
 
 
-class Tiles(BaseModel):
+class Tiles(_Part):
     """Where in a frame what was found: uneven tissue, a tilted slide; row by row from the top."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
     side_px: Annotated[float, Field(gt=0)]
     """Side of a tile, pixels of the frame; the last of a row or column are cut off."""
@@ -181,12 +171,8 @@ class Tiles(BaseModel):
     """How much of each tile's correction the engine would publish."""
 
 
-class Decided(BaseModel):
+class Decided(_Part):
     """What is done about a frame, where the acquisition is steered by what its frames say."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="ignore", use_attribute_docstrings=True, allow_inf_nan=False
-    )
 
     action: str
     """``accept``: in focus, or nobody can tell that it is not; the captured pixels will do.
@@ -244,10 +230,8 @@ class FrameHeader(Header):
     """Null where the acquisition is not steered by its frames."""
 
 
-class Short(BaseModel):
+class Short(_Part):
     """Where a file does not hold what it was to hold."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     position: str
     """Its name, else its number; empty where there is none."""
@@ -262,10 +246,8 @@ class Short(BaseModel):
     """Frames that can be read."""
 
 
-class SavedFile(BaseModel):
+class SavedFile(_Part):
     """What a file holds, read again at the end of the run."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
 
     planned: Count | None = None
     received: Count | None = None

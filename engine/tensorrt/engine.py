@@ -176,11 +176,6 @@ class TensorRtEngine(Engine):
         check_frame(frame)
         return self._frames.submit(frame, light_path)
 
-    @property
-    def sight(self) -> "Sight | None":
-        """What shows frames to the network; None where it sees the frame alone."""
-        return self._sight
-
     def stage_ms(self, frame: Frame) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone."""
         return self._frames.ring.stage_ms(frame)

@@ -14,7 +14,7 @@ from torch import Tensor
 from refocus.configs import reason_of
 from refocus.engine.half_precision import half_precision, precision
 from refocus.engine.light_path.filters import tables
-from refocus.engine.light_path.sight import Sight, open_sight
+from refocus.engine.light_path.sight import open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.prepare import check_frame, warm_up_frame
 from refocus.engine.protocol import (
@@ -134,11 +134,6 @@ class TorchEngine(Engine):
         if self._frames is None:
             return lambda: self._on_cpu(frame, light_path)
         return self._frames.submit(frame, light_path)
-
-    @property
-    def sight(self) -> Sight | None:
-        """What shows frames to the network; None where it sees the frame alone."""
-        return self._sight
 
     def stage_ms(self, frame: Frame) -> dict[str, float]:
         """Measure copy in, compute and copy out, each alone; empty where there is no ring."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.engine.light_path.sight import Sight, open_sight
+from refocus.engine.light_path.sight import open_sight
 from refocus.engine.model_file import read_model
 from refocus.engine.parity import adversarial_frames, compare
 from refocus.engine.prepare import check_frame, warm_up_frame
@@ -84,11 +84,6 @@ class TritonEngine(Engine):
     def overlap(self) -> int:
         """How many frames may be under way at once."""
         return OVERLAP
-
-    @property
-    def sight(self) -> Sight | None:
-        """What shows frames to the network; None where it sees the frame alone."""
-        return self._sight
 
     def warm_up(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> None:
         """Let the server prepare for frames of this shape, and share memory for them."""

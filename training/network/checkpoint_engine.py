@@ -59,11 +59,6 @@ class CheckpointEngine(Engine):
             frame, self._tiles, None, self._info, self._sight, light_path
         )
 
-    @property
-    def sight(self) -> Sight | None:
-        """What shows frames to the network; None where it sees the frame alone."""
-        return self._sight
-
     def _infer(self, pixels: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         shown = np.ascontiguousarray(pixels).reshape(1, -1, *pixels.shape[-2:])
         batch = torch.from_numpy(shown).to(self._device)
