@@ -1,8 +1,7 @@
 // The channels of a run: which one is adjusted, the colour of each, and which are part of an overlay.
 
 import { LUTS, inkOf } from "./luts.js";
-
-const $ = (id) => document.getElementById(id);
+import { $ } from "./page.js";
 
 export class Channels {
   // actions: {choose(name), changed()}

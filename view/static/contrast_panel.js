@@ -1,10 +1,9 @@
 // The histogram of a channel with its two handles, and the fields beside it.
 
 import { histogram, percentile } from "./contrast.js";
+import { $, color, prepare } from "./page.js";
 
 const HELD_MS = 6000; // so long after it was touched the panel stays with its channel
-
-const $ = (id) => document.getElementById(id);
 
 export class ContrastPanel {
   constructor(contrast, changed) {
@@ -111,17 +110,11 @@ export class ContrastPanel {
   }
 
   drawHistogram(channel, limits) {
-    const ratio = window.devicePixelRatio || 1;
-    const [wide, tall] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    this.canvas.width = wide * ratio;
-    this.canvas.height = tall * ratio;
-    const context = this.canvas.getContext("2d");
-    context.scale(ratio, ratio);
+    const { context, wide, tall } = prepare(this.canvas);
     const { refocused, captured } = channel.samples;
     if (!this.dragged) this.range = this.fitting(channel, limits);
     const [left, right] = this.range;
-    const style = getComputedStyle(document.documentElement);
-    const plot = (sorted, color, filled) => {
+    const plot = (sorted, hue, filled) => {
       const bins = histogram(sorted, left, right);
       const top = Math.log1p(Math.max(...bins, 1));
       context.beginPath();
@@ -130,13 +123,13 @@ export class ContrastPanel {
         context.lineTo(((i + 0.5) / bins.length) * wide, tall - 1 - (Math.log1p(count) / top) * (tall - 8));
       });
       context.lineTo(wide, tall);
-      context.fillStyle = context.strokeStyle = color;
+      context.fillStyle = context.strokeStyle = hue;
       if (filled) context.fill();
       else context.stroke();
     };
-    if (captured) plot(captured, style.getPropertyValue("--captured"), true);
-    plot(refocused, style.getPropertyValue("--refocused"), false);
-    context.fillStyle = style.getPropertyValue("--accent");
+    if (captured) plot(captured, color("--captured"), true);
+    plot(refocused, color("--refocused"), false);
+    context.fillStyle = color("--accent");
     for (const limit of limits) {
       const x = Math.min(wide - 1, Math.max(1, ((limit - left) / (right - left)) * wide));
       context.fillRect(x - 0.75, 0, 1.5, tall);

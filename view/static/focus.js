@@ -1,12 +1,11 @@
 // Distance from focus: of one place over time, across the field, and when it is too much.
 
+import { $, color, prepare } from "./page.js";
 import { clock } from "./times.js";
 import { hueOf } from "./verdicts.js";
 
 const RUNNING = 3; // frames of a place in a row that make an alarm: one alone may be a mistake
 const LEFT = 30;
-
-const $ = (id) => document.getElementById(id);
 
 // Whether a frame is one too many from focus; limit in µm, or null for the verdict alone.
 export function isTooFar(mark, limit) {
@@ -78,7 +77,7 @@ export class Focus {
   }
 
   drawOverTime(canvas, marks, serial) {
-    const { context, wide, tall, color } = prepare(canvas);
+    const { context, wide, tall } = prepare(canvas);
     const [first, last] = [marks[0].t, marks.at(-1).t];
     const most = Math.max(...marks.map(({ um, sigma }) => um + (sigma ?? 0)), this.limit ?? 0, 1);
     const x = (t) => LEFT + 3 + ((t - first) / Math.max(last - first, 1e-3)) * (wide - LEFT - 6);
@@ -113,7 +112,7 @@ export class Focus {
     const uneven = tiles && tiles.distance_um.length > 1;
     canvas.parentElement.hidden = !uneven;
     if (!uneven) return;
-    const { context, wide, tall, color } = prepare(canvas);
+    const { context, wide, tall } = prepare(canvas);
     const { rows, columns, distance_um } = tiles;
     const [least, most] = [Math.min(...distance_um), Math.max(...distance_um)];
     const side = Math.min(wide / columns, tall / rows);
@@ -128,17 +127,4 @@ export class Focus {
     $("focus-range").textContent = words;
     canvas.setAttribute("aria-label", `Distance from focus across the field: ${words}`);
   }
-}
-
-function prepare(canvas) {
-  const ratio = window.devicePixelRatio || 1;
-  const [wide, tall] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = wide * ratio;
-  canvas.height = tall * ratio;
-  const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
-  context.font = "10px system-ui, sans-serif";
-  context.textBaseline = "middle";
-  const style = getComputedStyle(document.documentElement);
-  return { context, wide, tall, color: (name) => style.getPropertyValue(name).trim() };
 }

@@ -1,12 +1,11 @@
 // The positions of a run, each with its verdict and distance from focus: tiles as on the stage, or else
 // in turn; wells are for plate.js.
 
+import { $ } from "./page.js";
 import { Plate } from "./plate.js";
 import { hueOf, verdictInWords } from "./verdicts.js";
 
 const MOST_WITH_WORDS = 6; // columns that leave room for a name and a distance
-
-const $ = (id) => document.getElementById(id);
 
 // Row and column of each position, from 0: {x, y} in, a list of [row, column] out.
 export function arrange(positions) {

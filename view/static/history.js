@@ -1,8 +1,7 @@
 // Scrolling back through the frames of the place that is shown, as far as the server has kept them.
 
+import { $ } from "./page.js";
 import { clock } from "./times.js";
-
-const $ = (id) => document.getElementById(id);
 
 export class History {
   // recall(serial) asks for a frame, and with null for what comes from now on.

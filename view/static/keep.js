@@ -1,5 +1,7 @@
 // Files of what is shown: a PNG, a short movie, and the TIFF that the server writes.
 
+import { $ } from "./page.js";
+
 const LONGEST_MS = 60_000;
 const KINDS = ["video/webm", "video/mp4"]; // of movies, the first that the browser can write
 const WORDS = ".label, #legend, #verdict, #stand, #scale-bar";
@@ -107,7 +109,7 @@ export class Keeper {
       save(await answer.blob(), name ? name[1] : "refocus.ome.tif");
       this.say("snapshot", "Saved");
     } catch (error) {
-      document.getElementById("snapshot").title = String(error);
+      $("snapshot").title = String(error);
       this.say("snapshot", "Not saved");
     }
   }

@@ -1,5 +1,7 @@
 // The keyboard: what each key does, and the list of them.
 
+import { $ } from "./page.js";
+
 // actions: by name, see the table. Keys act only where nobody types.
 export function listenKeys(actions) {
   const keys = [
@@ -52,7 +54,7 @@ export function listenKeys(actions) {
   });
   document.addEventListener("keyup", (event) => find(event)?.up?.());
   window.addEventListener("blur", () => actions.peek(false));
-  document.getElementById("wipe").addEventListener("keydown", (event) => {
+  $("wipe").addEventListener("keydown", (event) => {
     const by = { ArrowLeft: -0.02, ArrowRight: 0.02 }[event.key];
     if (by) actions.wipe(by);
   });
@@ -60,7 +62,7 @@ export function listenKeys(actions) {
 }
 
 function listKeys(keys) {
-  const list = document.getElementById("keys");
+  const list = $("keys");
   for (const [key, words] of keys) {
     if (!words) continue;
     const row = document.createElement("div");

@@ -11,6 +11,7 @@ import { History } from "./history.js";
 import { Journal } from "./journal.js";
 import { Keeper } from "./keep.js";
 import { listenKeys } from "./keys.js";
+import { $ } from "./page.js";
 import { Link } from "./websocket.js";
 import { writeFigures, writeFrame, writeState } from "./panel.js";
 import { Places } from "./places.js";
@@ -21,8 +22,6 @@ import { clock } from "./times.js";
 
 const RECENT_MS = 3000; // what "now" means for rates and latencies
 const NUMBERS_MS = 250;
-
-const $ = (id) => document.getElementById(id);
 
 let pending = null; // a frame that came and was not drawn
 let waiting = false; // for the browser to ask for a picture

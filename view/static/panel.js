@@ -1,10 +1,8 @@
 // The numbers and the verdicts.
 
+import { $ } from "./page.js";
 import { clock } from "./times.js";
-
-const VERDICTS = ["in-focus", "refocused", "beyond", "unfamiliar", "blank", "unrated"];
-
-const $ = (id) => document.getElementById(id);
+import { VERDICTS } from "./verdicts.js";
 
 function write(id, text, warns = false) {
   const element = $(id);
@@ -55,7 +53,7 @@ function writeStats(stats, lost, running) {
   const list = $("verdicts");
   const all = verdicts.reduce((sum, [, n]) => sum + n, 0);
   list.replaceChildren(
-    ...VERDICTS.filter((name) => stats.verdicts[name]).map((name) => {
+    ...Object.keys(VERDICTS).filter((name) => stats.verdicts[name]).map((name) => {
       const row = document.createElement("div");
       row.dataset.verdict = name;
       const [dt, dd, bar] = ["dt", "dd", "i"].map((tag) => document.createElement(tag));

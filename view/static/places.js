@@ -1,10 +1,10 @@
 // Which position, channel and plane are shown: by default those of the first frame, and they stay.
 
+import { $ } from "./page.js";
+
 const AXES = ["p", "c", "z"];
 const FREE = { p: null, c: null, z: null }; // follows the run
 const NOWHERE = -1; // a position that no run has
-
-const $ = (id) => document.getElementById(id);
 
 export class Places {
   // chosen(wanted) is called with what the server is to send; following: not to hold still.

@@ -1,13 +1,12 @@
 // A plate as it lies on the stage: rows A, B, ..., columns 1, 2, ...; a well is as bright as its fields
 // are far from focus, and has the colour of their worst verdict along its foot.
 
+import { $ } from "./page.js";
 import { hueOf, verdictInWords } from "./verdicts.js";
 
 const WELL = /^([A-P])(\d{1,2})(?!\d)/;
 const MOST_WITH_WORDS = 12; // columns that leave room for a distance
 const WORST_FIRST = ["unfamiliar", "beyond", "blank", "unrated", "refocused", "in-focus"];
-
-const $ = (id) => document.getElementById(id);
 
 // Positions by well: a list of {name, row, column, fields}, or null where one is named otherwise.
 export function wellsOf(names) {

@@ -1,10 +1,9 @@
 // A line across the picture, and the camera's values along it.
 
 import { inkOf } from "./luts.js";
+import { $, color, prepare } from "./page.js";
 
 const SVG = "http://www.w3.org/2000/svg";
-
-const $ = (id) => document.getElementById(id);
 
 // Values at every pixel of a line [x0, y0, x1, y1], the nearest ones; null outside of the picture.
 export function along(pixels, width, height, [x0, y0, x1, y1]) {
@@ -74,8 +73,6 @@ export class Profile {
   drawValues(look) {
     const { frame, mode, layers } = this.stage;
     const { width, height, captured, refocused, header } = frame;
-    const style = getComputedStyle(document.documentElement);
-    const color = (name) => style.getPropertyValue(name).trim();
     const values = (pixels) => along(pixels, width, height, this.line);
     const curves =
       mode === "overlay"
@@ -95,14 +92,9 @@ export class Profile {
 }
 
 function plot(canvas, curves, [least, most]) {
-  const ratio = window.devicePixelRatio || 1;
-  const [wide, tall] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = wide * ratio;
-  canvas.height = tall * ratio;
-  const context = canvas.getContext("2d");
-  context.scale(ratio, ratio);
-  for (const [curve, color] of curves) {
-    context.strokeStyle = color;
+  const { context, wide, tall } = prepare(canvas);
+  for (const [curve, hue] of curves) {
+    context.strokeStyle = hue;
     context.beginPath();
     curve.forEach((value, i) => {
       if (value === null) return;

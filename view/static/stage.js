@@ -1,6 +1,7 @@
 // The pictures: one canvas, cut into panes by the way of viewing, and what is written over it.
 
 import { inkOf } from "./luts.js";
+import { $ } from "./page.js";
 import { CanvasPainter } from "./paint_2d.js";
 import { GlPainter } from "./paint_gl.js";
 import { verdictInWords } from "./verdicts.js";
@@ -8,8 +9,6 @@ import { Viewport, listen } from "./viewport.js";
 
 const GAP = 2; // CSS pixels between panes
 const FLICKER_MS = 600; // slow enough for anybody's eyes
-
-const $ = (id) => document.getElementById(id);
 
 // The side of focus is named where it is likely enough to turn a knob by.
 function distanceInWords(focus, verdict) {

@@ -1,5 +1,6 @@
 // The last minutes of a stream: latency, rate, queue, and when frames were dropped, deferred, failed.
 
+import { color, prepare } from "./page.js";
 import { clock } from "./times.js";
 
 const KEPT = 600; // points, one a second; older ones are forgotten, so a tab may stay open
@@ -67,17 +68,8 @@ export class Timeline {
   }
 
   draw() {
-    const ratio = window.devicePixelRatio || 1;
-    const [wide, tall] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    if (!wide || !tall) return;
-    this.canvas.width = wide * ratio;
-    this.canvas.height = tall * ratio;
-    const context = this.canvas.getContext("2d");
-    context.scale(ratio, ratio);
-    context.font = "11px system-ui, sans-serif";
-    context.textBaseline = "middle";
-    const style = getComputedStyle(document.documentElement);
-    const color = (name) => style.getPropertyValue(name).trim();
+    if (!this.canvas.clientWidth || !this.canvas.clientHeight) return;
+    const { context, wide, tall } = prepare(this.canvas, "11px");
     const rows = [
       ["latency", "ms", (point) => point.screen_ms ?? point.latency_ms, "--accent"],
       ["rate", "/s", (point) => point.fps, "--refocused"],
@@ -88,7 +80,7 @@ export class Timeline {
     );
     const words = now.filter(Boolean).join(", ") || "nothing";
     this.canvas.setAttribute("aria-label", `Time line: ${words}`);
-    this.drawLosses(context, 4 + rows.length * ROW, wide, color);
+    this.drawLosses(context, 4 + rows.length * ROW, wide);
     this.drawAxis(context, wide, tall, color("--dim"));
   }
 
@@ -120,7 +112,7 @@ export class Timeline {
     return figure && `${name} ${figure}`;
   }
 
-  drawLosses(context, top, wide, color) {
+  drawLosses(context, top, wide) {
     context.fillStyle = color("--dim");
     context.fillText("lost frames", 12, top + ROW / 2 - 4);
     for (const point of this.points) {

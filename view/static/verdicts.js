@@ -1,21 +1,12 @@
 // What a verdict looks like and means, in one place.
 
 export const VERDICTS = {
-  "in-focus": ["●", "in focus, left alone"],
-  refocused: ["✓", "refocused"],
-  beyond: ["▲", "too far from focus to restore"],
-  unfamiliar: ["✕", "unlike anything trained on"],
-  blank: ["□", "nothing to see but noise"],
-  unrated: ["○", "not judged"],
-};
-
-const HUES = {
-  "in-focus": "--good",
-  refocused: "--refocused",
-  beyond: "--accent",
-  unfamiliar: "--bad",
-  blank: "--dim",
-  unrated: "--captured-line",
+  "in-focus": ["●", "in focus, left alone", "--good"],
+  refocused: ["✓", "refocused", "--refocused"],
+  beyond: ["▲", "too far from focus to restore", "--accent"],
+  unfamiliar: ["✕", "unlike anything trained on", "--bad"],
+  blank: ["□", "nothing to see but noise", "--dim"],
+  unrated: ["○", "not judged", "--captured-line"],
 };
 
 // Sign and meaning; a word that is not known is taken for unrated.
@@ -25,5 +16,5 @@ export function verdictInWords(verdict) {
 
 // The name of its colour in style.css.
 export function hueOf(verdict) {
-  return HUES[verdict] ?? HUES.unrated;
+  return verdictInWords(verdict)[2];
 }
