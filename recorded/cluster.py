@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from functools import lru_cache
 from typing import Any
 
 from refocus.configs import RefocusError
@@ -21,10 +20,17 @@ AHEAD = 2
 _busy = threading.Lock()
 
 
-@lru_cache(maxsize=1)
+_opened: dict[str, OpenJob] = {}
+"""The job of this process: what it has opened is kept for all its tasks."""
+
+
 def _open(job: str) -> OpenJob:
-    """Open a job, once in each process: its engine is kept for all its tasks."""
-    return OpenJob(Job.of_json(json.loads(job)))
+    """Open a job, once, and close the one before."""
+    if job not in _opened:
+        while _opened:
+            _opened.popitem()[1].close()
+        _opened[job] = OpenJob(Job.of_json(json.loads(job)))
+    return _opened[job]
 
 
 def do(job: str, task: str) -> str:

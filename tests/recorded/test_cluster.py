@@ -1,5 +1,6 @@
 """A real Dask cluster of this machine at one data set, and one of its workers that is killed."""
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -10,10 +11,13 @@ import tifffile
 
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
+from refocus.recorded.cluster import do
+from refocus.recorded.job import Job, task_as_json
+from refocus.recorded.marks import identify_engine
 from refocus.recorded.process import process
-from refocus.recorded.refocusing import Options
+from refocus.recorded.refocusing import Options, Told
 from refocus.recorded.staff import crew_of
-from refocus.recorded.work import Processed
+from refocus.recorded.work import Processed, Task
 
 distributed = pytest.importorskip("distributed")
 
@@ -35,6 +39,28 @@ def test_a_cluster_leaves_the_same_bits_when_a_worker_is_killed(tmp_path: Path) 
 
         assert process(source, target, engine, on_progress, crew=crew).refocused == 12
     np.testing.assert_array_equal(tifffile.imread(target), np.invert(planes))
+
+
+def test_a_worker_closes_the_job_before_when_it_opens_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[FakeEngine] = []
+
+    def close(engine: FakeEngine) -> None:
+        closed.append(engine)
+
+    monkeypatch.setattr(FakeEngine, "close", close)
+    task = json.dumps(task_as_json(Task(0, (0,), Told())))
+    made_by = identify_engine(FakeEngine().info, Options().selection)
+    for number in range(3):
+        source, folder = tmp_path / f"{number}.tif", tmp_path / f"{number}"
+        tifffile.imwrite(source, np.zeros((64, 96), np.uint16))
+        folder.mkdir()
+        job = json.dumps(Job(source, folder, "fake", made_by, Options()).as_json())
+        for _ in range(2):
+            (event,) = json.loads(do(job, task))
+            assert event["region"] == 0
+        assert len(closed) == number
 
 
 def test_a_scheduler_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:

@@ -2,10 +2,10 @@
 
 export const $ = (id) => document.getElementById(id);
 
+const style = getComputedStyle(document.documentElement); // as it is now, whenever it is asked
+
 // The value of one of the page's colours, such as "--accent".
-export function color(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
+export const color = (name) => style.getPropertyValue(name).trim();
 
 // An empty canvas that is as large as it is shown; gives its context, in CSS pixels, and its size.
 export function prepare(canvas, font = "10px") {
