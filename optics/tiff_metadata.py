@@ -112,6 +112,17 @@ class TiffNotes:
         notes: Any = self._tiff.imagej_metadata or {}
         return number(notes.get("slices")) > 1
 
+    def step_um(self, page: int = 0, unstated: float = 0.0) -> float:
+        """Give the step of a page's z-stack, µm; 0.0 where it is not known.
+
+        ``unstated`` times what an ImageJ TIFF says, where that has no unit.
+        """
+        if self._pixels:
+            return step_um(self._pixels[self.image(page)])
+        notes: Any = self._tiff.imagej_metadata or {}
+        unit = _unit_um(notes) if "unit" in notes else unstated
+        return number(notes.get("spacing")) * unit
+
     def z_um(self, page: int) -> float | None:
         """Say where a page lies in its z-stack, from its first plane; None where not known."""
         if not self.in_stack(page):
@@ -119,13 +130,12 @@ class TiffNotes:
         if self._pixels:
             if page not in self._of_page:  # as where the file was renamed
                 return None
-            image, _, plane = self._of_page[page]
-            step = step_um(self._pixels[image])
+            plane = self._of_page[page][2]
         else:
             notes: Any = self._tiff.imagej_metadata or {}
-            step = number(notes.get("spacing")) * _unit_um(notes)
             channels = int(number(notes.get("channels")) or 1)
             plane = page // channels % int(number(notes["slices"]))
+        step = self.step_um(page)
         return plane * step if step else None
 
     def _where(self, page: int) -> tuple[int, int, int]:

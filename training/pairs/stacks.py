@@ -13,7 +13,8 @@ from scipy import fft, ndimage
 from refocus.configs import RefocusError, reason_of
 from refocus.configs.training import StacksConfig
 from refocus.optics.focus import tenengrad
-from refocus.optics.ome_zarr import MICROMETRES, axis_um, find_images, is_zarr, open_array
+from refocus.optics.ome_zarr import axis_um, find_images, is_zarr, open_array
+from refocus.optics.tiff_metadata import TiffNotes
 from refocus.training.pairs.measured import MeasuredField
 from refocus.training.pairs.wells import fold_of
 
@@ -260,7 +261,7 @@ Image = tuple[str, NDArray[Any], str, float | None]
 
 def _read_tiff(file: Path) -> Iterator[Image]:
     with tifffile.TiffFile(file) as tiff:
-        step = _tiff_step(tiff)
+        step = TiffNotes(tiff).step_um(unstated=1.0) or None
         shapes = {page.shape for page in tiff.pages}
         if len(shapes) > 1 and len(tiff.series) > 1 and not tiff.is_ome:
             raise RefocusError(f"{file}: has planes of mixed sizes {sorted(shapes)}; split it")
@@ -269,19 +270,6 @@ def _read_tiff(file: Path) -> Iterator[Image]:
             if "Z" not in axes:  # a plain TIFF calls its planes I, Q or S
                 axes = axes.replace("I", "Z", 1).replace("Q", "Z", 1)
             yield f", image {number}" if len(tiff.series) > 1 else "", series.asarray(), axes, step
-
-
-def _tiff_step(tiff: tifffile.TiffFile) -> float | None:
-    if tiff.is_ome and tiff.ome_metadata:
-        described: Any = tifffile.xml2dict(tiff.ome_metadata)["OME"]["Image"]
-        first = described[0] if isinstance(described, list) else described
-        pixels = first["Pixels"]
-        size = pixels.get("PhysicalSizeZ")
-        unit = str(pixels.get("PhysicalSizeZUnit", "µm"))
-    else:
-        notes: Any = tiff.imagej_metadata or {}
-        size, unit = notes.get("spacing"), str(notes.get("unit", "µm")).replace("\\u00B5", "µ")
-    return float(size) * MICROMETRES.get(unit, 1.0) if size else None
 
 
 def _read_zarr(folder: Path) -> Iterator[Image]:

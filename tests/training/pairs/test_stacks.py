@@ -96,6 +96,20 @@ def test_every_format_gives_the_planes_and_their_step(
     np.testing.assert_array_equal(target, planes[FOCUS])
 
 
+@pytest.mark.parametrize(
+    ("unit", "step"),
+    [({"unit": "um"}, 2.5), ({}, 2.5), ({"unit": "nm"}, 0.0025), ({"unit": "pixel"}, None)],
+)
+def test_a_step_in_no_unit_of_length_is_none(
+    tmp_path: Path, unit: dict[str, str], step: float | None
+) -> None:
+    path = tmp_path / "a.tif"
+    metadata = {"axes": "ZYX", "spacing": 2.5, **unit}
+    tifffile.imwrite(path, make_stack(side=64), imagej=True, metadata=metadata)
+    (stack,) = read_stacks(path)
+    assert stack.z_step_um == (step if step is None else pytest.approx(step))
+
+
 def test_channels_and_times_are_stacks_of_their_own(tmp_path: Path) -> None:
     hyperstack = np.stack([[make_stack(t * 2 + c) for c in range(2)] for t in range(2)])
     path = tmp_path / "a.ome.tif"
