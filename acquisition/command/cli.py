@@ -270,7 +270,7 @@ def process(  # noqa: PLR0917
                 bar.update(task, completed=done.regions, total=done.of_regions, figures=figures)
 
             done = process_data(
-                *(source, target, opened, show, how, keep_going, crew, options.light_path)
+                source, target, opened, show, how, keep_going, crew, options.light_path
             )
     _print_processed(done, opened.info, target, time.monotonic() - begun, as_json)
     if done.failed:
