@@ -18,7 +18,7 @@ from refocus.optics.ome_zarr import one_size
 from refocus.recorded.colours import COLOURS, check_chosen
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.planes import About, Bands, Plane, RecordedPlane, check_pixels
-from refocus.recorded.zarr import write_attribute
+from refocus.recorded.zarr_groups import add_attributes
 from refocus.recorded.zarr_writer import UnderWay, write_image
 
 PIXELS = {".dcm": (".dcm",), ".vms": (".jpg", ".opt"), ".vmu": (".ngr", ".opt")}
@@ -107,7 +107,8 @@ class Slide(DataSet):
         with UnderWay() as under_way:
             write_image(list(arrays.values()), numbers, bands, beside, under_way)
         made = marks.provenance(range(len(RGB)))
-        write_attribute(target, {**made, "scanner": self._scanner()})
+        said = {"refocus": {**made, "scanner": self._scanner()}}
+        add_attributes(target, {target: said})
 
     def _read(self, colour: int, rows: slice, columns: slice) -> Plane:
         size = columns.stop - columns.start, rows.stop - rows.start

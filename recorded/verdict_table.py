@@ -6,16 +6,16 @@ Beside a file it ends in ``.refocus.csv``, and in a folder it is ``refocus.csv``
 """
 
 import csv
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from refocus.configs.light_path import LightPath
 from refocus.engine.protocol import EngineInfo
-from refocus.optics.ome_zarr import is_zarr, read_document
+from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.heat_map import draw_heat_map
 from refocus.recorded.planes import About
+from refocus.recorded.zarr_groups import add_attributes, attributes_of
 
 if TYPE_CHECKING:
     from refocus.recorded.plate import Plate
@@ -154,44 +154,10 @@ def read_verdicts(path: Path) -> Iterator[dict[str, str]]:
 
 def _put_into_zarr(root: Path, table: Path) -> None:
     """Move a table into an OME-Zarr, beside the tables that it has; one of ours is replaced."""
-    modern = (root / "zarr.json").exists()
     place = root / "tables" / NAME / "table.csv"
     place.parent.mkdir(parents=True, exist_ok=True)
     table.replace(place)
-    listed = _attributes(root / "tables", modern).get("tables")
+    listed = attributes_of(root / "tables").get("tables")
     others = [name for name in listed if name != NAME] if isinstance(listed, list) else []
-    _write_group(root, root / "tables", {"tables": [*others, NAME]}, modern)
-    _write_group(root, place.parent, OF_TABLE, modern)
-
-
-def _attributes(group: Path, modern: bool) -> dict[str, Any]:
-    path = group / ("zarr.json" if modern else ".zattrs")
-    document = read_document(path) if path.exists() else {}
-    return (document.get("attributes") or {}) if modern else document
-
-
-def _write_group(root: Path, group: Path, said: dict[str, Any], modern: bool) -> None:
-    """Add attributes to a group, and tell them where the root has all metadata in one place."""
-    attributes = {**_attributes(group, modern), **said}
-    place = group.relative_to(root).as_posix()
-    if modern:
-        made = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
-        _write(group / "zarr.json", made)
-        document = read_document(root / "zarr.json")
-        if document.get("consolidated_metadata"):
-            document["consolidated_metadata"].setdefault("metadata", {})[place] = made
-            _write(root / "zarr.json", document)
-        return
-    parts = {".zgroup": {"zarr_format": 2}, ".zattrs": attributes}
-    for name, part in parts.items():
-        _write(group / name, part)
-    merged = root / ".zmetadata"
-    if merged.exists():
-        document = read_document(merged)
-        listed = document.setdefault("metadata", {})
-        listed |= {f"{place}/{name}": part for name, part in parts.items()}
-        _write(merged, document)
-
-
-def _write(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    of_tables = {"tables": [*others, NAME]}
+    add_attributes(root, {root / "tables": of_tables, place.parent: OF_TABLE})

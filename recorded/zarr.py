@@ -1,6 +1,5 @@
 """An OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
 
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,6 @@ from refocus.optics.ome_zarr import (
     find_images,
     open_array,
     pixel_size_um,
-    read_document,
 )
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.planes import (
@@ -37,6 +35,7 @@ from refocus.recorded.planes import (
     log,
 )
 from refocus.recorded.plate import read_plate
+from refocus.recorded.zarr_groups import add_attributes, attributes_of
 from refocus.recorded.zarr_writer import UnderWay, write_image
 
 KEPT = 1 << 28
@@ -104,6 +103,7 @@ class Zarr(DataSet):
             return [name for name in names if inside and name not in ZARR_METADATA]
 
         shutil.copytree(self.source, target, ignore=not_pixels)
+        said: dict[Path, dict[str, Any]] = {}
         with UnderWay() as under_way:
             for one in self._images:
                 levels = [target / level.relative_to(self.source) for level in one.image.levels]
@@ -113,9 +113,12 @@ class Zarr(DataSet):
                 write_image(arrays, numbers, bands, beside, under_way)
                 group = target / one.image.group.relative_to(self.source)
                 made = marks.provenance(one.numbers)
-                write_attribute(group, made)
-        if group != target:  # once: the root of a plate names each of its wells
-            write_attribute(target, {key: v for key, v in made.items() if key != "planes"})
+                earlier = attributes_of(group).get("refocus")
+                # the source may have been refocused itself
+                said[group] = {"refocus": {**made, "before": earlier} if earlier else made}
+        if target not in said:  # once: the root of a plate names each of its wells
+            said[target] = {"refocus": {key: v for key, v in made.items() if key != "planes"}}
+        add_attributes(target, said)
 
 
 def _kind(image: ZarrImage) -> tuple[object, ...]:
@@ -190,23 +193,3 @@ def _of_channels(
     number = int(name) if name.isdecimal() else 0
     of_file = stated[number] if number < len(stated) else (UNKNOWN,)
     return tuple(replace(path, pixel_size_um=size_um) for path in of_file)
-
-
-def write_attribute(group: Path, value: dict[str, Any]) -> None:
-    """Say ``refocus`` in the attributes of a group, beside what it says already."""
-    path = group / "zarr.json"
-    if not path.exists():
-        path = group / ".zattrs"
-    document = read_document(path) if path.exists() else {}
-    modern = path.name == "zarr.json"
-    attributes = document.setdefault("attributes", {}) if modern else document
-    earlier = attributes.get("refocus")
-    if earlier and "planes" in value:  # the source was refocused itself
-        value = {**value, "before": earlier}
-    attributes["refocus"] = value
-    path.write_text(json.dumps(document, indent=2), encoding="utf-8")
-    merged = group / ".zmetadata"
-    if merged.exists() and not modern:
-        document = read_document(merged)
-        document.setdefault("metadata", {}).setdefault(".zattrs", {})["refocus"] = value
-        merged.write_text(json.dumps(document, indent=2), encoding="utf-8")

@@ -77,9 +77,8 @@ class Metrics:
         try:
             self._server = _Server((host, port), registry)
         except OSError as error:
-            why = (
-                "in use by another program" if error.errno == errno.EADDRINUSE else reason_of(error)
-            )
+            in_use = error.errno == errno.EADDRINUSE
+            why = "in use by another program" if in_use else reason_of(error)
             raise RefocusError(f"metrics on {address}: {why}; choose another port") from error
         self.address = f"{host}:{self._server.server_port}"
         self._thread = Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)

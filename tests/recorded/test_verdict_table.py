@@ -109,7 +109,9 @@ def test_it_is_a_table_as_ngio_reads_it_beside_those_that_there_are(
         }
 
 
-def test_it_is_among_metadata_that_lie_in_one_place(tmp_path: Path, plate: Path) -> None:
+def test_it_and_what_fields_say_are_among_metadata_that_lie_in_one_place(
+    tmp_path: Path, plate: Path
+) -> None:
     modern = (plate / "zarr.json").exists()
     if modern:
         document = json.loads((plate / "zarr.json").read_text())
@@ -121,14 +123,17 @@ def test_it_is_among_metadata_that_lie_in_one_place(tmp_path: Path, plate: Path)
     out = tmp_path / "out.zarr"
     if modern:
         document = json.loads((out / "zarr.json").read_text())["consolidated_metadata"]
-        for group in ("tables", "tables/refocus"):
+        for group in ("tables", "tables/refocus", "A/1/0"):
             assert document["metadata"][group] == json.loads(
                 (out / group / "zarr.json").read_text()
             )
     else:
         listed = json.loads((out / ".zmetadata").read_text())["metadata"]
-        for file in ("tables/.zattrs", "tables/refocus/.zattrs", "tables/refocus/.zgroup"):
+        for group in ("tables", "tables/refocus", "A/1/0", "."):
+            file = (Path(group) / ".zattrs").as_posix()
             assert listed[file] == json.loads((out / file).read_text())
+        assert listed["tables/refocus/.zgroup"] == {"zarr_format": 2}
+    assert attributes(out / "A/1/0")["refocus"]["planes"]
 
 
 def test_single_images_have_one_too(tmp_path: Path, plate: Path) -> None:
