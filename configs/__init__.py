@@ -17,7 +17,6 @@ __all__ = [
     "files",
     "first_fault",
     "hosts",
-    "lazy",
     "light_path",
     "live_config",
     "loading",
