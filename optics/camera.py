@@ -77,4 +77,6 @@ def within_range(
     if not bit_depth or bit_depth >= 8 * pixels.dtype.itemsize:
         return pixels
     top = 2**bit_depth - 1
-    return pixels if captured.max(initial=0) > top else np.minimum(pixels, pixels.dtype.type(top))
+    if pixels.max(initial=0) <= top or captured.max(initial=0) > top:  # looking costs a tenth
+        return pixels
+    return np.minimum(pixels, pixels.dtype.type(top))
