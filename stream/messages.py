@@ -5,11 +5,11 @@ C-ordered: the refocused ones, then the captured ones if the publisher was asked
 that a reader does not know are ignored; a change of meaning changes the number of the schema.
 """
 
-import json
 import math
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from refocus.configs import RefocusError, first_fault
 from refocus.configs.trust import Verdict
@@ -63,9 +63,9 @@ class Header(BaseModel):
             It is of another schema, or no valid header.
         """
         try:
-            content = json.loads(data)
+            content = from_json(data)
             schema = content["schema"]
-        except (ValueError, TypeError, KeyError, RecursionError):
+        except (ValueError, TypeError, KeyError):
             raise RefocusError(
                 "message: its header is not JSON of schema refocus/1; is something else "
                 "publishing on this endpoint?"

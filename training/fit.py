@@ -20,13 +20,14 @@ from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.configs.training import TrainConfig
 from refocus.engine.light_path.estimate import EstimatorWeights
 from refocus.training.light_path import read_estimator
-from refocus.training.network.checkpoint import SafeCheckpointIO, build, load_weights, save_model
+from refocus.training.network.checkpoint import build, load_weights, save_model
 from refocus.training.network.losses import ImageLoss, error_loss, focus_loss
 from refocus.training.network.resnet import load_imagenet
 from refocus.training.network.unet import ResNet34UNet
 from refocus.training.pairs.batches import TrainingBatches
 from refocus.training.pairs.data import TrainingPairs
 from refocus.training.pictures import Pictures
+from refocus.training.run_state import SafeCheckpointIO
 from refocus.training.start import first_weights, is_exported
 
 RUN, CONFIG = "run", "config.json"

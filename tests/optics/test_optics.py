@@ -11,7 +11,7 @@ from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from refocus.configs import Optics, RefocusError
-from refocus.optics.camera import CameraModel
+from refocus.optics.camera import CameraModel, within_range
 from refocus.optics.defocus import convolve, defocus
 from refocus.optics.focus import tenengrad
 from refocus.optics.images import list_images, read_image
@@ -110,6 +110,26 @@ def test_a_camera_saturates_at_its_bits(bits: int, dtype: type[np.generic], top:
     frame = camera.digitise(np.array([[-1e6, 0.0], [1.0, 1e9]]))
     assert frame.dtype == dtype
     assert frame.tolist() == [[0, 100], [102, top]]
+
+
+@pytest.mark.parametrize(
+    ("made", "captured", "bits", "given_back"),
+    [
+        (4095, 4000, 12, 4095),
+        (5000, 4000, 12, 4095),
+        (5000, 4096, 12, 5000),  # of more bits than is said
+        (5000, 4000, 16, 5000),
+        (5000, 4000, None, 5000),
+    ],
+)
+def test_a_result_is_copied_only_where_it_is_beyond_the_range(
+    made: int, captured: int, bits: int | None, given_back: int
+) -> None:
+    result, frame = (np.array([[0, top]], np.uint16) for top in (made, captured))
+    kept = within_range(result, frame, bits)
+    assert kept.tolist() == [[0, given_back]]
+    assert (kept is result) == (made == given_back)
+    assert result[0, 1] == made
 
 
 @given(gain=st.integers(1, 12), offset=st.integers(0, 5000), seed=st.integers(0, 99))
