@@ -27,6 +27,7 @@ from refocus.engine.light_path.estimate import (
     log_softmax,
     mean_sampling,
 )
+from refocus.engine.light_path.rings import refined
 
 STAYS, MOVES = (0.4, 0.02), (1.5, 0.10)
 """How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
@@ -35,6 +36,8 @@ SHARE_OF_A_FRAME = 0.7
 """Frames of a run tell less than independent ones would."""
 EVERY_FRAME, EVERY = 12, 4
 """So many frames of a run are looked at, then one in so many, and the first at each place."""
+AT_ONE_PLACE = 8
+"""So many of the last frames say together how wide the blur is."""
 FORGOTTEN = 1 / 30
 """Part of what is thought of the sampling that a frame takes away, as objectives are changed."""
 OF_BEFORE, CHANGED, AS_BEFORE = 4, 0.05, 0.15
@@ -63,6 +66,8 @@ class Belief(NamedTuple):
         The likeliest, and the next one that is another.
     z_um
         Where the last one lay in its z-stack; None where it was in none.
+    rings
+        ``(N, 2, BINS)`` of the last frames that were taken at the same place, if optics are told.
     """
 
     chances: NDArray[np.float64]
@@ -73,6 +78,7 @@ class Belief(NamedTuple):
     position: str | None
     likely: tuple[Blur, ...]
     z_um: float | None = None
+    rings: NDArray[np.float64] = np.zeros((0, 2, 0))
 
     @property
     def folded(self) -> NDArray[np.float64]:
@@ -152,7 +158,7 @@ class Beliefs:
         before = self._of.get(channel)
         told = SHARE_OF_A_FRAME * (frame.log - PRIOR)
         evidence = np.stack([told, told[:, ::-1]])
-        samplings, frames = SHARE_OF_A_FRAME * frame.samplings, 1
+        samplings, frames, rings = SHARE_OF_A_FRAME * frame.samplings, 1, frame.rings[None]
         thought = np.exp(np.stack([PRIOR, PRIOR[:, ::-1]])) / 2
         if before is not None:
             thought, stays = before.chances, position == before.position
@@ -160,15 +166,20 @@ class Beliefs:
                 thought = _stepped(thought, (z_um - before.z_um) * radius_per_um)
             thought = _moved(thought, STAYS if stays else MOVES)
             frames = before.frames + 1
+            if stays and z_um == before.z_um and before.rings.shape[1:] == frame.rings.shape:
+                rings = np.concatenate([before.rings, rings])[-AT_ONE_PLACE:]
             if before.samplings.size == samplings.size:
                 samplings = samplings + (1 - FORGOTTEN) * before.samplings
         chances = thought * np.exp(evidence - evidence.max())
         chances /= chances.sum()
         samplings = log_softmax(samplings) if samplings.size else samplings
         sampling = mean_sampling(samplings) if samplings.size else frame.sampling
-        belief = Belief(chances, samplings, sampling, frame.aperture, frames, position, (), z_um)
+        belief = Belief(
+            chances, samplings, sampling, frame.aperture, frames, position, (), z_um, rings
+        )
         log = log_softmax(np.log(belief.folded + 1e-30))
-        names = tuple(likely(Posterior(log, sampling, frame.aperture)))
+        first, other = likely(Posterior(log, sampling, frame.aperture))
+        names = refined(first, rings), other
         self._of[channel] = belief._replace(likely=names)
         return names
 

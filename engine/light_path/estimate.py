@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from refocus.configs.light_path import Blur
 from refocus.engine.light_path.filters import Likely
-from refocus.engine.light_path.spectrum import BINS, spectra
+from refocus.engine.light_path.spectrum import BINS, SIDE, spectra, together
 from refocus.optics.transfer import paraxial
 
 RADII = np.concatenate([[0.0], 1.17 ** np.arange(26)])
@@ -75,6 +75,7 @@ class EstimatorWeights(BaseModel):
 
 
 NOT_ASKED = np.zeros(0, np.float32)
+NO_RINGS = np.zeros((2, 0))
 
 
 class Posterior(NamedTuple):
@@ -88,12 +89,15 @@ class Posterior(NamedTuple):
         As told, or estimated.
     samplings
         ``(S,)`` logarithm of the probability of each of :data:`SAMPLINGS`; empty where told.
+    rings
+        ``(2, BINS)``: its power, and of how many frequencies; empty where no optics are told.
     """
 
     log: NDArray[np.float32]
     sampling: float
     aperture: float
     samplings: NDArray[np.float32] = NOT_ASKED
+    rings: NDArray[np.float64] = NO_RINGS
 
 
 class Estimator:
@@ -120,13 +124,15 @@ class Estimator:
         if sampling:
             aperture = aperture or self._aperture
         said = self._run(described(log, sampling, aperture))
-        samplings = NOT_ASKED
-        if not sampling:
+        samplings, rings = NOT_ASKED, NO_RINGS
+        if sampling:
+            rings = together(log, min(SIDE, *seen.shape))
+        else:
             samplings = log_softmax(said[:, -SAMPLINGS.size :].sum(0) * share)
             sampling = mean_sampling(samplings)
         fits = said[:, : -SAMPLINGS.size].sum(0) * share
         joint = log_softmax(fits.reshape(PRIOR.shape) + PRIOR)
-        return Posterior(joint, sampling, aperture or self._aperture, samplings)
+        return Posterior(joint, sampling, aperture or self._aperture, samplings, rings)
 
     def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         for layer in self._layers[:-1]:

@@ -69,6 +69,22 @@ def describe_power(power: NDArray[np.float32], side: int) -> NDArray[np.float32]
     return np.asarray(log - log.mean(), np.float32)
 
 
+def together(log: NDArray[np.float32], side: int) -> NDArray[np.float64]:
+    """Put :func:`spectra` of windows together: power, and of how many frequencies; ``(2, BINS)``.
+
+    ``side`` is that of the windows, pixels.
+    """
+    counts = rings(side)[1] * (len(log) / 2)  # half of them are the other half again
+    return np.stack([np.exp(log.astype(np.float64)).mean(0), counts])
+
+
+def bin_edges() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give where each bin of a radius begins and ends, cycles per pixel."""
+    first = np.arange(BINS + 1)
+    edges = np.where(first < 64, first, 64 + 2 * (first - 64)) / 256
+    return edges[:-1], edges[1:]
+
+
 @lru_cache(maxsize=4)
 def rings(side: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Give the bin of every frequency, and how many there are in each.

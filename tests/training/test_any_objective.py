@@ -1,5 +1,6 @@
 """The recipe of the model that ships, for a minute: it learns to use what filters make of it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +8,12 @@ import pytest
 
 from refocus.configs.light_path import LightPath
 from refocus.configs.training import ObjectivesConfig, SimulationConfig, TrainConfig
+from refocus.engine.model_file import shipped_models
+from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
 from refocus.optics.transfer import blur_of
 from refocus.training.fit import fit
-from refocus.training.judging.objectives import OBJECTIVES, Case, examples, quality
+from refocus.training.judging.objectives import OBJECTIVES, RUN, Case, examples, quality
 from refocus.training.network.checkpoint_engine import CheckpointEngine
 
 FRAMES = 4
@@ -56,3 +59,22 @@ def test_it_beats_doing_nothing_on_other_objectives(model: Path, case: Case) -> 
         for example in examples(case, FRAMES)
     ]
     assert np.mean(gains) > 0.3
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[OpenVinoEngine]:
+    engine = OpenVinoEngine(shipped_models()["any-objective"], precision="f32")
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("case", OBJECTIVES[:4], ids=lambda case: case.name)
+def test_what_ships_leaves_frames_in_focus_as_good_as_they_are(
+    shipped: OpenVinoEngine, case: Case
+) -> None:
+    in_focus, run = case.nearer(0), Refocuser(shipped, on_distrust="refocused")
+    assert in_focus.name.endswith(", 0 µm")
+    for number, example in enumerate(examples(in_focus, RUN + FRAMES)):
+        given = run.refocus(example.frame).pixels
+        if number >= RUN:
+            assert quality(example, given) > quality(example, example.frame) - 0.2

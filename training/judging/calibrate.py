@@ -47,8 +47,9 @@ STEPS = 1500
 JITTER = 0.3
 """Of the evidence while the small network learns, standard deviations: what it is asked about later
 is of other specimens."""
-FALSE_ALARMS = 0.02
-"""Fraction of the frames that the network improves which may be left as captured."""
+HARM, HARM_IN_FULL = 2.0, 4.0
+"""A dB that a refocused frame loses counts as so many that one left as captured could have gained:
+where trust begins, and where all of the correction is taken."""
 OF_A_TILE = 0.25
 """Fraction of a frame's score that a tile needs in a frame that is trusted, which speaks for its
 tiles: one of them can be most of what there is to see."""
@@ -58,8 +59,6 @@ LARGEST_LOSS_DB = 3.0
 """What a frame counts for at most where it is left alone or not."""
 LOWEST = 0.0001
 """Score below which trust is never full."""
-FULL = 0.03
-"""Fraction of the frames that the network improves which may lose some of their correction."""
 IMPROVED_DB = 0.1
 FAR_ALARMS = 0.05
 """Fraction of the frames far from focus made better which may be called ``beyond``."""
@@ -309,17 +308,35 @@ def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, floa
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
             scorer = _learn((rows[~held] - mean) / scale, gains[~held])
             scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
-    improved = gains > IMPROVED_DB
+    both = HARM, HARM_IN_FULL
+    frame, full = (least_costly(scores[frames, 0], gains[frames], harm) for harm in both)
     far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
-    chosen = (
-        (scores[frames & improved, 0], FALSE_ALARMS),
-        (scores[frames & improved, 0], FULL),
-        (scores[far & (gains > BETTER_DB), 1], FAR_ALARMS),
-    )
-    # a network that improves nothing is never trusted
-    found = [float(np.quantile(s, share)) if s.size else 1.0 for s, share in chosen]
-    frame, full, better = (round(score, 4) for score in found)
+    improved = scores[far & (gains > BETTER_DB), 1]
+    better = round(float(np.quantile(improved, FAR_ALARMS)), 4) if improved.size else 1.0
     return frame, max(full, LOWEST), better  # of a poor model, a score may be nothing at all
+
+
+def least_costly(scores: NDArray[np.float32], gains: NDArray[np.float32], harm: float) -> float:
+    """Choose the score from which on frames are best refocused.
+
+    Parameters
+    ----------
+    scores, gains
+        ``(N,)``, and what refocusing gave each frame, dB.
+    harm
+        What a dB lost counts for beside one forgone.
+
+    Returns
+    -------
+    float
+        1 where it is best to trust none.
+    """
+    order = np.argsort(scores)
+    gain = np.clip(gains[order], -LARGEST_LOSS_DB, LARGEST_LOSS_DB)
+    # of leaving the first n alone: what they would have gained, less what they would have lost
+    left = np.append(0.0, np.cumsum(np.where(gain > 0, gain, harm * gain)))
+    first = int(np.argmin(left))
+    return round(float(scores[order][first]), 4) if first < len(order) else 1.0
 
 
 def _rows(

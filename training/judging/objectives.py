@@ -34,6 +34,13 @@ class Case(NamedTuple):
     optics: Optics
     defocus_um: float
 
+    def nearer(self, times: float) -> "Case":
+        """Give the objective at so many times the distance."""
+        if times == 1:
+            return self
+        distance = self.defocus_um * times
+        return Case(f"{self.name.split(', ')[0]}, {distance:g} µm", self.optics, distance)
+
 
 OBJECTIVES = (
     Case("10×/0.30, 12 µm", Optics(na=0.30, emission_um=0.52, pixel_size_um=0.65), 12.0),

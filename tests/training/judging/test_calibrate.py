@@ -15,7 +15,7 @@ from refocus.engine import EngineError
 from refocus.engine.model_file import TRUST_KEY
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.training import cli
-from refocus.training.judging.calibrate import calibrate
+from refocus.training.judging.calibrate import calibrate, least_costly
 from refocus.training.judging.hard_sets import HardFrame, calibration_frames, judging_frames
 from refocus.training.judging.trust_report import flagged, judge_all, risk_coverage
 
@@ -128,6 +128,24 @@ def test_the_report_of_the_verdicts(
         with Image.open(tmp_path / picture) as drawn:
             assert drawn.size[0] > 300
     assert "made worse than captured" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("gains", "harm", "first"),
+    [
+        ([1, 1, 1, 1], 3, 0.2),  # nothing is lost: all are refocused
+        ([-1, -1, -1, -1], 3, 1.0),  # nothing is gained: none is
+        ([-2, -2, 3, 3], 3, 0.6),
+        ([-1, 2, -1, 3], 1, 0.4),
+        ([-1, 2, -1, 3], 3, 0.8),  # 2 dB forgone are less than 1 dB lost, three times
+        ([-2, 3, 3, -40], 1, 0.4),  # one frame does not outweigh many
+    ],
+)
+def test_trust_begins_where_it_costs_least(gains: list[float], harm: float, first: float) -> None:
+    scores = np.array([0.2, 0.4, 0.6, 0.8], np.float32)
+    mixed = [2, 0, 3, 1]
+    found = least_costly(scores[mixed], np.array(gains, np.float32)[mixed], harm)
+    assert found == pytest.approx(first)
 
 
 def test_hard_sets_are_the_same_every_time_and_cover_every_kind(frames: list[HardFrame]) -> None:

@@ -1,0 +1,86 @@
+"""The radius of blur from the dark rings of spectra, where optics are told."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from refocus.configs.light_path import Blur
+from refocus.engine.light_path.belief import AT_ONE_PLACE, Beliefs
+from refocus.engine.light_path.estimate import NO_RINGS, PRIOR, Posterior
+from refocus.engine.light_path.rings import SMALLEST_PX, refined
+from refocus.engine.light_path.spectrum import SIDE, spectra, together
+from refocus.engine.model_file import shipped_models
+from refocus.engine.openvino import OpenVinoEngine
+from refocus.optics.transfer import blur_of, light_path_of
+from refocus.training.judging.objectives import OBJECTIVES, Case, examples
+
+
+def _rings(case: Case, frames: int) -> NDArray[np.float64]:
+    drawn = (example.frame.astype(np.float32) for example in examples(case, frames))
+    return np.stack([together(spectra(frame)[0], SIDE) for frame in drawn])
+
+
+@pytest.mark.parametrize("wrong", [0.8, 1.2])
+@pytest.mark.parametrize("case", OBJECTIVES[:4], ids=lambda case: case.name)
+def test_a_radius_that_is_a_fifth_off_is_mended(case: Case, wrong: float) -> None:
+    true = blur_of(case.optics, case.defocus_um)
+    thought = true._replace(radius=wrong * true.radius, chance=0.7)
+
+    found = refined(thought, _rings(case, 8))
+
+    assert found.radius == pytest.approx(true.radius, rel=0.05)
+    assert found._replace(radius=thought.radius) == thought
+
+
+@pytest.mark.parametrize(
+    ("radius", "rings"),
+    [
+        (SMALLEST_PX - 0.1, np.ones((1, 2, 96))),  # no rings to speak of
+        (-SMALLEST_PX + 0.1, np.ones((1, 2, 96))),
+        (9.0, NO_RINGS[None]),  # no optics told
+        (9.0, np.zeros((1, 2, 96))),  # a black frame
+        (9.0, np.full((1, 2, 96), np.nan)),
+    ],
+)
+def test_nothing_is_changed_where_nothing_can_be_told(
+    radius: float, rings: NDArray[np.float64]
+) -> None:
+    thought = Blur(0.5, 0.5, radius)
+    assert refined(thought, rings) == thought
+
+
+def test_frames_of_one_place_are_looked_at_together() -> None:
+    frame = Posterior(PRIOR.astype(np.float32), 0.5, 0.5, rings=_rings(OBJECTIVES[1], 1)[0])
+    beliefs = Beliefs()
+    kept = []
+    for position, z_um in [("a", None)] * (AT_ONE_PLACE + 2) + [
+        ("b", None),
+        ("b", 0.0),
+        ("b", 1.0),
+    ]:
+        beliefs.after("", position, frame, z_um)
+        kept.append(len(beliefs.seen()[""].rings))
+    assert kept == [*range(1, AT_ONE_PLACE + 1), AT_ONE_PLACE, AT_ONE_PLACE, 1, 1, 1]
+    beliefs.after("", "b", frame._replace(rings=NO_RINGS))
+    assert not beliefs.seen()[""].rings.size, "of frames whose optics are not told there are none"
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[OpenVinoEngine]:
+    opened = OpenVinoEngine(shipped_models()["any-objective"], precision="f32")
+    yield opened
+    opened.close()
+
+
+@pytest.mark.parametrize("case", OBJECTIVES[1:4], ids=lambda case: case.name)
+def test_told_the_optics_a_run_finds_its_distance(engine: OpenVinoEngine, case: Case) -> None:
+    known, true = light_path_of(case.optics), blur_of(case.optics, case.defocus_um)
+    beliefs = Beliefs()
+    assert engine.sight is not None
+    for example in examples(case, AT_ONE_PLACE):
+        frame = engine.sight.look(example.frame, known)
+        assert frame is not None
+        first = beliefs.after("", "", frame)[0]
+    assert abs(first.radius) == pytest.approx(true.radius, rel=0.08)
