@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,9 +99,8 @@ def pixel_size_um(image: ZarrImage) -> float:
 
 def one_size(sizes: list[float]) -> float:
     """Give the size of square pixels; 0.0 where they are not square, or a size is unknown."""
-    if min(sizes) <= 0.0 or abs(sizes[0] - sizes[1]) > 0.01 * max(sizes):
-        return 0.0
-    return sizes[0]
+    known = all(0.0 < size < inf for size in sizes)
+    return sizes[0] if known and abs(sizes[0] - sizes[1]) <= 0.01 * max(sizes) else 0.0
 
 
 def channel_name(image: ZarrImage, index: tuple[int, ...]) -> str:

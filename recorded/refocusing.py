@@ -140,7 +140,7 @@ class Result:
             "crc32": zlib.crc32(content),
         }
         line = json.dumps(head).encode() + b"\n"
-        with replacing(path) as begun, begun.open("wb") as file:
+        with replacing(path, shared=True) as begun, begun.open("wb") as file:
             file.write(b"%d %b" % (zlib.crc32(line), line))
             file.write(content)
 

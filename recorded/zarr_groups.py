@@ -30,19 +30,29 @@ def add_attributes(root: Path, said: Mapping[Path, Mapping[str, Any]]) -> None:
     """
     written: dict[str, Any] = {}
     for group, more in said.items():
-        for name, part in _documents(group, {**attributes_of(group), **more}, root).items():
+        documents = _documents(group, {**attributes_of(group), **more}, root)
+        for name, part in documents.items():
             _write(group / name, part)
             written[(group / name).relative_to(root).as_posix()] = part
-    path = root / "zarr.json"
+        _write_in_one_place(group, documents)  # a group may have one of its own
+    _write_in_one_place(root, written)
+
+
+def _write_in_one_place(group: Path, written: dict[str, Any]) -> None:
+    """Write what lies within a group where it has all metadata in one place, too."""
+    path = group / "zarr.json"
     if path.exists():
         document = read_document(path)
         listed = document.get("consolidated_metadata")
-        written.pop(path.name, None)
-        written = {name.removesuffix("/zarr.json"): part for name, part in written.items()}
+        written = {
+            name.removesuffix("/zarr.json"): part
+            for name, part in written.items()
+            if name != path.name
+        }
     else:
-        path = root / ".zmetadata"
+        path = group / ".zmetadata"
         document = listed = read_document(path) if path.exists() else {}
-    if listed:
+    if listed and written:
         listed["metadata"] = {**(listed.get("metadata") or {}), **written}
         _write(path, document)
 
@@ -58,4 +68,4 @@ def _documents(group: Path, attributes: dict[str, Any], root: Path) -> dict[str,
 
 
 def _write(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, indent=2, ensure_ascii=False), encoding="utf-8")
+    path.write_text(json.dumps(document, indent=2), encoding="utf-8")

@@ -296,7 +296,7 @@ def note_gaps(zarr: Path) -> None:
     content = json.loads(document.read_text(encoding="utf-8"))
     about = content.setdefault("attributes", {}).setdefault("refocus", {})
     about["gaps"] = {"count": len(gaps), "listed": gaps[:LISTED_GAPS]}
-    with replacing(document) as part:
+    with replacing(document, shared=True) as part:
         part.write_text(json.dumps(content), encoding="utf-8")
 
 

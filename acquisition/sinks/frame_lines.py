@@ -170,7 +170,7 @@ def _copy_frames(document: Path, lines: Any, starts: "array[int]") -> None:
     about = content.setdefault("attributes", {}).setdefault("ome_writers", {"version": __version__})
     about["frame_metadata"] = MARK
     before, after = json.dumps(content).split(json.dumps(MARK))
-    with replacing(document) as part, part.open("w", encoding="utf-8") as out:
+    with replacing(document, shared=True) as part, part.open("w", encoding="utf-8") as out:
         out.write(before + "[")
         for number, start in enumerate(starts):
             lines.seek(start)

@@ -234,7 +234,7 @@ def _load_timing_cache(config: Any, path: Path | None) -> Any:
 
 def _save_timing_cache(cache: Any, path: Path) -> None:
     try:
-        with replacing(path) as part:
+        with replacing(path, shared=True) as part:
             part.write_bytes(bytes(cache.serialize()))
     except (OSError, TypeError, AttributeError) as error:
         log.debug("timing cache %s is not saved: %s", path, error)

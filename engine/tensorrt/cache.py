@@ -104,7 +104,7 @@ def write_plan(path: Path, plan: bytes, description: Description) -> None:
             (path, plan),
             (beside, json.dumps(signed, indent=2, sort_keys=True).encode()),
         ):
-            with replacing(target) as part:
+            with replacing(target, shared=True) as part:
                 part.touch(mode=0o600)
                 part.write_bytes(content)
     except OSError as error:

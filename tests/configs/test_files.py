@@ -1,5 +1,6 @@
 """A file is there when it is whole."""
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,31 @@ def test_a_file_is_replaced_in_one_step(tmp_path: Path) -> None:
             assert before == (None if content == "first" else "first")
         assert file.read_text() == content
         assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_a_kill_left_is_taken_over_by_the_next_writer(tmp_path: Path) -> None:
+    file = tmp_path / "file.json"
+    (tmp_path / ".file.json.part").write_text("half, and then the kill")
+    with replacing(file) as part:
+        part.write_text("whole")
+    assert file.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_writers_at_once_of_a_shared_file_leave_one_that_is_whole(
+    fails: bool, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.json"
+    with replacing(file, shared=True) as part:
+        part.write_text("first")
+        with suppress(OSError), replacing(file, shared=True) as other:
+            other.write_text("second")
+            if fails:
+                raise OSError(28, "No space left on device")
+        assert file.exists() != fails
+    assert file.read_text() == "first"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("begun", [True, False])

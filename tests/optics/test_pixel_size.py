@@ -1,6 +1,7 @@
 """Pixel size, channel and bit depth of a plane, from whatever a file states."""
 
 import json
+from math import inf, nan
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import tifffile
 
 from refocus.configs import RefocusError
 from refocus.optics.images import LARGEST_PIXELS, check_size, list_images, read_image
-from refocus.optics.ome_zarr import channel_name, find_images, pixel_size_um
+from refocus.optics.ome_zarr import channel_name, find_images, one_size, pixel_size_um
 from refocus.optics.tiff_metadata import TiffNotes
 
 PLANE = np.zeros((32, 48), np.uint16)
@@ -55,6 +56,22 @@ def test_ome_zarr(  # noqa: PLR0917
     (image,) = find_images(tmp_path / "a.zarr")
     assert pixel_size_um(image) == pytest.approx(expected)
     assert [channel_name(image, (n,)) for n in range(3)] == ["DAPI", "FITC", ""]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([0.5, 0.504], 0.5),
+        ([0.5, 0.6], 0.0),
+        ([0.5, 0.0], 0.0),
+        ([0.5, nan], 0.0),
+        ([nan, 0.5], 0.0),
+        ([0.5, inf], 0.0),
+        ([inf, inf], 0.0),
+    ],
+)
+def test_a_size_is_known_of_square_pixels_only(sizes: list[float], expected: float) -> None:
+    assert one_size(sizes) == expected
 
 
 def told(path: Path, **options: Any) -> tuple[float, str, int | None]:

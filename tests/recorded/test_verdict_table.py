@@ -136,6 +136,29 @@ def test_it_and_what_fields_say_are_among_metadata_that_lie_in_one_place(
     assert attributes(out / "A/1/0")["refocus"]["planes"]
 
 
+@pytest.mark.parametrize("plate", ["0.4"], indirect=True)
+@pytest.mark.parametrize("in_one_place", [True, False])
+def test_a_field_says_it_where_its_own_metadata_lie_in_one_place(
+    in_one_place: bool, tmp_path: Path, plate: Path
+) -> None:
+    field = plate / "A/1/0"
+    said = {**json.loads((field / ".zattrs").read_text()), "mine": "\ud83d"}  # half of a pair
+    (field / ".zattrs").write_text(json.dumps(said))
+    listed = {".zattrs": said, "0/.zarray": json.loads((field / "0/.zarray").read_text())}
+    if in_one_place:
+        merged = {"metadata": listed, "zarr_consolidated_format": 1}
+        (field / ".zmetadata").write_text(json.dumps(merged))
+    run(plate, tmp_path / "out.zarr")
+    made = tmp_path / "out.zarr/A/1/0"
+    now = attributes(made)
+    assert now == {**said, "refocus": now["refocus"]}
+    assert now["refocus"]["planes"]
+    assert (made / ".zmetadata").exists() == in_one_place
+    if in_one_place:
+        merged = json.loads((made / ".zmetadata").read_text())
+        assert merged == {"metadata": {**listed, ".zattrs": now}, "zarr_consolidated_format": 1}
+
+
 def test_single_images_have_one_too(tmp_path: Path, plate: Path) -> None:
     planes = np.zeros((2, 32, 48), np.uint16)
     tifffile.imwrite(tmp_path / "in.tif", planes, photometric="minisblack", metadata=None)

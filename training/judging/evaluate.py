@@ -10,7 +10,6 @@ clipped), per plane and per channel.
 """
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
+from refocus.configs.files import replacing
 from refocus.optics.camera import CameraModel
 from refocus.optics.metrics import gtn, psnr, ssim
 from refocus.training.judging.candidate import Candidate
@@ -344,6 +344,5 @@ def _mean(values: list[float]) -> float:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

@@ -120,7 +120,7 @@ def draw_light_paths(config: ObjectivesConfig, seed: int) -> LightPaths:
         parts = list(pool.map(_one, jobs, chunksize=16))
     paths = LightPaths(*(np.stack(column) for column in zip(*parts, strict=True)))
     if kept is not None:
-        with replacing(kept) as part, part.open("wb") as file:
+        with replacing(kept, shared=True) as part, part.open("wb") as file:
             np.savez(file, **paths._asdict())
     return paths
 
