@@ -1,9 +1,6 @@
 """The one exception that reaches a user as a sentence, and what others say, in a line."""
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
+from pydantic import ValidationError
 
 
 class RefocusError(Exception):
@@ -25,8 +22,11 @@ class Incomplete(RefocusError):
 def reason_of(error: BaseException) -> str:
     """Say in one line why something failed: in the system's words, where it has any.
 
-    Of what a library says at length the first line; the kind of the error where it says nothing.
+    Of what a library says at length the first line, of what a model refuses the first fault; the
+    kind of the error where it says nothing.
     """
+    if isinstance(error, ValidationError):
+        return ": ".join(part for part in first_fault(error) if part)
     said = str(getattr(error, "strerror", None) or error).strip() or type(error).__name__
     return said.splitlines()[0][:200]
 
@@ -36,7 +36,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def first_fault(error: "ValidationError", *within: str | int) -> tuple[str, str]:
+def first_fault(error: ValidationError, *within: str | int) -> tuple[str, str]:
     """Say where the first thing is that a model refuses, and in a line what is wrong with it."""
     first = error.errors()[0]
     return ".".join(map(str, (*within, *first["loc"]))), first["msg"].splitlines()[0][:200]

@@ -5,7 +5,7 @@ between (conversion, normalisation, padding, tiling, the network) belongs to it.
 """
 
 from refocus.engine.open import open_engine
-from refocus.engine.protocol import Engine, EngineError, EngineInfo, LightPath, Refocused
+from refocus.engine.protocol import Engine, EngineError, EngineInfo, LightPath, Refocused, Ticket
 
 __all__ = [
     "Engine",
@@ -13,6 +13,7 @@ __all__ = [
     "EngineInfo",
     "LightPath",
     "Refocused",
+    "Ticket",
     "by_channel",
     "cache_folder",
     "fallback",

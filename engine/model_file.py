@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 from pydantic import ValidationError
 
-from refocus.configs import ModelCard, RefocusError, first_fault, reason_of
+from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.graph_digest import graph_sha256
 from refocus.engine.package import model_in_package
@@ -127,8 +127,7 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     try:
         card = ModelCard.model_validate_json(cards[0])
     except ValidationError as error:
-        where, said = first_fault(error)
-        raise EngineError(f"{path}: its model card is not valid ({where}: {said})") from error
+        raise EngineError(f"{path}: its model card is not valid ({reason_of(error)})") from error
     if card.sha256 != initialisers_sha256(model):
         raise EngineError(
             f"{path}: weights do not match the checksum of its card; it is damaged or was altered: "

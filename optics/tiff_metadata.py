@@ -120,7 +120,7 @@ class TiffNotes:
         if self._pixels:
             return step_um(self._pixels[self.image(page)])
         notes: Any = self._tiff.imagej_metadata or {}
-        unit = _unit_um(notes) if "unit" in notes else unstated
+        unit = _unit_um(notes) if notes.get("unit") else unstated
         return number(notes.get("spacing")) * unit
 
     def z_um(self, page: int) -> float | None:
@@ -177,7 +177,8 @@ class TiffNotes:
 
 def _unit_um(notes: Mapping[str, Any]) -> float:
     """Give the unit of ImageJ's lengths, µm; 0.0 where it is none."""
-    return MICROMETRES.get(str(notes.get("unit", "")).replace("\\u00B5", "µ"), 0.0)
+    unit = str(notes.get("unit", "")).replace("\\u00B5", "µ")
+    return MICROMETRES.get(unit, MICROMETRES.get(unit.casefold(), 0.0))
 
 
 def file_light_path(path: Path) -> LightPath:

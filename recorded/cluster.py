@@ -5,7 +5,7 @@ import threading
 import time
 from typing import Any
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, one_line
 from refocus.recorded.job import Event, Job, OpenJob, task_as_json
 from refocus.recorded.planes import log
 from refocus.recorded.refocusing import Said
@@ -28,7 +28,11 @@ def _open(job: str) -> OpenJob:
     """Open a job, once, and close the one before."""
     if job not in _opened:
         while _opened:
-            _opened.popitem()[1].close()
+            former = _opened.popitem()[1]
+            try:
+                former.close()
+            except Exception as error:  # an engine's own; the new job has no part in it
+                log.warning("the job before was not closed: %s", one_line(error))
         _opened[job] = OpenJob(Job.of_json(json.loads(job)))
     return _opened[job]
 
@@ -40,7 +44,7 @@ def do(job: str, task: str) -> str:
         with _busy:  # an engine uses all that it is allowed
             _open(job).do(json.loads(task), events.append)
     except (RefocusError, OSError) as error:
-        events.append({"broken": str(error)})
+        events.append({"broken": one_line(error)})
     return json.dumps(events)
 
 
@@ -75,10 +79,9 @@ class Cluster:
             self._client = distributed.Client(scheduler, timeout=ANSWERS_IN, set_as_default=False)
             self._client.get_versions(check=True)
         except (OSError, ValueError, TimeoutError) as error:
-            reason = " ".join(str(error).split())[:200]
             raise RefocusError(
-                f"{scheduler}: no Dask cluster that fits ({reason}); start 'dask scheduler' and "
-                "workers there, with the packages of this machine"
+                f"{scheduler}: no Dask cluster that fits ({one_line(error)[:200]}); start "
+                "'dask scheduler' and workers there, with the packages of this machine"
             ) from error
 
     def run(self, work: Work) -> None:
@@ -127,7 +130,7 @@ class Cluster:
             events = json.loads(future.result())
         except Exception as error:  # whatever ended its workers
             raise RefocusError(
-                f"{name}: the cluster gave it up ({' '.join(str(error).split())[:200]})"
+                f"{name}: the cluster gave it up ({one_line(error)[:200]})"
             ) from error
         for event in events:
             if "broken" in event:

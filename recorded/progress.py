@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.files import replacing
 from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.refocusing import Result, Said
@@ -80,7 +80,9 @@ class Progress:
             before = json.loads(path.read_text(encoding="utf-8"))
             other = [key for key in said if before.get(key) != said[key]]
         except (ValueError, AttributeError) as error:
-            raise RefocusError(f"{path}: not readable ({error}); remove {self.folder}") from error
+            raise RefocusError(
+                f"{path}: not readable ({reason_of(error)}); remove {self.folder}"
+            ) from error
         if other:
             key = other[0]
             raise RefocusError(

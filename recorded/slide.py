@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from yaozarrs import v05
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.light_path import PIXEL_UM, LightPath
 from refocus.optics.ome_zarr import one_size
 from refocus.recorded.colours import COLOURS, check_chosen
@@ -116,7 +116,9 @@ class Slide(DataSet):
             region = self._slide.read_region((columns.start, rows.start), 0, size)
         except _error() as error:
             where = f"{self.source}, rows {rows.start} to {rows.stop}"
-            raise RefocusError(f"{where}: not readable ({error}); replace the file") from error
+            raise RefocusError(
+                f"{where}: not readable ({reason_of(error)}); replace the file"
+            ) from error
         pixels: Plane = np.asarray(region)
         light, there = pixels[..., colour], pixels[..., 3]
         if there.min() == 255:
@@ -176,8 +178,8 @@ def _open(source: Path) -> Any:
         slide = openslide.OpenSlide(source)
     except openslide.OpenSlideError as error:
         raise RefocusError(
-            f"{source}: not a slide that OpenSlide reads ({error}); is all of it there, with the "
-            "folder that some formats have beside the file?"
+            f"{source}: not a slide that OpenSlide reads ({reason_of(error)}); is all of it there, "
+            "with the folder that some formats have beside the file?"
         ) from error
     slide.set_cache(openslide.OpenSlideCache(KEPT))
     return slide

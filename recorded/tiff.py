@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.optics.tiff_metadata import TiffNotes
 from refocus.recorded.colours import colours_of
 from refocus.recorded.data_set import DataSet, Marks
@@ -147,7 +147,9 @@ def _open_tiff(path: Path) -> tifffile.TiffFile:
             raise ValueError("it holds no pages")
         return tiff
     except (tifffile.TiffFileError, OSError, ValueError) as error:
-        raise RefocusError(f"{path}: not a readable TIFF ({error}); replace it") from error
+        raise RefocusError(
+            f"{path}: not a readable TIFF ({reason_of(error)}); replace it"
+        ) from error
 
 
 def _read_notes(tiff: tifffile.TiffFile, source: Path) -> TiffNotes:

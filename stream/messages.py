@@ -5,6 +5,7 @@ C-ordered: the refocused ones, then the captured ones if the publisher was asked
 that a reader does not know are ignored; a change of meaning changes the number of the schema.
 """
 
+import json
 import math
 from typing import Annotated, Any, Literal, Self, get_args
 
@@ -38,6 +39,13 @@ def _counted(verdicts: Any) -> Any:
     return counts
 
 
+def _parsed(data: bytes) -> Any:
+    try:
+        return from_json(data)
+    except ValueError:  # it is the faster one, and refuses deep nesting, half letters and UTF-16
+        return json.loads(data)
+
+
 class Header(BaseModel):
     """What all headers have."""
 
@@ -63,9 +71,9 @@ class Header(BaseModel):
             It is of another schema, or no valid header.
         """
         try:
-            content = from_json(data)
+            content = _parsed(data)
             schema = content["schema"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             raise RefocusError(
                 "message: its header is not JSON of schema refocus/1; is something else "
                 "publishing on this endpoint?"

@@ -9,7 +9,7 @@ from lightning.fabric.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, reason_of
 from refocus.configs.files import replacing
 
 
@@ -36,7 +36,7 @@ class SafeCheckpointIO(CheckpointIO):
                 state = json.loads((opened.metadata() or {})["state"])
             tensors = load_file(file)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise RefocusError(f"{file}: cannot resume from it ({error})") from error
+            raise RefocusError(f"{file}: cannot resume from it ({reason_of(error)})") from error
         restored: dict[str, Any] = _restore(state, tensors)
         return restored
 

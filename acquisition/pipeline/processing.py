@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, one_line
 from refocus.engine.protocol import Frame
 
 Processor = Callable[..., Frame]
@@ -110,7 +110,7 @@ def _load(spec: str) -> Processor:
         raise
     except Exception as error:  # a module may raise whatever it likes
         raise RefocusError(
-            f"processor {spec!r}: {' '.join(str(error).split())}; write file.py:name, or "
+            f"processor {spec!r}: {one_line(error)}; write file.py:name, or "
             "package:name of a package that is installed"
         ) from error
     processor: Processor = found

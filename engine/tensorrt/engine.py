@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.configs import reason_of
 from refocus.engine.half_precision import half_precision
 from refocus.engine.light_path.filters import CHANNELS
 from refocus.engine.light_path.sight import open_sight
@@ -247,4 +248,4 @@ class TensorRtEngine(Engine):
         try:
             return run_once(self._plan((pixels.shape[-2], pixels.shape[-1])), pixels)
         except (MemoryError, RuntimeError) as error:
-            raise DeviceError(f"TensorRT failed on a tile ({error})") from error
+            raise DeviceError(f"TensorRT failed on a tile ({reason_of(error)})") from error

@@ -178,5 +178,7 @@ def _between(
     """Give where each tile begins and the last one ends, and weights of corners for each pixel."""
     place = np.minimum((np.arange(pixels) + 0.5) / tile_px, corners - 1)
     begins = np.searchsorted(place, np.arange(corners - 1))
-    weights = np.maximum(1 - np.abs(place[:, None] - np.arange(corners)), 0)
-    return (*map(int, begins), pixels), weights.astype(np.float32)
+    exact = np.maximum(1 - np.abs(place[:, None] - np.arange(corners)), 0)
+    weights = exact.astype(np.float32)
+    weights.setflags(write=False)  # all callers share them
+    return (*map(int, begins), pixels), weights

@@ -43,6 +43,11 @@ def _with_a_strange_card(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
+def _with_a_card_that_is_no_json(model: onnx.ModelProto, path: Path) -> None:
+    next(p for p in model.metadata_props if p.key == CARD_KEY).value = "no card"
+    onnx.save(model, path)
+
+
 def _with_another_weight(model: onnx.ModelProto, path: Path) -> None:
     weight = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
     values = onnx.numpy_helper.to_array(weight).copy()
@@ -84,6 +89,7 @@ def _with_an_output_turned(model: onnx.ModelProto, path: Path) -> None:
         (_empty, "not a readable ONNX model"),
         (_without_card, "carries no model card"),
         (_with_a_strange_card, r"model card is not valid \(\w+: Field required\)"),
+        (_with_a_card_that_is_no_json, r"model card is not valid \(Invalid JSON"),
         (_with_another_weight, "do not match the checksum"),
         (_with_a_sum_made_a_difference, "graph does not match its checksum"),
         (_with_another_attribute, "graph does not match its checksum"),

@@ -41,15 +41,22 @@ def test_a_cluster_leaves_the_same_bits_when_a_worker_is_killed(tmp_path: Path) 
     np.testing.assert_array_equal(tifffile.imread(target), np.invert(planes))
 
 
+@pytest.mark.parametrize("fault", [None, "the device is gone"])
 def test_a_worker_closes_the_job_before_when_it_opens_another(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fault: str | None,
 ) -> None:
     closed: list[FakeEngine] = []
 
     def close(engine: FakeEngine) -> None:
         closed.append(engine)
+        if fault:
+            raise RuntimeError(fault)
 
     monkeypatch.setattr(FakeEngine, "close", close)
+    monkeypatch.setattr("refocus.recorded.cluster._opened", {})
     task = json.dumps(task_as_json(Task(0, (0,), Told())))
     made_by = identify_engine(FakeEngine().info, Options().selection)
     for number in range(3):
@@ -61,6 +68,8 @@ def test_a_worker_closes_the_job_before_when_it_opens_another(
             (event,) = json.loads(do(job, task))
             assert event["region"] == 0
         assert len(closed) == number
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"the job before was not closed: {fault}"] * 2 * bool(fault)
 
 
 def test_a_scheduler_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:

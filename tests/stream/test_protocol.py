@@ -22,7 +22,7 @@ from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.stream.json_schema import build_schema, schema_path
 from refocus.stream.keys import make_keys
-from refocus.stream.messages import StatsHeader
+from refocus.stream.messages import RunHeader, StatsHeader
 
 from ..conftest import loops
 
@@ -226,15 +226,51 @@ def test_pixels_are_little_endian_and_c_ordered(microscope):
     np.testing.assert_array_equal(received, [np.invert(pixels) for pixels in raw])
 
 
-@pytest.mark.parametrize("spoiled", ["infinity", "depth"])
-def test_a_header_that_no_page_could_read_is_refused(spoiled):
+def stats_header():
     counts = {"p50": 1.0, "p99": 2.0}
-    good = StatsHeader(
+    return StatsHeader(
         run="a", next_number=0, frames={}, queued=0, capacity=8, fps=7.0,
         latency_ms=counts | {"max": 3.0}, engine_ms=counts,
     ).encode()  # fmt: skip
-    assert StatsHeader.decode(good).fps == 7.0
 
-    bad = good.replace(b"7.0", b"1e999") if spoiled == "infinity" else b"[" * 200_000
-    with pytest.raises(RefocusError, match="message"):
+
+def nested(header, depth):
+    """Add a key that no reader knows, with lists within lists."""
+    return header[:-1] + b', "new": ' + b"[" * depth + b"]" * depth + b"}"
+
+
+@pytest.mark.parametrize("spoiled", ["infinity", "depth", "depth within"])
+def test_a_header_that_no_page_could_read_is_refused(spoiled):
+    good = stats_header()
+    bad = {
+        "infinity": good.replace(b"7.0", b"1e999"),
+        "depth": b"[" * 200_000,
+        "depth within": nested(good, 100_000),
+    }[spoiled]
+    with pytest.raises(RefocusError, match=r"message: (fps|its header is not JSON)") as raised:
         StatsHeader.decode(bad)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda good: good,
+        lambda good: nested(good, 190),
+        lambda good: nested(good, 210),
+        lambda good: good.replace(b'"a"', b'"a", "new": "\\ud800"'),
+        lambda good: b"\xef\xbb\xbf" + good,
+        lambda good: good.decode().encode("utf-16"),
+    ],
+    ids=["as sent", "190 deep", "210 deep", "half a letter", "mark", "utf-16"],
+)
+def test_a_header_is_read_however_another_writes_its_json(change):
+    assert StatsHeader.decode(change(stats_header())).fps == 7.0
+
+
+def test_what_the_publisher_nests_a_reader_reads():
+    plan = {}
+    for _ in range(210):
+        plan = {"within": plan}
+    sent = RunHeader(run="a", next_number=0, sequence=plan, camera={}, engine={}, policy="newest")
+    assert RunHeader.decode(sent.encode()) == sent

@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from refocus.configs import ModelCard, RefocusError
+from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.configs.files import replacing
 from refocus.engine.light_path.estimate import EstimatorWeights
 from refocus.training.network.unet import ARCHITECTURES
@@ -55,7 +55,9 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
             metadata = opened.metadata() or {}
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise RefocusError(f"{path}: not a readable safetensors file ({error})") from error
+        raise RefocusError(
+            f"{path}: not a readable safetensors file ({reason_of(error)})"
+        ) from error
     if "refocus" not in metadata:
         raise RefocusError(f"{path}: has no model card; was it written by 'refocus-train fit'?")
     card = ModelCard.model_validate_json(metadata["refocus"])

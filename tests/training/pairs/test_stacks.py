@@ -97,15 +97,26 @@ def test_every_format_gives_the_planes_and_their_step(
 
 
 @pytest.mark.parametrize(
-    ("unit", "step"),
-    [({"unit": "um"}, 2.5), ({}, 2.5), ({"unit": "nm"}, 0.0025), ({"unit": "pixel"}, None)],
+    ("notes", "step"),
+    [
+        ({"spacing": 2.5, "unit": "um"}, 2.5),
+        ({"spacing": 2.5, "unit": "Micron"}, 2.5),
+        ({"spacing": 2.5, "unit": ""}, 2.5),
+        ({"spacing": 2.5}, 2.5),
+        ({"spacing": 2.5, "unit": "nm"}, 0.0025),
+        ({"spacing": 2.5, "unit": "pixel"}, None),
+        ({"PhysicalSizeZ": 2.5}, 2.5),
+        ({"PhysicalSizeZ": 2.5, "PhysicalSizeZUnit": "nm"}, 0.0025),
+        ({"PhysicalSizeZ": 2.5, "PhysicalSizeZUnit": "pixel"}, None),
+        ({"PhysicalSizeZ": 2.5, "PhysicalSizeZUnit": "reference frame"}, None),
+    ],
 )
 def test_a_step_in_no_unit_of_length_is_none(
-    tmp_path: Path, unit: dict[str, str], step: float | None
+    tmp_path: Path, notes: dict[str, Any], step: float | None
 ) -> None:
-    path = tmp_path / "a.tif"
-    metadata = {"axes": "ZYX", "spacing": 2.5, **unit}
-    tifffile.imwrite(path, make_stack(side=64), imagej=True, metadata=metadata)
+    path, imagej = tmp_path / "a.tif", "spacing" in notes
+    metadata = {"axes": "ZYX", **notes}
+    tifffile.imwrite(path, make_stack(side=64), imagej=imagej, ome=not imagej, metadata=metadata)
     (stack,) = read_stacks(path)
     assert stack.z_step_um == (step if step is None else pytest.approx(step))
 
