@@ -33,6 +33,9 @@ SURE = 0.1
 """How well the radius is known before, as the standard deviation of its logarithm."""
 WEIGHT = 10.0
 """Of a frame's mean misfit, beside what was known before."""
+MOVED = 0.05
+"""How much more is left unexplained of the last frame where those before it are of another distance:
+tenths where that is a sixth off, and hundredths at most where it is the same."""
 _FIRST = 2
 """Bins that are left out, where the taper of the windows shows."""
 
@@ -45,7 +48,8 @@ def refined(blur: Blur, rings: NDArray[np.float64]) -> Blur:
     blur
         What is thought likely; its optics are known.
     rings
-        ``(N, 2, BINS)`` of frames of the same light path: their power, and of how many frequencies.
+        ``(N, 2, BINS)`` of frames one after another: their power, and of how many frequencies. The
+        last one is asked for; those before it help where they are of the same distance.
 
     Returns
     -------
@@ -63,8 +67,10 @@ def refined(blur: Blur, rings: NDArray[np.float64]) -> Blur:
     waves = round(math.copysign(1.0, blur.radius) * blur.spherical / WAVES) * WAVES
     alike = blur._replace(spherical=waves, chance=1.0)
     seen = np.stack([_let_through(alike._replace(radius=float(r))) for r in radii])
-    cost = WEIGHT * misfit(power[:, _FIRST:], counts[_FIRST:], seen[:, _FIRST:]).sum(1)
-    cost += 0.5 * (np.log(radii / abs(blur.radius)) / SURE) ** 2
+    left = misfit(power[:, _FIRST:], counts[_FIRST:], seen[:, _FIRST:])
+    if left[np.argmin(left.sum(1)), -1] > left[:, -1].min() + MOVED:  # it is elsewhere by now
+        left = left[:, -1:]
+    cost = WEIGHT * left.sum(1) + 0.5 * (np.log(radii / abs(blur.radius)) / SURE) ** 2
     best = int(np.clip(np.argmin(cost), 1, len(cost) - 2))
     before, least, after = cost[best - 1 : best + 2]
     bend = before - 2 * least + after

@@ -34,6 +34,15 @@ def test_a_radius_that_is_a_fifth_off_is_mended(case: Case, wrong: float) -> Non
     assert found._replace(radius=thought.radius) == thought
 
 
+@pytest.mark.parametrize("case", [*OBJECTIVES[:2], OBJECTIVES[5]], ids=lambda case: case.name)
+def test_frames_before_the_stage_moved_do_not_count(case: Case) -> None:
+    now = case.nearer(0.85)
+    true = blur_of(now.optics, now.defocus_um)
+    rings = np.concatenate([_rings(case, 7), _rings(now, 1)])
+    found = refined(true._replace(radius=1.05 * true.radius), rings)
+    assert found.radius == pytest.approx(true.radius, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("radius", "rings"),
     [
