@@ -12,7 +12,7 @@ from refocus.configs import ModelCard, Optics
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
 from refocus.engine.trust.evidence import NAMES, NetworkOutputs, noise_energy, over_tiles
 from refocus.engine.trust.judge import Judge
-from refocus.engine.trust.judgement import TILE, UNRATED, Judgement, blend
+from refocus.engine.trust.judgement import TILE, UNRATED, Judgement, _between, blend
 from refocus.engine.trust.reblur import Reblur
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
@@ -182,6 +182,13 @@ def test_blocks_are_mixed_as_a_whole_frame_would_be(shape: tuple[int, int], tile
     own = refocused.copy()
     assert blend(captured, own, judgement(share, tile), in_place=True) is own
     np.testing.assert_array_equal(own, published)
+
+
+def test_weights_that_frames_share_cannot_be_written() -> None:
+    _, weights = _between(64, 3, 32.0)
+
+    with pytest.raises(ValueError, match="read-only"):
+        weights[0] = 0
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
