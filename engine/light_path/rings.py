@@ -34,8 +34,8 @@ SURE = 0.1
 WEIGHT = 10.0
 """Of a frame's mean misfit, beside what was known before."""
 MOVED = 0.05
-"""How much more is left unexplained of the last frame where those before it are of another distance:
-tenths where that is a sixth off, and hundredths at most where it is the same."""
+"""How much more is left unexplained of the last frame where others are of another distance: tenths
+where that is a sixth off, and hundredths at most where it is the same."""
 _FIRST = 2
 """Bins that are left out, where the taper of the windows shows."""
 
