@@ -47,10 +47,9 @@ STEPS = 1500
 JITTER = 0.3
 """Of the evidence while the small network learns, standard deviations: what it is asked about later
 is of other specimens."""
-HARM = 3.0
-"""A dB that a refocused frame loses counts as so many that one left alone could have gained."""
-FULL = 1.25
-"""From so many times the score where trust begins, all of the correction is taken."""
+HARM, HARM_IN_FULL = 2.0, 4.0
+"""A dB that a refocused frame loses counts as so many that one left as captured could have gained:
+where trust begins, and where all of the correction is taken."""
 OF_A_TILE = 0.25
 """Fraction of a frame's score that a tile needs in a frame that is trusted, which speaks for its
 tiles: one of them can be most of what there is to see."""
@@ -309,12 +308,12 @@ def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, floa
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
             scorer = _learn((rows[~held] - mean) / scale, gains[~held])
             scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
-    frame = least_costly(scores[frames, 0], gains[frames], HARM)
+    both = HARM, HARM_IN_FULL
+    frame, full = (least_costly(scores[frames, 0], gains[frames], harm) for harm in both)
     far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
     improved = scores[far & (gains > BETTER_DB), 1]
     better = round(float(np.quantile(improved, FAR_ALARMS)), 4) if improved.size else 1.0
-    # of a poor model, a score may be nothing at all
-    return frame, round(min(1.0, max(FULL * frame, LOWEST)), 4), better
+    return frame, max(full, LOWEST), better  # of a poor model, a score may be nothing at all
 
 
 def least_costly(scores: NDArray[np.float32], gains: NDArray[np.float32], harm: float) -> float:
