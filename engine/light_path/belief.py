@@ -19,6 +19,7 @@ from scipy.ndimage import gaussian_filter1d
 
 from refocus.configs.light_path import Blur
 from refocus.engine.light_path.estimate import (
+    NO_POWER,
     PRIOR,
     RADII,
     SAMPLINGS,
@@ -27,7 +28,6 @@ from refocus.engine.light_path.estimate import (
     log_softmax,
     mean_sampling,
 )
-from refocus.engine.light_path.rings import refined
 
 STAYS, MOVES = (0.4, 0.02), (1.5, 0.10)
 """How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
@@ -66,7 +66,7 @@ class Belief(NamedTuple):
         The likeliest, and the next one that is another.
     z_um
         Where the last one lay in its z-stack; None where it was in none.
-    rings
+    ring_power
         ``(N, 2, BINS)`` of the last frames that were taken at the same place, if optics are told.
     """
 
@@ -78,7 +78,7 @@ class Belief(NamedTuple):
     position: str | None
     likely: tuple[Blur, ...]
     z_um: float | None = None
-    rings: NDArray[np.float64] = np.zeros((0, 2, 0))
+    ring_power: NDArray[np.float64] = NO_POWER
 
     @property
     def folded(self) -> NDArray[np.float64]:
@@ -158,7 +158,8 @@ class Beliefs:
         before = self._of.get(channel)
         told = SHARE_OF_A_FRAME * (frame.log - PRIOR)
         evidence = np.stack([told, told[:, ::-1]])
-        samplings, frames, rings = SHARE_OF_A_FRAME * frame.samplings, 1, frame.rings[None]
+        samplings, frames = SHARE_OF_A_FRAME * frame.samplings, 1
+        power = frame.ring_power
         thought = np.exp(np.stack([PRIOR, PRIOR[:, ::-1]])) / 2
         if before is not None:
             thought, stays = before.chances, position == before.position
@@ -166,8 +167,8 @@ class Beliefs:
                 thought = _stepped(thought, (z_um - before.z_um) * radius_per_um)
             thought = _moved(thought, STAYS if stays else MOVES)
             frames = before.frames + 1
-            if stays and z_um == before.z_um and before.rings.shape[1:] == frame.rings.shape:
-                rings = np.concatenate([before.rings, rings])[-AT_ONE_PLACE:]
+            if stays and z_um == before.z_um and before.ring_power.shape[1:] == power.shape[1:]:
+                power = np.concatenate([before.ring_power, power])[-AT_ONE_PLACE:]
             if before.samplings.size == samplings.size:
                 samplings = samplings + (1 - FORGOTTEN) * before.samplings
         chances = thought * np.exp(evidence - evidence.max())
@@ -175,11 +176,10 @@ class Beliefs:
         samplings = log_softmax(samplings) if samplings.size else samplings
         sampling = mean_sampling(samplings) if samplings.size else frame.sampling
         belief = Belief(
-            chances, samplings, sampling, frame.aperture, frames, position, (), z_um, rings
+            chances, samplings, sampling, frame.aperture, frames, position, (), z_um, power
         )
         log = log_softmax(np.log(belief.folded + 1e-30))
-        first, other = likely(Posterior(log, sampling, frame.aperture))
-        names = refined(first, rings), other
+        names = tuple(likely(Posterior(log, sampling, frame.aperture, ring_power=power)))
         self._of[channel] = belief._replace(likely=names)
         return names
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict
 
 from refocus.configs.light_path import Blur
 from refocus.engine.light_path.filters import Likely
+from refocus.engine.light_path.rings import refined
 from refocus.engine.light_path.spectrum import BINS, SIDE, spectra, together
 from refocus.optics.transfer import paraxial
 
@@ -75,7 +76,7 @@ class EstimatorWeights(BaseModel):
 
 
 NOT_ASKED = np.zeros(0, np.float32)
-NO_RINGS = np.zeros((2, 0))
+NO_POWER = np.zeros((1, 2, 0))
 
 
 class Posterior(NamedTuple):
@@ -89,15 +90,16 @@ class Posterior(NamedTuple):
         As told, or estimated.
     samplings
         ``(S,)`` logarithm of the probability of each of :data:`SAMPLINGS`; empty where told.
-    rings
-        ``(2, BINS)``: its power, and of how many frequencies; empty where no optics are told.
+    ring_power
+        ``(N, 2, BINS)`` of the frames that say so, this one last: power, and of how many
+        frequencies; empty where no optics are told.
     """
 
     log: NDArray[np.float32]
     sampling: float
     aperture: float
     samplings: NDArray[np.float32] = NOT_ASKED
-    rings: NDArray[np.float64] = NO_RINGS
+    ring_power: NDArray[np.float64] = NO_POWER
 
 
 class Estimator:
@@ -124,15 +126,15 @@ class Estimator:
         if sampling:
             aperture = aperture or self._aperture
         said = self._run(described(log, sampling, aperture))
-        samplings, rings = NOT_ASKED, NO_RINGS
+        samplings, ring_power = NOT_ASKED, NO_POWER
         if sampling:
-            rings = together(log, min(SIDE, *seen.shape))
+            ring_power = together(log, min(SIDE, *seen.shape))[None]
         else:
             samplings = log_softmax(said[:, -SAMPLINGS.size :].sum(0) * share)
             sampling = mean_sampling(samplings)
         fits = said[:, : -SAMPLINGS.size].sum(0) * share
         joint = log_softmax(fits.reshape(PRIOR.shape) + PRIOR)
-        return Posterior(joint, sampling, aperture or self._aperture, samplings, rings)
+        return Posterior(joint, sampling, aperture or self._aperture, samplings, ring_power)
 
     def _run(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         for layer in self._layers[:-1]:
@@ -162,14 +164,15 @@ def mean_sampling(samplings: NDArray[np.float32]) -> float:
 
 
 def likely(belief: Posterior) -> Likely:
-    """Name the likeliest light path and the next one that is another."""
+    """Name the likeliest light path, by its rings where they tell more, and the next other one."""
     chances = np.exp(belief.log)
     first = int(np.argmax(chances))
     row, column = divmod(first, ABERRATIONS.size)
     rows, columns = np.ogrid[: RADII.size, : ABERRATIONS.size]
     apart = (abs(rows - row) >= APART) | (abs(columns - column) >= APART)
     other = divmod(int(np.argmax(np.where(apart, chances, -1))), ABERRATIONS.size)
-    return Likely(_around(belief, chances, (row, column)), _around(belief, chances, other))
+    named = _around(belief, chances, (row, column))
+    return Likely(refined(named, belief.ring_power), _around(belief, chances, other))
 
 
 def _around(belief: Posterior, chances: NDArray[np.float32], at: tuple[int, int]) -> Blur:

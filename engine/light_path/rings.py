@@ -30,8 +30,9 @@ SMOOTH = 4
 ROUNDS = 8
 COUNTED = 200.0
 """So many frequencies of a ring count at most: a model is wrong by more than chance is."""
-OUTLIER = 0.3
-"""From about here on misfits of the logarithm count less than their square."""
+OUTLIER, OUTLIER_OF_A_FIT = 0.3, 0.5
+"""From about here on misfits of the logarithm count less than their square, where light paths are
+compared and, more leniently, where the specimen of one is fitted."""
 SURE = 0.1
 """How well the radius is known before, as the standard deviation of its logarithm."""
 WEIGHT = 10.0
@@ -43,14 +44,14 @@ _FIRST = 2
 """Bins that are left out, where the taper of the windows shows."""
 
 
-def refined(blur: Blur, rings: NDArray[np.float64]) -> Blur:
+def refined(blur: Blur, ring_power: NDArray[np.float64]) -> Blur:
     """Find the radius of blur that explains the spectra of some frames best.
 
     Parameters
     ----------
     blur
         What is thought likely; its optics are known.
-    rings
+    ring_power
         ``(N, 2, BINS)`` of frames one after another: their power, and of how many frequencies. The
         last one is asked for; those before it help where they are of the same distance.
 
@@ -59,9 +60,9 @@ def refined(blur: Blur, rings: NDArray[np.float64]) -> Blur:
     Blur
         The same, with another radius.
     """
-    if blur.aperture < WIDE or abs(blur.radius) < SMALLEST_PX or not rings.size:
+    if blur.aperture < WIDE or abs(blur.radius) < SMALLEST_PX or not ring_power.size:
         return blur
-    power, counts = rings[:, 0], rings[:, 1].min(0)
+    power, counts = ring_power[:, 0], ring_power[:, 1].min(0)
     if not (power[:, _FIRST:] > 0).all():  # black, or not finite
         return blur
     middle = round(np.log(abs(blur.radius)) / np.log(STEP))
@@ -96,6 +97,9 @@ def misfit(
 ) -> NDArray[np.float64]:
     """Say what each light path leaves unexplained of each frame, ``(M, N)``.
 
+    Cauchy's loss of the logarithms, fitted by reweighted least squares (Holland & Welsch, Commun.
+    Stat. A 6:813, 1977).
+
     Parameters
     ----------
     power
@@ -127,7 +131,7 @@ def misfit(
         slopes = np.concatenate(
             [smooth * (signal / total)[..., None], (np.exp(log_noise) / total)[..., None]], -1
         )
-        weighed = slopes * (weight / (1 + (left / (OUTLIER * 5 / 3)) ** 2))[..., None]
+        weighed = slopes * (weight / (1 + (left / OUTLIER_OF_A_FIT) ** 2))[..., None]
         matrix = np.swapaxes(weighed, -1, -2) @ slopes + ridge
         step = np.linalg.solve(matrix, np.swapaxes(weighed, -1, -2) @ left[..., None])[..., 0]
         step = np.clip(step, -1, 1)

@@ -11,7 +11,6 @@ from refocus.configs import ModelCard, reason_of
 from refocus.configs.light_path import Blur, LightPath
 from refocus.engine.light_path.estimate import Estimator, EstimatorWeights, Posterior, likely
 from refocus.engine.light_path.filters import Likely
-from refocus.engine.light_path.rings import refined
 from refocus.engine.model_file import ESTIMATOR_KEY
 from refocus.engine.protocol import EngineError
 from refocus.optics.transfer import paraxial, slope
@@ -56,8 +55,7 @@ class Sight:
             return Likely(believed[0], believed[min(1, len(believed) - 1)])
         posterior = self.look(pixels, light_path)
         if posterior is not None:
-            first, other = likely(posterior)
-            return Likely(refined(first, posterior.rings[None]), other)
+            return likely(posterior)
         optics = self._card.optics
         sampling = optics.pixel_size_um * optics.na / optics.emission_um
         aperture = optics.na / optics.immersion_index

@@ -1,4 +1,4 @@
-"""The radius of blur from the dark rings of spectra, where optics are told."""
+"""The radius of blur from the dark rings of spectra, through wide apertures."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from refocus.configs.light_path import Blur
 from refocus.engine.light_path.belief import AT_ONE_PLACE, Beliefs
-from refocus.engine.light_path.estimate import NO_RINGS, PRIOR, Posterior
+from refocus.engine.light_path.estimate import NO_POWER, PRIOR, Posterior
 from refocus.engine.light_path.rings import SMALLEST_PX, WIDE, refined
 from refocus.engine.light_path.spectrum import SIDE, spectra, together
 from refocus.engine.model_file import shipped_models
@@ -48,7 +48,7 @@ def test_frames_before_the_stage_moved_do_not_count(case: Case) -> None:
     [
         (0.9, SMALLEST_PX - 0.1, np.ones((1, 2, 96))),  # no rings to speak of
         (0.9, -SMALLEST_PX + 0.1, np.ones((1, 2, 96))),
-        (0.9, 9.0, NO_RINGS[None]),  # no optics told
+        (0.9, 9.0, NO_POWER),  # no optics told
         (0.9, 9.0, np.zeros((1, 2, 96))),  # a black frame
         (0.9, 9.0, np.full((1, 2, 96), np.nan)),
         (WIDE - 0.01, 9.0, _rings(OBJECTIVES[1], 1)),  # the estimator knows better
@@ -62,19 +62,18 @@ def test_nothing_is_changed_where_nothing_can_be_told(
 
 
 def test_frames_of_one_place_are_looked_at_together() -> None:
-    frame = Posterior(PRIOR.astype(np.float32), 0.5, 0.5, rings=_rings(OBJECTIVES[1], 1)[0])
+    frame = Posterior(PRIOR.astype(np.float32), 0.5, 0.5, ring_power=_rings(OBJECTIVES[1], 1))
     beliefs = Beliefs()
     kept = []
-    for position, z_um in [("a", None)] * (AT_ONE_PLACE + 2) + [
-        ("b", None),
-        ("b", 0.0),
-        ("b", 1.0),
-    ]:
+    places = [("a", None)] * (AT_ONE_PLACE + 2)
+    for position, z_um in [*places, ("b", None), ("b", 0.0), ("b", 1.0)]:
         beliefs.after("", position, frame, z_um)
-        kept.append(len(beliefs.seen()[""].rings))
+        kept.append(len(beliefs.seen()[""].ring_power))
     assert kept == [*range(1, AT_ONE_PLACE + 1), AT_ONE_PLACE, AT_ONE_PLACE, 1, 1, 1]
-    beliefs.after("", "b", frame._replace(rings=NO_RINGS))
-    assert not beliefs.seen()[""].rings.size, "of frames whose optics are not told there are none"
+    beliefs.after("", "b", frame._replace(ring_power=NO_POWER))
+    assert not beliefs.seen()[""].ring_power.size, (
+        "of frames whose optics are not told there are none"
+    )
 
 
 @pytest.fixture(scope="module")
