@@ -36,7 +36,9 @@ class SafeCheckpointIO(CheckpointIO):
                 state = json.loads((opened.metadata() or {})["state"])
             tensors = load_file(file)
         except (SafetensorError, OSError, KeyError, ValueError) as error:
-            raise RefocusError(f"{file}: cannot resume from it ({reason_of(error)})") from error
+            raise RefocusError(
+                f"{file}: cannot resume from it ({reason_of(error)}); remove it to begin anew"
+            ) from error
         restored: dict[str, Any] = _restore(state, tensors)
         return restored
 

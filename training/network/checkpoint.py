@@ -56,7 +56,7 @@ def load_model(path: Path) -> tuple[nn.Module, ModelCard]:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
         raise RefocusError(
-            f"{path}: not a readable safetensors file ({reason_of(error)})"
+            f"{path}: not a readable safetensors file ({reason_of(error)}); replace it"
         ) from error
     if "refocus" not in metadata:
         raise RefocusError(f"{path}: has no model card; was it written by 'refocus-train fit'?")
