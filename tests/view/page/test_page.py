@@ -12,7 +12,9 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("painter", ["canvas", "webgl"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_captured_and_refocused_side_by_side(stream, viewer, page, painter, dtype):
+def test_captured_and_refocused_side_by_side(  # noqa: PLR0917
+    stream, viewer, page, eventually, painter, dtype
+):
     stream.run()
     page.goto(f"http://{viewer[0]}/?painter={painter}")
     assert page.locator("html").get_attribute("data-painter") == painter
@@ -20,21 +22,20 @@ def test_captured_and_refocused_side_by_side(stream, viewer, page, painter, dtyp
     stream.frame(np.invert(captured), captured)
     shows(page, 0)
     page.get_by_text("Full", exact=True).click()
+
+    def side_by_side(left, right):
+        greys = picture(page)
+        half = greys.shape[1] // 2
+        return fits(greys[:, : half - 1], left) and fits(greys[:, half + 1 :], right)
+
     rising = np.linspace(0, 1, 32)
-    page.wait_for_timeout(200)
-    greys = picture(page)
-    half = greys.shape[1] // 2
-    assert fits(greys[:, : half - 1], rising)
-    assert fits(greys[:, half + 1 :], 1 - rising)
+    eventually(lambda: side_by_side(rising, 1 - rising))
     # a picture of another size, of another depth, is as good
     other = ramp(16, np.uint16 if dtype is np.uint8 else np.uint8)
     stream.frame(other, np.invert(other))
     shows(page, 1)
-    page.wait_for_timeout(200)
-    greys = picture(page)
     rising = np.linspace(0, 1, 16)
-    assert fits(greys[:, : half - 1], 1 - rising)
-    assert fits(greys[:, half + 1 :], rising)
+    eventually(lambda: side_by_side(1 - rising, rising))
 
 
 def test_the_picture_and_the_numbers_follow_the_run(stream, watching, gradient, eventually):
