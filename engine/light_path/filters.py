@@ -46,6 +46,12 @@ class Likely(NamedTuple):
     first: Blur
     second: Blur
 
+    @property
+    def chances(self) -> tuple[float, float]:
+        """How likely each of them is; the second is none where it is the first."""
+        alone = self.second._replace(chance=1.0) == self.first._replace(chance=1.0)
+        return self.first.chance, 0.0 if alone else self.second.chance
+
 
 def gains(
     in_focus: NDArray[Any], out_of_focus: NDArray[Any], noise: float, number: int

@@ -59,7 +59,7 @@ class Sight:
         optics = self._card.optics
         sampling = optics.pixel_size_um * optics.na / optics.emission_um
         aperture = optics.na / optics.immersion_index
-        near, far = (Blur(sampling, aperture, r, optics.spherical_waves) for r in TYPICAL)
+        near, far = (Blur(sampling, aperture, r, optics.spherical_waves, 0.5) for r in TYPICAL)
         return Likely(near, far)
 
     def um_per_unit(self, light_path: LightPath) -> float:

@@ -181,10 +181,9 @@ class TorchEngine(Engine):
                 return refocus_and_judge(
                     frame, self._tiles, self._judge, self._info, sight, light_path
                 )
-            show, certainty = None, 1.0
+            show = likely = None
             if sight is not None:
                 likely = sight.likely(frame, light_path)
-                certainty = likely.first.chance
                 show = partial(self._filters.show, tables=torch.from_numpy(tables(likely))[None])
             # copied: a tensor may not share memory that the camera marked read-only
             counted = refocus_counts(as_tensor(frame.copy()), self._run, show)
@@ -192,7 +191,7 @@ class TorchEngine(Engine):
                 raise NotFiniteError
             said = UNRATED
             if self._judge is not None:
-                said = self._judge.judge(counted.seen, NetworkOutputs(*counted.outputs), certainty)
+                said = self._judge.judge(counted.seen, NetworkOutputs(*counted.outputs), likely)
             said = in_um(said, sight, light_path)
             return Refocused(as_frame(counted.counts), said, self._info)
 

@@ -123,8 +123,6 @@ class CudaRing:
             ring.free.put(slot)
             raise
 
-        certainty = 1.0 if likely is None else likely.first.chance
-
         def ticket() -> Refocused:
             try:
                 slot.looked_at.synchronize()
@@ -132,7 +130,7 @@ class CudaRing:
                 if not bool(slot.finite_host):
                     raise NotFiniteError
                 pixels = as_frame(slot.host_out).copy()
-                return Refocused(pixels, slot.judgement(certainty), engine)
+                return Refocused(pixels, slot.judgement(likely), engine)
             except RuntimeError as error:
                 raise _device_error(error) from error
             finally:
@@ -240,14 +238,15 @@ class _Slot:
         self.graph = _captured(partial(self._compute, network), streams.compute, pool)
         self.look: torch.cuda.CUDAGraph | None = None
         self.looked = self.looked_host = torch.empty(0)
-        self.judgement: Callable[[float], Judgement] = lambda _: UNRATED
+        self.judgement: Callable[[Likely | None], Judgement] = lambda _: UNRATED
 
     def judge_with(self, judge: Judge, stream: torch.cuda.Stream, pool: Any) -> None:
         """Have results judged from now on."""
         outputs = NetworkOutputs(*self.outputs)
+        through = None if self.filters is None else self.tables[:2]
 
         def look() -> None:
-            looked = judge.look(self.seen, outputs)
+            looked = judge.look(self.seen, outputs, through)
             if self.looked.shape != looked.shape:
                 self.looked = torch.empty_like(looked)
             self.looked.copy_(looked)
@@ -258,9 +257,9 @@ class _Slot:
             failed = error  # the name ends with the clause
             self.judgement = lambda _: judge.distrusted(failed)
             return
-        self.looked_host = torch.empty(self.looked.shape, pin_memory=True)
+        self.looked_host = torch.empty(self.looked.shape, dtype=self.looked.dtype, pin_memory=True)
         looked, shape = self.looked_host.numpy(), tuple(self.seen.shape)
-        self.judgement = lambda certainty: judge.verdict(looked.copy(), shape, certainty)
+        self.judgement = lambda likely: judge.verdict(looked.copy(), shape, likely)
 
     def send(self, streams: _Streams) -> None:
         """Enqueue copy in, graph, copy out."""

@@ -3,4 +3,4 @@
 Knows nothing of the device that ran the network.
 """
 
-__all__ = ["evidence", "judge", "judgement", "reblur", "structure"]
+__all__ = ["evidence", "judge", "judgement", "reblur", "structure", "tiles"]

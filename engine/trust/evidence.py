@@ -1,7 +1,8 @@
 """What speaks for and against a refocused frame, measured per tile and for the whole frame.
 
-Three witnesses: what the network says of itself (distance, expected error), whether its result
-explains what the camera saw when it is blurred again, and whether it has met such a specimen.
+Four witnesses: what the network says of itself (distance, expected error), whether its result
+explains what the camera saw when it is blurred again, whether it has met such a specimen, and how
+coarse the specimen and the result are.
 
 Whole frames are measured where the network left them, by whatever array library holds them there
 (the array API standard, https://data-apis.org/array-api), and nothing waits for the device: a CUDA
@@ -12,16 +13,30 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace, device, to_device
+from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
 from refocus.configs.trust import TrustStatistics
-from refocus.engine.trust.judgement import TILE
+from refocus.engine.light_path.filters import Likely, tables
 from refocus.engine.trust.reblur import Reblur
+from refocus.engine.trust.tiles import (
+    OCTAVES,
+    Array,
+    at_least,
+    detail,
+    halved,
+    noise_energy,
+    octaves,
+    on_host,
+    over_maps,
+    over_tiles,
+    tiles_of,
+)
 
 FLOOR = 1e-4
 """Smallest amount that counts, network units: under a count of any camera."""
 
+COARSENESS = tuple(f"{which} at {n} px" for which in ("captured", "refocused") for n in OCTAVES)
 NAMES = (
     "distance",
     "sigma",
@@ -40,17 +55,14 @@ NAMES = (
     "side certainty",
     "aberration",
     "certainty",
+    "second chance",
+    *COARSENESS,
 )
-"""The evidence, in its order."""
+"""The evidence, in its order; coarseness of the captured frame over its contrast, and of the
+refocused one over that of the captured."""
 
 
-MAPS = (
-    "distance",
-    "sigma",
-    "side",
-    "aberration",
-    "mean",
-    "square",
+ENERGIES = (
     "noise",
     "correction",
     "error",
@@ -59,14 +71,10 @@ MAPS = (
     "fine captured",
     "below",
     "above",
-    "domain",
-    "middle",
+    *COARSENESS,
 )
+MAPS = ("distance", "sigma", "side", "aberration", "mean", "square", *ENERGIES, "domain", "middle")
 """What is measured of each tile, in its order."""
-ENERGIES = MAPS[6:14]
-
-Array = Any
-"""``float32``: a NumPy array, or a tensor on the network's device."""
 
 
 class NetworkOutputs(NamedTuple):
@@ -128,18 +136,22 @@ def gather(
     outputs: NetworkOutputs,
     reblur: Reblur,
     familiar: "Familiar",
-    certainty: float = 1.0,
+    likely: Likely | None = None,
 ) -> Evidence:
-    """Measure the evidence on a frame, and wait for it; see :func:`measure`."""
-    captured, noise = halved(seen), noise_energy(seen)
-    maps = measure(captured, noise, outputs, reblur, familiar, tiles_of(seen))
-    return evidence_of(on_host(maps), certainty)
+    """Measure the evidence on a frame, and wait for it; see :func:`measure`.
+
+    ``likely`` are the light paths that its network was shown it for; None where there were none.
+    """
+    captured, noise, through = halved(seen), noise_energy(seen), through_of(seen, likely)
+    maps = measure(captured, noise, outputs, reblur, familiar, tiles_of(seen), through)
+    return evidence_of(on_host(maps), likely)
 
 
-def tiles_of(seen: Array) -> tuple[int, int]:
-    """Count the tiles of a frame ``(H, W)``, down and along."""
-    height, width = (-(-n // TILE) for n in seen.shape)
-    return height, width
+def through_of(seen: Array, likely: Likely | None) -> Array | None:
+    """Give the transfer functions in focus and as believed, ``(2, STEPS)``, beside a frame."""
+    if likely is None:
+        return None
+    return array_namespace(seen).asarray(tables(likely)[:2], device=device(seen))
 
 
 def measure(  # noqa: PLR0917
@@ -149,6 +161,7 @@ def measure(  # noqa: PLR0917
     reblur: Reblur,
     familiar: "Familiar",
     tiles: tuple[int, int],
+    through: Array | None = None,
 ) -> Array:
     """Measure what there is to measure on a frame, without waiting for its device.
 
@@ -164,6 +177,9 @@ def measure(  # noqa: PLR0917
         What the training set looks like to the encoder.
     tiles
         How many there are, down and along.
+    through
+        Transfer functions, ``(2, STEPS)``, that its network was shown the frame for: in focus and
+        as believed. None where it was shown none: it claims a distance, and the optics are its own.
 
     Returns
     -------
@@ -174,7 +190,10 @@ def measure(  # noqa: PLR0917
     refocused = halved(outputs.refocused)
     focus = over_tiles(outputs.focus, tiles)
     mean, square, noise2 = some = over_maps((captured, captured**2, noise * 0.25), tiles)
-    left = reblur.residual(captured, refocused, focus[0], _weight(mean, square, noise2))
+    if through is None:
+        left = reblur.residual(captured, refocused, focus[0], _weight(mean, square, noise2))
+    else:
+        left = reblur.residual_through(captured, refocused, through)
     parts = (
         (refocused - captured) ** 2,
         outputs.error[0] ** 2,
@@ -186,11 +205,13 @@ def measure(  # noqa: PLR0917
     )
     domain = familiar.distance(outputs.features, tiles)
     last = xp.stack([domain, xp.broadcast_to(_middle(captured), tiles)])
-    return xp.concat([focus, some, over_maps(parts, tiles), last])
+    coarse = octaves(captured, tiles), octaves(refocused, tiles)
+    return xp.concat([focus, some, over_maps(parts, tiles), *coarse, last])
 
 
-def evidence_of(maps: NDArray[np.float32], certainty: float = 1.0) -> Evidence:
-    """Make evidence of what :func:`measure` gave, on the host."""
+def evidence_of(maps: NDArray[np.float32], likely: Likely | None = None) -> Evidence:
+    """Make evidence of what :func:`measure` gave, on the host, and of its light paths."""
+    chances = (1.0, 0.0) if likely is None else likely.chances
     told = dict(zip(MAPS, maps, strict=True))
     distance, sigma, side = told["distance"], told["sigma"], told["side"]
     weight = _weight(told["mean"], told["square"], told["noise"])
@@ -200,10 +221,10 @@ def evidence_of(maps: NDArray[np.float32], certainty: float = 1.0) -> Evidence:
     spread = float(np.sqrt(np.sum(weight * (distance - np.sum(weight * distance)) ** 2)))
     said = {name: told[name] for name in ("distance", "sigma", "domain", "aberration")}
     said["side certainty"] = np.abs(2 * side - 1)
-    columns = _columns(energy, said, middle, spread, certainty)
+    columns = _columns(energy, said, middle, spread, chances)
     whole: dict[str, Any] = {name: np.mean(part) for name, part in energy.items()}
     of_frame = {name: np.sum(weight * part) for name, part in said.items()}
-    frame = _columns(whole, of_frame, middle, spread, certainty)
+    frame = _columns(whole, of_frame, middle, spread, chances)
     consistency = float(np.sqrt(whole["residual"] / np.maximum(whole["noise"], FLOOR**2)))
     return Evidence(
         columns, frame, distance, sigma, side, weight, consistency, float(of_frame["domain"])
@@ -218,7 +239,11 @@ def _weight(mean: Array, square: Array, noise2: Array) -> Array:
 
 
 def _columns(
-    energy: dict[str, Any], told: dict[str, Any], middle: float, spread: float, certainty: float
+    energy: dict[str, Any],
+    told: dict[str, Any],
+    middle: float,
+    spread: float,
+    chances: tuple[float, float],
 ) -> NDArray[np.float32]:
     """Put the evidence in order; energies as the logarithm of an amplitude."""
     log = {name: 0.5 * np.log(part + FLOOR**2) for name, part in energy.items()}
@@ -239,7 +264,9 @@ def _columns(
         np.full_like(told["distance"], spread),
         told["side certainty"],
         told["aberration"],
-        np.full_like(told["distance"], certainty),
+        *(np.full_like(told["distance"], chance) for chance in chances),
+        *(log[f"captured at {n} px"] - log["contrast"] for n in OCTAVES),
+        *(log[f"refocused at {n} px"] - log[f"captured at {n} px"] for n in OCTAVES),
     )
     return np.stack([np.asarray(c, np.float32) for c in columns], -1)
 
@@ -285,86 +312,8 @@ def pooled_features(features: Array, tiles: tuple[int, int]) -> Array:
     return xp.log1p(at_least(pooled, 0.0))
 
 
-def on_host(part: Array) -> NDArray[np.float32]:
-    """Bring numbers from wherever they are to NumPy."""
-    return np.asarray(to_device(part, "cpu"), dtype=np.float32)
-
-
-def over_maps(parts: tuple[Array, ...], tiles: tuple[int, int]) -> Array:
-    """Average several ``(H', W')``, of whatever sizes, over tiles."""
-    xp = array_namespace(*parts)
-    rows = [_averaged(part, -2, tiles[0]) for part in parts]
-    if len({row.shape for row in rows}) == 1:  # all at once: a call costs more than the sums
-        return _averaged(xp.stack(rows), -1, tiles[1])
-    return xp.stack([_averaged(row, -1, tiles[1]) for row in rows])
-
-
-def at_least(values: Array, least: float) -> Array:
-    """Raise what is less; NaN stays. ``clip`` of some array libraries waits for the device."""
-    xp = array_namespace(values)
-    return xp.where(values < least, least, values)
-
-
 def _middle(pixels: Array) -> Array:
     """Give the median of every fourth pixel of every fourth row."""
     xp = array_namespace(pixels)
     some = xp.sort(xp.reshape(pixels[::4, ::4], (-1,)))
     return some[some.shape[0] // 2]
-
-
-def over_tiles(part: Array, tiles: tuple[int, int]) -> Array:
-    """Average ``(..., H', W')`` over tiles, the last ones being smaller, to ``(..., h, w)``."""
-    for axis, number in zip((-2, -1), tiles, strict=True):
-        part = _averaged(part, axis, number)
-    return part
-
-
-def _averaged(part: Array, axis: int, number: int) -> Array:
-    """Average along one axis."""
-    xp = array_namespace(part)
-    step = _step(part.shape[axis], number)
-    whole = part.shape[axis] // step
-
-    def cut(begin: int, end: int | None) -> Array:
-        return part[..., begin:end, :] if axis == -2 else part[..., begin:end]
-
-    shape = list(part.shape)
-    shape[axis:] = [whole, step, *shape[len(shape) + axis + 1 :]]
-    means = xp.sum(xp.reshape(cut(0, whole * step), tuple(shape)), axis=axis) / step
-    if whole == number:
-        return means
-    return xp.concat([means, xp.mean(cut(whole * step, None), axis=axis, keepdims=True)], axis=axis)
-
-
-def _step(length: int, number: int) -> int:
-    """Pixels of a part per tile; the part is a power of two smaller than the frame."""
-    step = 1
-    while -(-length // step) > number:
-        step *= 2
-    return step
-
-
-def halved(pixels: Array) -> Array:
-    """Average 2 × 2 pixels."""
-    rows = pixels[::2] + pixels[1::2]
-    return (rows[:, ::2] + rows[:, 1::2]) * 0.25
-
-
-def noise_energy(pixels: Array) -> Array:
-    """Estimate the variance of the camera's noise, at a quarter of the pixels.
-
-    From differences that a smooth picture does not have (Immerkær, Comput. Vis. Image Underst.
-    64:300, 1996), taken between the four pixels of a square, so each pixel is used once.
-    """
-    rows = pixels[::2] - pixels[1::2]
-    odd = rows[:, ::2] - rows[:, 1::2]
-    return odd * odd * 0.25
-
-
-def detail(pixels: Array) -> Array:
-    """Differences of neighbours along both axes, added."""
-    xp = array_namespace(pixels)
-    change = xp.zeros_like(pixels)
-    change[:-1] += xp.abs(pixels[1:] - pixels[:-1])
-    change[:, :-1] += xp.abs(pixels[:, 1:] - pixels[:, :-1])
-    return change

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from refocus.configs import ModelCard
 from refocus.configs.trust import TrustStatistics, Verdict
-from refocus.engine.light_path.filters import show
+from refocus.engine.light_path.filters import Likely, show
 from refocus.engine.light_path.sight import Sight
 from refocus.engine.model_file import read_trust
 from refocus.engine.prepare import prepare
@@ -19,20 +19,18 @@ from refocus.engine.protocol import UNKNOWN, EngineInfo, Frame, LightPath, Refoc
 from refocus.engine.tiling import Outputs
 from refocus.engine.trust.evidence import (
     MAPS,
-    Array,
+    NAMES,
     Evidence,
     Familiar,
     NetworkOutputs,
     evidence_of,
-    halved,
     measure,
-    noise_energy,
-    on_host,
-    tiles_of,
+    through_of,
 )
 from refocus.engine.trust.judgement import BLANK, DISTRUSTED, TILE, UNRATED, Judgement
 from refocus.engine.trust.reblur import Reblur
 from refocus.engine.trust.structure import is_structure, measure_structure
+from refocus.engine.trust.tiles import Array, halved, noise_energy, on_host, tiles_of
 
 NEAR_RAMP = 1.2
 """From so many times the distance called in focus, a tile's correction is taken in full."""
@@ -60,6 +58,8 @@ class Judge:
         self._familiar = Familiar(statistics)
         self._mean = np.array(statistics.evidence_mean, np.float32)
         self._scale = np.array(statistics.evidence_scale, np.float32)
+        # what was calibrated on less evidence was so on frames blurred again by its own optics
+        self._by_light_path = self._mean.size > NAMES.index("second chance") and card.inputs > 1
         self._layers = [
             (np.array(layer.weights, np.float32), np.array(layer.bias, np.float32))
             for layer in statistics.layers
@@ -67,9 +67,12 @@ class Judge:
 
     def warm_up(self) -> None:
         """Compute what does not depend on a frame."""
-        self._reblur.warm_up()
+        if not self._by_light_path:
+            self._reblur.warm_up()
 
-    def judge(self, seen: Array, outputs: NetworkOutputs, certainty: float = 1.0) -> Judgement:
+    def judge(
+        self, seen: Array, outputs: NetworkOutputs, likely: Likely | None = None
+    ) -> Judgement:
         """Judge a frame in network units, and what the network made of it.
 
         NumPy arrays, or tensors where the network left them. Should judging itself fail, the frame
@@ -81,17 +84,19 @@ class Judge:
             ``(H, W)``.
         outputs
             What the network made of it.
-        certainty
-            How likely the light path is that it was shown the frame for.
+        likely
+            The light paths that it was shown the frame for; None where it saw the frame alone.
         """
         try:
-            looked = on_host(self.look(seen, outputs))
+            looked = on_host(self.look(seen, outputs, through_of(seen, likely)))
         except NOT_JUDGED as error:
             return self.distrusted(error)
-        return self.verdict(looked, seen.shape, certainty)
+        return self.verdict(looked, seen.shape, likely)
 
-    def look(self, seen: Array, outputs: NetworkOutputs) -> Array:
+    def look(self, seen: Array, outputs: NetworkOutputs, through: Array | None = None) -> Array:
         """Measure what a verdict is made of, ``(M, h, w)`` per tile, without waiting for a device.
+
+        ``through`` is as for :func:`~refocus.engine.trust.evidence.measure`.
 
         Raises
         ------
@@ -99,7 +104,8 @@ class Judge:
             Of :data:`NOT_JUDGED`: a judge of this network cannot.
         """
         captured, noise, tiles = halved(seen), noise_energy(seen), tiles_of(seen)
-        evidence = measure(captured, noise, outputs, self._reblur, self._familiar, tiles)
+        through = through if self._by_light_path else None
+        evidence = measure(captured, noise, outputs, self._reblur, self._familiar, tiles, through)
         structure = measure_structure(seen, captured, noise)
         return array_namespace(seen).concat([structure, evidence])
 
@@ -111,21 +117,21 @@ class Judge:
         return DISTRUSTED
 
     def verdict(
-        self, looked: NDArray[np.float32], shape: tuple[int, ...], certainty: float = 1.0
+        self, looked: NDArray[np.float32], shape: tuple[int, ...], likely: Likely | None = None
     ) -> Judgement:
         """Judge a frame of this shape by what :meth:`look` gave of it, on the host."""
         try:
-            return self._verdict(looked, shape, certainty)
+            return self._verdict(looked, shape, likely)
         except NOT_JUDGED as error:
             return self.distrusted(error)
 
     def _verdict(
-        self, looked: NDArray[np.float32], shape: tuple[int, ...], certainty: float
+        self, looked: NDArray[np.float32], shape: tuple[int, ...], likely: Likely | None
     ) -> Judgement:
         structure, maps = looked[: -len(MAPS)], looked[-len(MAPS) :]
         if not is_structure(structure, shape):
             return BLANK
-        evidence = evidence_of(maps, certainty)
+        evidence = evidence_of(maps, likely)
         tile_scores, scores = self.scores(evidence.tiles), self.scores(evidence.frame)
         score = float(scores[0])
         distance, sigma = _frame_distance(evidence)
@@ -156,7 +162,7 @@ class Judge:
 
         0 where the evidence is not finite.
         """
-        evidence = evidence[..., : self._mean.size]  # a model of before may know less
+        evidence = evidence[..., : self._mean.size]  # one of before knows less
         x = np.clip((evidence - self._mean) / self._scale, -5, 5)
         for weights, bias in self._layers[:-1]:
             x = np.maximum(x @ weights + bias, 0)
@@ -214,8 +220,7 @@ def refocus_and_judge(  # noqa: PLR0917
     refocused = prepared.counts(outputs[0])
     if judge is None:
         return Refocused(refocused, UNRATED, engine)
-    certainty = 1.0 if likely is None else likely.first.chance
-    judgement = judge.judge(seen, NetworkOutputs(*outputs), certainty)
+    judgement = judge.judge(seen, NetworkOutputs(*outputs), likely)
     return Refocused(refocused, in_um(judgement, sight, light_path), engine)
 
 

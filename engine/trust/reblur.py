@@ -1,11 +1,14 @@
 """Blurring a refocused frame again, to see whether it explains what the camera saw.
 
 At half size, where the camera's noise is halved and most of a defocused frame's content is left.
+By the light path that the network was shown the frame for; where it was shown none, by the model's
+own optics at the distance that it claims.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 from refocus.configs import Optics
 from refocus.optics.psf import default_size, psf
+from refocus.optics.transfer import at_places, places
 
 DISTANCES_UM = tuple(float(d) for d in np.geomspace(1.0, 44.0, 20).round(2))
 """Distances that are tried; a frame is blurred for those nearest to what it claims."""
@@ -46,6 +50,7 @@ class Reblur:
         self._sides = (1.0, -1.0) if optics.spherical_waves else (1.0,)
         self._spectra: OrderedDict[tuple[Any, ...], NDArray[np.complex64]] = OrderedDict()
         self._tables: dict[Any, tuple[Any, Any, Any]] = {}
+        self._places: dict[Any, tuple[Any, Any]] = {}
         self._lock = threading.Lock()
 
     def warm_up(self) -> None:
@@ -92,6 +97,52 @@ class Reblur:
         found = left(self._looked_up(claimed, shape, captured))
         least = xp.argmin(xp.sum(found * found, axis=(1, 2)))
         return xp.take(found, xp.reshape(least, (1,)), axis=0)[0]
+
+    def residual_through(self, captured: Any, refocused: Any, through: Any) -> Any:
+        """Give what it does not explain through a light path that is known.
+
+        Parameters
+        ----------
+        captured, refocused
+            As for :meth:`residual`; edges go on as in a mirror.
+        through
+            ``(2, STEPS)``, transfer functions in focus and out of it, in cycles per pixel of the
+            whole frame (:mod:`refocus.optics.transfer`), where the frames are.
+
+        Returns
+        -------
+        array
+            ``(H, W)``, where the frames are.
+        """
+        in_focus, out_of_focus = through[0], through[1]
+        again = out_of_focus * in_focus / (in_focus**2 + SMALL**2)
+        if is_numpy_array(refocused):
+            gain = at_places(again, _half_places(*refocused.shape))
+            return captured - scipy.fft.idctn(scipy.fft.dctn(refocused) * gain)
+        xp = array_namespace(refocused)
+        low, part = self._places_of(refocused)
+        below, above = (xp.take(again, xp.reshape(at, (-1,)), axis=0) for at in (low, low + 1))
+        gain = xp.reshape(below, part.shape) * (1 - part) + xp.reshape(above, part.shape) * part
+        height, width = refocused.shape
+        rows = xp.concat([refocused, xp.flip(refocused, axis=0)], axis=0)
+        spectrum = xp.fft.rfftn(xp.concat([rows, xp.flip(rows, axis=1)], axis=1)) * gain
+        return captured - xp.fft.irfftn(spectrum, s=(2 * height, 2 * width))[:height, :width]
+
+    def _places_of(self, beside: Any) -> tuple[Any, Any]:
+        """Say where each frequency of a frame and its mirror images lies in a table of them.
+
+        What is given is kept: a CUDA graph reads it from where it is.
+        """
+        key = beside.shape, device(beside)
+        if key not in self._places:
+            xp, (height, width) = array_namespace(beside), beside.shape
+            fy, fx = np.fft.fftfreq(2 * height), np.fft.rfftfreq(2 * width)
+            where = places(fy[:, None] / 2, fx[None] / 2)  # a pixel here is two of the frame
+            low = where.astype(np.int32)
+            parts = low, (where - low).astype(np.float32)
+            low, part = (xp.asarray(x, device=device(beside)) for x in parts)
+            self._places[key] = low, part
+        return self._places[key]
 
     def _least(
         self, left: Callable[[Any], Any], best: Any, claimed: Any, shape: tuple[int, ...]
@@ -157,6 +208,13 @@ class Reblur:
         """Give the PSF at a distance, no wider than is used."""
         kernel = psf(self._optics, distance_um)
         return np.asarray(_cut(kernel, LARGEST_HALF), np.float32)
+
+
+@lru_cache(maxsize=4)
+def _half_places(height: int, width: int) -> NDArray[np.float32]:
+    """Say where each frequency of a cosine transform at half size lies in a table of them."""
+    fy, fx = (np.arange(n) / (4 * n) for n in (height, width))
+    return places(fy[:, None], fx[None])
 
 
 def _claimed(distance_um: Any, weight: Any) -> Any:

@@ -9,7 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from refocus.engine.trust.evidence import (
+from refocus.engine.trust.judgement import TILE
+from refocus.engine.trust.tiles import (
     Array,
     at_least,
     halved,
@@ -18,7 +19,6 @@ from refocus.engine.trust.evidence import (
     over_maps,
     tiles_of,
 )
-from refocus.engine.trust.judgement import TILE
 
 FINE, COARSE = 2, 8
 """Sides of the blocks, pixels: one finds sharp detail, the other faint, blurred light."""
@@ -54,8 +54,8 @@ def measure_structure(seen: Array, captured: Array, noise: Array) -> Array:
         ``(H, W)``, the captured frame in network units, multiples of 32; a NumPy array, or a tensor
         on any device. Not resampled: the noise of neighbouring pixels must be independent.
     captured, noise
-        The same :func:`~refocus.engine.trust.evidence.halved`, and its
-        :func:`~refocus.engine.trust.evidence.noise_energy`.
+        The same :func:`~refocus.engine.trust.tiles.halved`, and its
+        :func:`~refocus.engine.trust.tiles.noise_energy`.
 
     Returns
     -------

@@ -1,55 +1,48 @@
 """Finding out when a model can be trusted, and writing that into its file.
 
 The network has made thousands of frames better or worse; what its engine could have noticed of it
-(:mod:`refocus.engine.trust.evidence`) is set against what happened, and a small network learns to
-tell the two apart. Where its verdicts begin is chosen on kinds of specimen that it did not learn
+(:mod:`refocus.engine.trust.evidence`) is set against what happened, and small networks learn to
+tell the two apart. Where verdicts begin is chosen on kinds of specimen that these did not learn
 from.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
-from torch.nn import functional as F
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
 from refocus.engine.model_file import embed_card, embed_trust, read_model, write_model
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.trust.evidence import (
-    Familiar,
-    gather,
-    halved,
-    pooled_features,
-    tiles_of,
-)
+from refocus.engine.trust.evidence import Familiar, gather, pooled_features
 from refocus.engine.trust.judgement import TILE
 from refocus.engine.trust.reblur import Reblur
+from refocus.engine.trust.tiles import halved, tiles_of
 from refocus.optics.metrics import gtn, psnr
 from refocus.optics.psf import depth_of_field_um
 from refocus.training.judging.hard_sets import HardFrame
 from refocus.training.judging.measured_windows import MEASURED
+from refocus.training.judging.scorer import as_one, learn, score
 
 WORSE_DB = 0.5
 """A frame that loses more than this has been made worse."""
 BETTER_DB = 0.3
 """A frame that gains more than this has been made better."""
+LEAST_DB = (-WORSE_DB, BETTER_DB)
+"""What a frame gains at least that is no worse, and that is better."""
 LARGEST_DB = 60.0
 """Frames that are this near to the truth are not told apart."""
 COMPONENTS = 24
-HIDDEN = (32, 16)
-STEPS = 1500
-JITTER = 0.3
-"""Of the evidence while the small network learns, standard deviations: what it is asked about later
-is of other specimens."""
-HARM, HARM_IN_FULL = 2.0, 4.0
+HARM, HARM_IN_FULL = 1.5, 2.0
 """A dB that a refocused frame loses counts as so many that one left as captured could have gained:
 where trust begins, and where all of the correction is taken."""
+RESAMPLED = 200
+"""Draws of the frames, with repetition, over which a threshold is averaged: what it costs is flat
+around its least, so a few frames move it far (bagging: Breiman, Mach. Learn. 24:123, 1996)."""
 OF_A_TILE = 0.25
 """Fraction of a frame's score that a tile needs in a frame that is trusted, which speaks for its
 tiles: one of them can be most of what there is to see."""
@@ -113,7 +106,7 @@ def calibrate(
     calibrated_on
         One sentence on them, for the card.
     seed
-        Of the small network's start.
+        Of where the small networks start.
 
     Returns
     -------
@@ -163,14 +156,13 @@ def examine_frames(
     """Refocus frames of one size, and set the evidence beside what came of it."""
     rows = []
     for frame in frames:
-        light_path, per_unit, certainty = frame.light_path, 1.0, 1.0
+        light_path, per_unit, likely = frame.light_path, 1.0, None
         if engine.sight is not None:
             per_unit = engine.sight.um_per_unit(light_path)
             likely = engine.sight.likely(frame.frame, light_path)
-            certainty = likely.first.chance
             light_path = replace(light_path, believed=tuple(likely))
         prepared, outputs = engine.outputs(frame.frame, light_path)
-        evidence = gather(prepared.seen, outputs, reblur, familiar, certainty)
+        evidence = gather(prepared.seen, outputs, reblur, familiar, likely)
         refocused = prepared.counts(outputs.refocused)
         gain = frame_gain(frame, refocused)
         tiles = _tile_gains(frame, refocused, evidence.tiles.shape[:2])
@@ -271,18 +263,14 @@ def _fitted(examples: JudgedExamples, familiar: TrustStatistics) -> TrustStatist
     """Learn to tell better from worse, on all examples."""
     rows, gains, _ = _rows(examples)
     mean, scale = rows.mean(0), rows.std(0) + 1e-6
-    scorer = _learn((rows - mean) / scale, gains)
-    linear = [m for m in scorer if isinstance(m, nn.Linear)]
+    layers = as_one(learn((rows - mean) / scale, gains, LEAST_DB))
     return familiar.model_copy(
         update={
             "evidence_mean": _short(mean),
             "evidence_scale": _short(scale),
             "layers": [
-                Layer(
-                    weights=[_short(row) for row in m.weight.detach().numpy().T],
-                    bias=_short(m.bias.detach().numpy()),
-                )
-                for m in linear
+                Layer(weights=[_short(row) for row in weights], bias=_short(bias))
+                for weights, bias in layers
             ],
         }
     )
@@ -306,14 +294,22 @@ def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, floa
             if not mine.any() or held.all():
                 continue
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
-            scorer = _learn((rows[~held] - mean) / scale, gains[~held])
-            scores[mine] = _score(scorer, (rows[mine] - mean) / scale)
+            scorer = learn((rows[~held] - mean) / scale, gains[~held], LEAST_DB)
+            scores[mine] = score(scorer, (rows[mine] - mean) / scale)
     both = HARM, HARM_IN_FULL
-    frame, full = (least_costly(scores[frames, 0], gains[frames], harm) for harm in both)
+    frame, full = (_steadied(scores[frames, 0], gains[frames], harm) for harm in both)
     far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
     improved = scores[far & (gains > BETTER_DB), 1]
     better = round(float(np.quantile(improved, FAR_ALARMS)), 4) if improved.size else 1.0
     return frame, max(full, LOWEST), better  # of a poor model, a score may be nothing at all
+
+
+def _steadied(scores: NDArray[np.float32], gains: NDArray[np.float32], harm: float) -> float:
+    """Average what :func:`least_costly` chooses over draws of the frames."""
+    rng = np.random.default_rng(0)
+    drawn = (rng.integers(len(scores), size=len(scores)) for _ in range(RESAMPLED))
+    chosen = [least_costly(scores[some], gains[some], harm) for some in drawn]
+    return round(float(np.mean(chosen)), 4)
 
 
 def least_costly(scores: NDArray[np.float32], gains: NDArray[np.float32], harm: float) -> float:
@@ -348,39 +344,6 @@ def _rows(
     gains = np.concatenate([examples.gains, examples.tile_gains.ravel()])
     kinds = np.concatenate([examples.kinds, np.repeat(examples.kinds, count)])
     return rows, gains, kinds
-
-
-def _learn(rows: NDArray[np.float32], gains: NDArray[np.float32]) -> nn.Sequential:
-    """Fit the small network: no worse, better? What gains or loses most, counts most."""
-    widths = (rows.shape[1], *HIDDEN, 2)
-    layers: list[nn.Module] = []
-    for a, b in pairwise(widths):
-        layers += [nn.Linear(a, b), nn.ReLU()]
-    scorer = nn.Sequential(*layers[:-1])
-    x = torch.from_numpy(rows).float().clamp(-5, 5)
-    over = torch.from_numpy(gains).float()[:, None] - torch.tensor([-WORSE_DB, BETTER_DB])
-    so = (over > 0).float()
-    # frames lost are few: both sides count the same
-    balance = torch.where(over > 0, 0.5 / (so.mean(0) + 1e-6), 0.5 / (1 - so.mean(0) + 1e-6))
-    amount = over.abs().clamp(0.1, 3.0) * balance
-    optimizer = torch.optim.AdamW(scorer.parameters(), lr=0.01, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
-    for _ in range(STEPS):
-        picked = torch.randint(len(x), (512,))
-        shown = x[picked] + JITTER * torch.randn(len(picked), x.shape[1])
-        loss = F.binary_cross_entropy_with_logits(scorer(shown), so[picked], amount[picked])
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
-    return scorer.eval()
-
-
-def _score(scorer: nn.Sequential, rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    with torch.inference_mode():
-        logits = scorer(torch.from_numpy(rows).float().clamp(-5, 5))
-        scores: NDArray[np.float32] = torch.sigmoid(logits).numpy()
-    return scores
 
 
 def _in_focus_um(examples: JudgedExamples) -> float:

@@ -61,3 +61,10 @@ def test_the_noise_is_told_from_the_structure() -> None:
     noisy = smooth + rng.normal(0, 0.02, smooth.shape).astype(np.float32)
     assert noise_share(smooth) < 1e-6
     assert noise_share(noisy) == pytest.approx(0.02**2 / noisy.var(), rel=0.25)
+
+
+def test_a_light_path_that_is_told_has_no_second() -> None:
+    told = blur_of(Optics(), 8.0)
+    other = told._replace(radius=3.0, chance=0.3)
+    assert Likely(told, told).chances == (1.0, 0.0)
+    assert Likely(told._replace(chance=0.6), other).chances == (0.6, 0.3)

@@ -4,6 +4,7 @@ Tensors that have a shape and no content stand in for those of a device: whoever
 number, or puts one of the host beside them, is told.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,12 @@ def test_a_frame_is_refocused_and_looked_at_without_waiting(model: Path) -> None
 
     def compute() -> torch.Tensor:
         raw = torch.empty(shape, dtype=torch.int16, device=META)
-        show = None if card.inputs == 1 else lambda seen: filters.show(seen, tables)
+        show, through = None, None
+        if card.inputs > 1:
+            show, through = partial(filters.show, tables=tables), tables[0, :2]
         counted = refocus_counts(raw, network, show)
         assert counted.counts.shape == shape
-        return judge.look(counted.seen, NetworkOutputs(*counted.outputs))
+        return judge.look(counted.seen, NetworkOutputs(*counted.outputs), through)
 
     with torch.inference_mode():
         compute()  # what does not depend on a frame is brought over once
@@ -60,5 +63,6 @@ def test_a_frame_is_refocused_and_looked_at_without_waiting(model: Path) -> None
             looked = compute()
 
     tiles = tuple(int(np.ceil(side / 64)) for side in shape)
+    assert looked.dtype == torch.float32
     assert looked.shape[0] > len(MAPS)
     assert looked.shape[1:] == tiles

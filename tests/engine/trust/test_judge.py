@@ -4,18 +4,23 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import scipy.fft
 import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from refocus.configs import ModelCard, Optics
+from refocus.configs.light_path import Blur
 from refocus.configs.trust import Layer, Thresholds, TrustStatistics
-from refocus.engine.trust.evidence import NAMES, NetworkOutputs, noise_energy, over_tiles
+from refocus.engine.light_path.filters import Likely
+from refocus.engine.trust.evidence import NAMES, NetworkOutputs, through_of
 from refocus.engine.trust.judge import Judge
 from refocus.engine.trust.judgement import TILE, UNRATED, Judgement, _between, blend
 from refocus.engine.trust.reblur import Reblur
+from refocus.engine.trust.tiles import halved, noise_energy, octaves, over_tiles
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
+from refocus.optics.transfer import at_places, blur_of, places, transfer
 
 CHANNELS = 6
 DOMAIN, CORRECTION, CERTAINTY = map(NAMES.index, ("domain", "correction", "certainty"))
@@ -37,7 +42,7 @@ def statistics() -> TrustStatistics:
     )
 
 
-def judge() -> Judge:
+def judge(inputs: int = 1) -> Judge:
     found = statistics()
     limits = Thresholds(
         in_focus_um=1.0,
@@ -54,6 +59,7 @@ def judge() -> Judge:
         name="test",
         version="1",
         architecture="compact",
+        inputs=inputs,
         optics=Optics(),
         defocus_um=(0.0, 34.0),
         training_data="none",
@@ -266,10 +272,73 @@ def test_tensors_are_blurred_again_as_arrays_are(side: int, seen_in_focus: bool)
     np.testing.assert_allclose(found.numpy(), wanted, atol=1e-5)
 
 
+OBJECTIVES = {
+    "20x": Optics(spherical_waves=-0.5),
+    "10x, coarse": Optics(na=0.3, pixel_size_um=0.65, emission_um=0.525),
+    "60x oil": Optics(na=1.4, immersion_index=1.515, pixel_size_um=0.108, emission_um=0.525),
+}
+
+
+@pytest.mark.parametrize("radius_px", [6.0, -14.0])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_the_light_path_believed_explains_a_frame_of_any_objective(
+    objective: str, radius_px: float
+) -> None:
+    path = blur_of(OBJECTIVES[objective], 1.0)._replace(radius=radius_px)
+    in_focus = path._replace(radius=0.0)
+    spectrum = scipy.fft.dctn(seen(256)[:, :192])
+    fy, fx = (np.arange(n) / (2 * n) for n in spectrum.shape)
+    where = places(fy[:, None], fx[None])
+    sharp, captured = (
+        scipy.fft.idctn(spectrum * at_places(transfer(blur), where)).astype(np.float32)
+        for blur in (in_focus, path)
+    )
+    half = [halved(x) for x in (captured, sharp)]
+    reblur = Reblur(Optics())  # of quite another instrument
+
+    def unexplained(believed: Blur) -> float:
+        through = np.stack([transfer(in_focus), transfer(believed)])
+        left = reblur.residual_through(half[0], half[1], through)
+        found = reblur.residual_through(*map(torch.from_numpy, (*half, through))).numpy()
+        assert left.dtype == found.dtype == np.float32
+        np.testing.assert_allclose(found, left, atol=1e-5)
+        return float(np.std(left) / np.std(half[0] - half[1]))
+
+    right = unexplained(path)
+    assert right < 0.05
+    assert right < 0.2 * unexplained(path._replace(radius=radius_px / 2))
+
+
+@pytest.mark.parametrize("shape", [(96, 32), (160, 224)])
+def test_a_device_measures_the_same(shape: tuple[int, int]) -> None:
+    frame = seen()[: shape[0], : shape[1]]
+    given = outputs(frame, 8.0, 0.5)
+    path = blur_of(Optics(), 8.0)
+    through = through_of(frame, Likely(path, path))
+
+    wanted = judge(4).look(frame, given, through)
+    tensors = NetworkOutputs(*map(torch.from_numpy, given))
+    found = judge(4).look(torch.from_numpy(frame.copy()), tensors, torch.from_numpy(through))
+
+    assert wanted.dtype == found.numpy().dtype == np.float32
+    np.testing.assert_allclose(found.numpy(), wanted, atol=2e-5)
+
+
+def test_octaves_say_how_coarse_a_picture_is() -> None:
+    fine = np.indices((64, 64)).sum(0) % 2 * 2.0 - 1  # at half size: blocks of 2 pixels
+    coarse = np.kron(np.indices((8, 8)).sum(0) % 2 * 2.0 - 1, np.ones((8, 8)))  # of 16
+
+    found = [octaves(x.astype(np.float32), (2, 2))[:, 0, 0] for x in (fine, coarse)]
+
+    np.testing.assert_allclose(found, [[1, 0, 0, 0], [0, 0, 0, 1]], atol=1e-6)
+
+
 def test_a_light_path_that_is_hardly_known_is_a_reason_to_doubt() -> None:
     frame = seen()
     given = outputs(frame, 8.0, 0.5)
-    verdicts = [judge().judge(frame, given, certainty).verdict for certainty in (1.0, 0.3)]
+    path = blur_of(Optics(), 8.0)
+    likely = (Likely(path._replace(chance=c), path._replace(radius=3.0)) for c in (1.0, 0.3))
+    verdicts = [judge().judge(frame, given, one).verdict for one in likely]
     assert verdicts == ["refocused", "unfamiliar"]
 
 
