@@ -96,4 +96,5 @@ class DeviceClock(Engine):
     def busy(self) -> float:
         """Part of the time, from the first frame's start to the last one's end, that it worked."""
         span_s = self._free_at - self._starts_at
-        return self._worked * self.seconds / span_s if self._worked else 0.0
+        # a sum of many times is rounded: a device that never waited has worked for a little longer
+        return min(1.0, self._worked * self.seconds / span_s) if self._worked else 0.0
