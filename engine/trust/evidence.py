@@ -37,6 +37,7 @@ FLOOR = 1e-4
 """Smallest amount that counts, network units: under a count of any camera."""
 
 COARSENESS = tuple(f"{which} at {n} px" for which in ("captured", "refocused") for n in OCTAVES)
+"""Energy of the captured and of the refocused frame, octave by octave."""
 NAMES = (
     "distance",
     "sigma",

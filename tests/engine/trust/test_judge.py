@@ -26,9 +26,9 @@ CHANNELS = 6
 DOMAIN, CORRECTION, CERTAINTY = map(NAMES.index, ("domain", "correction", "certainty"))
 
 
-def statistics() -> TrustStatistics:
+def statistics(known: int = len(NAMES)) -> TrustStatistics:
     """Trust what lies within the domain, and has a correction: score 1/2 at the edge, and steep."""
-    weights = [[0.0, 0.0] for _ in NAMES]
+    weights = [[0.0, 0.0] for _ in NAMES[:known]]
     weights[DOMAIN] = [-20.0, -20.0]
     weights[CERTAINTY] = [20.0, 20.0]
     weights[CORRECTION] = [0.0, 20.0]
@@ -36,14 +36,14 @@ def statistics() -> TrustStatistics:
         feature_mean=[0.0] * CHANNELS,
         feature_basis=np.eye(CHANNELS).tolist(),
         feature_radius=float(np.log1p(1.0)),
-        evidence_mean=[0.0] * len(NAMES),
-        evidence_scale=[1.0] * len(NAMES),
+        evidence_mean=[0.0] * known,
+        evidence_scale=[1.0] * known,
         layers=[Layer(weights=weights, bias=[0.0, 75.0])],
     )
 
 
-def judge(inputs: int = 1) -> Judge:
-    found = statistics()
+def judge(inputs: int = 1, known: int = len(NAMES)) -> Judge:
+    found = statistics(known)
     limits = Thresholds(
         in_focus_um=1.0,
         beyond_um=28.0,
@@ -322,6 +322,17 @@ def test_a_device_measures_the_same(shape: tuple[int, int]) -> None:
 
     assert wanted.dtype == found.numpy().dtype == np.float32
     np.testing.assert_allclose(found.numpy(), wanted, atol=2e-5)
+
+
+def test_a_model_calibrated_on_less_is_judged_by_what_it_was_calibrated_on() -> None:
+    frame = seen()
+    given = outputs(frame, 8.0, 0.5)
+    through = through_of(frame, Likely(*[blur_of(Optics(), 8.0)] * 2))
+    before = judge(4, known=CERTAINTY + 1)
+
+    np.testing.assert_array_equal(before.look(frame, given, through), before.look(frame, given))
+    assert not np.array_equal(judge(4).look(frame, given, through), before.look(frame, given))
+    assert before.judge(frame, given).verdict == "refocused"
 
 
 def test_octaves_say_how_coarse_a_picture_is() -> None:
