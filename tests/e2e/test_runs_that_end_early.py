@@ -71,6 +71,7 @@ def test_an_interrupted_micro_manager_run_releases_the_camera(
     endpoint, save = free_endpoint(), tmp_path / "out"
     process = running(
         "run", "--mm-config", "MMConfig_demo.cfg", "--engine", "fake", "--frames", 3000,
+        "--queue", 400,
         "--save", save, "--publish", endpoint, "--wait-subscribers", 1,
     )  # fmt: skip
     with Subscription(endpoint, timeout=PATIENCE) as frames:
