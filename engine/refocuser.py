@@ -275,11 +275,11 @@ class Refocuser:
         """Add what this frame and those before it tell of the blur."""
         if engine.sight is None or known.believed or known.brightness:
             return known
-        if self._beliefs is None:
-            from refocus.engine.light_path.belief import Beliefs  # SciPy: only where it is needed
+        from refocus.engine.light_path.belief import Beliefs, sharpness  # SciPy: only where needed
 
-            self._beliefs = Beliefs()
-        believed = self._beliefs.known(channel, position, z_um)
+        self._beliefs = self._beliefs or Beliefs()
+        sharp = sharpness(pixels)
+        believed = self._beliefs.known(channel, position, z_um, sharp)
         if not believed:
             frame = engine.sight.look(pixels, known)
             if frame is None:
@@ -287,7 +287,7 @@ class Refocuser:
             from refocus.engine.light_path.sight import radius_per_um
 
             along = radius_per_um(known)
-            believed = self._beliefs.after(channel, position, frame, z_um, along)
+            believed = self._beliefs.after(channel, position, frame, z_um, along, sharp)
         return replace(known, believed=believed)
 
     def _know(self, channel: str, stated: LightPath) -> LightPath:

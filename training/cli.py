@@ -140,7 +140,7 @@ def calibrate(  # noqa: PLR0917
     ] = None,
     frames: Annotated[
         int, typer.Option(metavar="N", min=60, help="How many simulated frames to calibrate on.")
-    ] = 1500,
+    ] = 4000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws the frames.")] = 0,
     as_json: JsonOption = False,
 ) -> None:

@@ -11,7 +11,7 @@ and on which side.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,13 +29,21 @@ from refocus.engine.light_path.estimate import (
     mean_sampling,
 )
 
-STAYS, MOVES = (0.4, 0.02), (1.5, 0.10)
+STAYS, CHANGES, MOVES = (0.4, 0.02), (0.4, 0.1), (1.5, 0.10)
 """How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
-frame at one place, and from place to place."""
+frame at one place, where one is not as sharp as the last, and from place to place."""
 SHARE_OF_A_FRAME = 0.7
 """Frames of a run tell less than independent ones would."""
 EVERY_FRAME, EVERY = 12, 4
-"""So many frames of a run are looked at, then one in so many, and the first at each place."""
+"""So many frames of a run are looked at, then one in so many, the first at each place, and those
+not as sharp as the last that was looked at."""
+AS_SHARP = 0.2
+"""Within which part a frame is as sharp as another."""
+MIDDLE = 512
+"""Side of the part of a frame whose sharpness is measured, pixels."""
+NEAR, AS_LIKELY = 2, 0.5
+"""Focus has jumped where a frame by itself says that the blur lies within so many steps of the grid
+of what was believed less than half as likely as elsewhere: what was seen before tells no more."""
 AT_ONE_PLACE = 8
 """So many of the last frames say together how wide the blur is."""
 FORGOTTEN = 1 / 30
@@ -68,6 +76,8 @@ class Belief(NamedTuple):
         Where the last one lay in its z-stack; None where it was in none.
     ring_power
         ``(N, 2, BINS)`` of the last frames that were taken at the same place, if optics are told.
+    sharpness
+        Of the last frame that was looked at; see :func:`sharpness`.
     """
 
     chances: NDArray[np.float64]
@@ -79,6 +89,7 @@ class Belief(NamedTuple):
     likely: tuple[Blur, ...]
     z_um: float | None = None
     ring_power: NDArray[np.float64] = NO_POWER
+    sharpness: float = 0.0
 
     @property
     def folded(self) -> NDArray[np.float64]:
@@ -119,23 +130,30 @@ class Beliefs:
         """Give what is believed of the channels that this run has seen."""
         return {name: of for name, of in self._of.items() if of.position is not None}
 
-    def known(self, channel: str, position: str, z_um: float | None = None) -> tuple[Blur, ...]:
-        """Name what is believed where a frame need not be looked at; nothing where it is to be."""
+    def known(
+        self, channel: str, position: str, z_um: float | None = None, sharp: float = 0.0
+    ) -> tuple[Blur, ...]:
+        """Name what is believed where a frame need not be looked at; nothing where it is to be.
+
+        ``sharp`` is its :func:`sharpness`.
+        """
         belief = self._of.get(channel)
         if belief is None or belief.position != position or belief.frames < EVERY_FRAME:
             return ()
         if belief.z_um != z_um:
             return ()
         self._since[channel] = self._since.get(channel, 0) + 1
-        return belief.likely if self._since[channel] % EVERY else ()
+        due = not self._since[channel] % EVERY
+        return () if due or _changed(belief, z_um, sharp) else belief.likely
 
-    def after(
+    def after(  # noqa: PLR0917
         self,
         channel: str,
         position: str,
         frame: Posterior,
         z_um: float | None = None,
         radius_per_um: float = 0.0,
+        sharp: float = 0.0,
     ) -> tuple[Blur, ...]:
         """Add what a frame says, and name the likeliest light paths.
 
@@ -149,6 +167,8 @@ class Beliefs:
             Where it lies in its z-stack; None where it is in none.
         radius_per_um
             How far a step of 1 µm leads along the radii of the grid; 0.0 where that is not known.
+        sharp
+            Its :func:`sharpness`.
 
         Returns
         -------
@@ -156,18 +176,25 @@ class Beliefs:
             The likeliest, and the next one that is another.
         """
         before = self._of.get(channel)
+        stays = before is not None and position == before.position
+        changed = before is not None and stays and _changed(before, z_um, sharp)
+        jumped = before is not None and changed and _jumped(before, frame)
+        if before is not None and changed and not jumped and not self._due(channel, before):
+            self._of[channel] = before._replace(sharpness=sharp)  # of another specimen, or dimmer
+            return before.likely
         told = SHARE_OF_A_FRAME * (frame.log - PRIOR)
         evidence = np.stack([told, told[:, ::-1]])
         samplings, frames = SHARE_OF_A_FRAME * frame.samplings, 1
         power = frame.ring_power
         thought = np.exp(np.stack([PRIOR, PRIOR[:, ::-1]])) / 2
         if before is not None:
-            thought, stays = before.chances, position == before.position
+            thought = before.chances
             if stays and z_um is not None and before.z_um is not None and radius_per_um:
                 thought = _stepped(thought, (z_um - before.z_um) * radius_per_um)
-            thought = _moved(thought, STAYS if stays else MOVES)
+            thought = _moved(thought, CHANGES if changed else STAYS if stays else MOVES)
             frames = before.frames + 1
-            if stays and z_um == before.z_um and before.ring_power.shape[1:] == power.shape[1:]:
+            alike = before.ring_power.shape[1:] == power.shape[1:] and not jumped
+            if stays and z_um == before.z_um and alike:
                 power = np.concatenate([before.ring_power, power])[-AT_ONE_PLACE:]
             if before.samplings.size == samplings.size:
                 samplings = samplings + (1 - FORGOTTEN) * before.samplings
@@ -176,12 +203,43 @@ class Beliefs:
         samplings = log_softmax(samplings) if samplings.size else samplings
         sampling = mean_sampling(samplings) if samplings.size else frame.sampling
         belief = Belief(
-            chances, samplings, sampling, frame.aperture, frames, position, (), z_um, power
+            chances, samplings, sampling, frame.aperture, frames, position, (), z_um, power, sharp
         )
         log = log_softmax(np.log(belief.folded + 1e-30))
         names = tuple(likely(Posterior(log, sampling, frame.aperture, ring_power=power)))
         self._of[channel] = belief._replace(likely=names)
         return names
+
+    def _due(self, channel: str, before: Belief) -> bool:
+        """Say whether a frame is looked at whatever its sharpness."""
+        return before.frames < EVERY_FRAME or not self._since.get(channel, 0) % EVERY
+
+
+def sharpness(pixels: NDArray[Any]) -> float:
+    """Differences of neighbours over contrast, squared, in the middle of a frame ``(H, W)``.
+
+    A number that hardly changes while focus does not; of a fourth of the rows, so that each frame
+    can be asked.
+    """
+    top, left = (max(0, n - MIDDLE) // 2 for n in pixels.shape)
+    rows = pixels[top : top + MIDDLE : 4, left : left + MIDDLE].astype(np.float32)
+    change = np.diff(rows).ravel()
+    return float(change @ change) / max(float(rows.var()) * change.size, 1e-6)
+
+
+def _changed(before: Belief, z_um: float | None, sharp: float) -> bool:
+    """Say whether a frame that should be as sharp as the last one is not."""
+    return z_um == before.z_um and abs(sharp - before.sharpness) > AS_SHARP * before.sharpness
+
+
+def _jumped(before: Belief, frame: Posterior) -> bool:
+    """Say whether a frame by itself speaks against what was believed."""
+    said = np.exp(frame.log).sum(1)
+    believed, seen = (
+        said[max(0, row - NEAR) : row + NEAR + 1].sum()
+        for row in (int(np.argmax(before.folded.sum(1))), int(np.argmax(said)))
+    )
+    return bool(believed < AS_LIKELY * seen)
 
 
 def _moved(chances: NDArray[np.float64], how: tuple[float, float]) -> NDArray[np.float64]:

@@ -12,5 +12,6 @@ __all__ = [
     "objectives",
     "restore",
     "samples",
+    "stale",
     "trust_report",
 ]

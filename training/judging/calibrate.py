@@ -27,6 +27,7 @@ from refocus.optics.psf import depth_of_field_um
 from refocus.training.judging.hard_sets import HardFrame
 from refocus.training.judging.measured_windows import MEASURED
 from refocus.training.judging.scorer import as_one, learn, score
+from refocus.training.judging.stale import STALE, stale_frames
 
 WORSE_DB = 0.5
 """A frame that loses more than this has been made worse."""
@@ -37,7 +38,7 @@ LEAST_DB = (-WORSE_DB, BETTER_DB)
 LARGEST_DB = 60.0
 """Frames that are this near to the truth are not told apart."""
 COMPONENTS = 24
-HARM, HARM_IN_FULL = 1.5, 2.0
+HARM, HARM_IN_FULL = 2.5, 3.0
 """A dB that a refocused frame loses counts as so many that one left as captured could have gained:
 where trust begins, and where all of the correction is taken."""
 RESAMPLED = 200
@@ -89,6 +90,14 @@ class JudgedExamples:
     claimed_um: NDArray[np.float32]
     true_um: NDArray[np.float32]
 
+    @property
+    def usual(self) -> NDArray[np.bool_]:
+        """``(N,)``: not of :data:`~refocus.training.judging.stale.STALE`.
+
+        Focus seldom jumps: those teach what it looks like, and have no say in where trust begins.
+        """
+        return np.array([not kind.startswith(STALE) for kind in self.kinds])
+
 
 def calibrate(
     model: Path, output: Path, frames: Sequence[HardFrame], calibrated_on: str, seed: int = 0
@@ -126,7 +135,8 @@ def calibrate(
     try:
         familiar = _familiar(engine, frames)
         reblur = Reblur(card.optics, card.seen_in_focus)
-        examples = examine_frames(engine, frames, reblur, Familiar(familiar))
+        shown = [*frames, *stale_frames(engine, frames, seed)]
+        examples = examine_frames(engine, shown, reblur, Familiar(familiar))
         factor = error_factor(engine, [f for f in frames if f.familiar])
     finally:
         engine.close()
@@ -282,7 +292,8 @@ def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, floa
     By the scores of kinds that the scorer did not learn from.
     """
     rows, gains, kinds = _rows(examples)
-    frames = np.arange(len(rows)) < len(examples.frames)
+    no_tile = np.zeros(examples.tile_gains.size, bool)
+    usual = np.append(examples.usual, no_tile)
     groups = np.array([k.split(", ")[0] for k in kinds])
     species = np.array([k.split(", ")[1] for k in kinds])
     scores = np.zeros((len(rows), 2), np.float32)
@@ -290,15 +301,15 @@ def _thresholds(examples: JudgedExamples, beyond_um: float) -> tuple[float, floa
     for names in (groups, species):
         for fold in range(FOLDS):
             held = np.isin(names, sorted(set(names))[fold::FOLDS])
-            mine = held & (np.isin(groups, ("familiar", MEASURED)) == (names is species))
+            mine = held & (np.isin(groups, ("familiar", MEASURED, STALE)) == (names is species))
             if not mine.any() or held.all():
                 continue
             mean, scale = rows[~held].mean(0), rows[~held].std(0) + 1e-6
             scorer = learn((rows[~held] - mean) / scale, gains[~held], LEAST_DB)
             scores[mine] = score(scorer, (rows[mine] - mean) / scale)
     both = HARM, HARM_IN_FULL
-    frame, full = (_steadied(scores[frames, 0], gains[frames], harm) for harm in both)
-    far = np.append(examples.claimed_um > beyond_um, np.zeros(len(rows) - frames.sum(), bool))
+    frame, full = (_steadied(scores[usual, 0], gains[usual], harm) for harm in both)
+    far = usual & np.append(examples.claimed_um > beyond_um, no_tile)
     improved = scores[far & (gains > BETTER_DB), 1]
     better = round(float(np.quantile(improved, FAR_ALARMS)), 4) if improved.size else 1.0
     return frame, max(full, LOWEST), better  # of a poor model, a score may be nothing at all
@@ -348,11 +359,12 @@ def _rows(
 
 def _in_focus_um(examples: JudgedExamples) -> float:
     """Give the smallest claimed distance below which leaving frames alone saves most over all."""
-    order = np.argsort(examples.claimed_um)
-    lost = np.append(0.0, np.cumsum(np.clip(examples.gains[order], -LARGEST_LOSS_DB, None)))
+    claimed_um, gains = examples.claimed_um[examples.usual], examples.gains[examples.usual]
+    order = np.argsort(claimed_um)
+    lost = np.append(0.0, np.cumsum(np.clip(gains[order], -LARGEST_LOSS_DB, None)))
     # of those before it, the sum of gains is about as low as it gets
     first = int(np.argmax(lost <= NEARLY * lost.min()))
-    return round(float(examples.claimed_um[order][first]), 2) if first < len(order) else 0.0
+    return round(float(claimed_um[order][first]), 2) if first < len(order) else 0.0
 
 
 def _short(values: NDArray[np.floating]) -> list[float]:
