@@ -139,7 +139,8 @@ def calibrate(  # noqa: PLR0917
         ),
     ] = None,
     frames: Annotated[
-        int, typer.Option(metavar="N", min=60, help="How many simulated frames to calibrate on.")
+        int,
+        typer.Option(metavar="N", min=60, help="Frames to simulate, 0.4 MB each."),
     ] = 4000,
     seed: Annotated[int, typer.Option(metavar="N", min=0, help="Draws the frames.")] = 0,
     as_json: JsonOption = False,

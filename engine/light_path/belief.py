@@ -43,7 +43,8 @@ MIDDLE = 512
 """Side of the part of a frame whose sharpness is measured, pixels."""
 NEAR, AS_LIKELY = 2, 0.5
 """Focus has jumped where a frame by itself says that the blur lies within so many steps of the grid
-of what was believed less than half as likely as elsewhere: what was seen before tells no more."""
+of what was believed less than half as likely as elsewhere: its rings are no longer those of before,
+and frames are looked at until what is believed agrees with them."""
 AT_ONE_PLACE = 8
 """So many of the last frames say together how wide the blur is."""
 FORGOTTEN = 1 / 30
@@ -207,6 +208,8 @@ class Beliefs:
         )
         log = log_softmax(np.log(belief.folded + 1e-30))
         names = tuple(likely(Posterior(log, sampling, frame.aperture, ring_power=power)))
+        if before is not None and jumped and _jumped(belief, frame):
+            belief = belief._replace(sharpness=before.sharpness)  # look at the next
         self._of[channel] = belief._replace(likely=names)
         return names
 
@@ -218,8 +221,8 @@ class Beliefs:
 def sharpness(pixels: NDArray[Any]) -> float:
     """Differences of neighbours over contrast, squared, in the middle of a frame ``(H, W)``.
 
-    A number that hardly changes while focus does not; of a fourth of the rows, so that each frame
-    can be asked.
+    Of one specimen in the same light it hardly changes while focus does not; noise adds to it. Of a
+    fourth of the rows, so that each frame can be asked.
     """
     top, left = (max(0, n - MIDDLE) // 2 for n in pixels.shape)
     rows = pixels[top : top + MIDDLE : 4, left : left + MIDDLE].astype(np.float32)

@@ -23,10 +23,10 @@ from refocus.training.judging.objectives import OBJECTIVES, examples, quality
 SILENT = Posterior(log_softmax(PRIOR), 0.7, 0.5)
 
 
-def at(row: int) -> Posterior:
-    """Say that a frame is blurred by a radius of the grid, and hardly by any other."""
-    chances = np.full(PRIOR.shape, 0.01 / PRIOR.size)
-    chances[row, ABERRATIONS.size // 2] += 0.99
+def at(row: int, part: float = 0.99) -> Posterior:
+    """Say that a frame is blurred by a radius of the grid; the rest, that it may be any."""
+    chances = np.full(PRIOR.shape, (1 - part) / PRIOR.size)
+    chances[row, ABERRATIONS.size // 2] += part
     return Posterior(log_softmax(np.log(chances)), 0.7, 0.5)
 
 
@@ -51,6 +51,16 @@ def test_a_frame_that_is_not_as_sharp_is_looked_at(
 def test_such_a_frame_is_believed_where_it_says_that_focus_jumped(beliefs: Beliefs) -> None:
     assert beliefs.known("DAPI", "p0", sharp=3.0) == ()
     first, _ = beliefs.after("DAPI", "p0", at(2), sharp=3.0)
+    assert first.radius == pytest.approx(RADII[2] / paraxial(0.5), rel=0.1)
+
+
+@pytest.mark.parametrize(("part", "most"), [(0.99, 1), (0.9, 2), (0.5, 3), (0.3, 4)])
+def test_frames_are_looked_at_until_it_is_decided(beliefs: Beliefs, part: float, most: int) -> None:
+    looked = 0
+    while beliefs.known("DAPI", "p0", sharp=3.0) == ():
+        first, _ = beliefs.after("DAPI", "p0", at(2, part), sharp=3.0)
+        looked += 1
+    assert looked <= most
     assert first.radius == pytest.approx(RADII[2] / paraxial(0.5), rel=0.1)
 
 
@@ -93,5 +103,6 @@ def test_no_frame_is_made_worse_where_focus_is_found_again(
     for example in examples(case, EVERY_FRAME + 2):
         run.believe(example.frame, "DAPI", known, "p0")
     for example in examples(case._replace(defocus_um=0.0), 5, seed=33):
-        published = run.refocus(example.frame, "DAPI", known, position="p0").pixels
-        assert quality(example, published) > quality(example, example.frame) - 0.5
+        found = run.refocus(example.frame, "DAPI", known, position="p0")
+        assert quality(example, found.pixels) > quality(example, example.frame) - 0.3
+    assert found.judgement.verdict == "in-focus"

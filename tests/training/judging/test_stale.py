@@ -7,7 +7,7 @@ import numpy as np
 
 from refocus.engine.model_file import read_model, shipped_models
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.training.judging.hard_sets import calibration_frames
+from refocus.training.judging.hard_sets import HardFrame, calibration_frames
 from refocus.training.judging.stale import STALE, stale_frames
 
 
@@ -40,6 +40,8 @@ def test_they_are_familiar_frames_for_the_blur_of_another() -> None:
 
 
 def test_a_network_that_sees_the_frame_alone_is_shown_none(model_file: Path) -> None:
+    pixels = np.zeros((8, 8), np.uint16)
+    frames = [HardFrame("familiar", "nuclei", 0.0, pixels, pixels)]
     engine = OpenVinoEngine(model_file, precision="f32")
-    assert stale_frames(engine, [], 0) == []
+    assert stale_frames(engine, frames, 0) == []
     engine.close()
