@@ -33,7 +33,7 @@ def stale_frames(engine: OpenVinoEngine, frames: Sequence[HardFrame], seed: int)
     Returns
     -------
     list[HardFrame]
-        None for a network that sees the frame alone.
+        Empty for a network that sees the frame alone.
     """
     if engine.sight is None:
         return []

@@ -15,7 +15,12 @@ from refocus.engine import EngineError
 from refocus.engine.model_file import TRUST_KEY
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.training import cli
-from refocus.training.judging.calibrate import calibrate, least_costly
+from refocus.training.judging.calibrate import (
+    JudgedExamples,
+    _in_focus_um,
+    calibrate,
+    least_costly,
+)
 from refocus.training.judging.hard_sets import HardFrame, calibration_frames, judging_frames
 from refocus.training.judging.trust_report import flagged, judge_all, risk_coverage
 
@@ -28,6 +33,8 @@ CARD = ModelCard(
     training_data="none",
     licence="BSD-3-Clause",
 )
+
+FIELDS = ("frames", "gains", "kinds", "tiles", "tile_gains", "claimed_um", "true_um")
 
 
 @pytest.fixture(scope="module")
@@ -182,3 +189,18 @@ def test_a_model_of_any_objective_is_calibrated_on_some_of_them() -> None:
     assert len(told - {0.0}) > 5
     assert any(frame.light_path.believed for frame in drawn)
     assert any(frame.light_path == UNKNOWN for frame in drawn)
+
+
+def test_stale_light_paths_have_no_say_in_what_is_called_in_focus() -> None:
+    claimed = np.array([1.0, 2.0, 3.0, 9.0], np.float32)
+    lost, none = np.array([-1.0, 0.5, 0.5, 0.5], np.float32), np.zeros((4, 1, 1), np.float32)
+    usual = JudgedExamples(
+        none, lost, np.array(["familiar, nuclei"] * 4), none, none[..., 0], claimed, claimed
+    )
+    kinds = np.array(["stale light path, nuclei"] * 4)
+    stale = JudgedExamples(none, lost - 9, kinds, none, none[..., 0], claimed, claimed)
+    both = JudgedExamples(
+        *(np.concatenate([getattr(e, f) for e in (usual, stale)]) for f in FIELDS)
+    )
+    assert list(both.usual) == [True] * 4 + [False] * 4
+    assert _in_focus_um(both) == _in_focus_um(usual) == 2.0
