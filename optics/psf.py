@@ -16,6 +16,8 @@ from refocus.configs import Optics
 
 SUBPIXELS = 3
 """Samples per pixel and axis when the intensity is integrated over a pixel."""
+NODES = 32
+"""Places on each part of the pupil's radius where the wave is asked for."""
 
 
 def blur_radius_um(optics: Optics, defocus_um: float) -> float:
@@ -116,17 +118,22 @@ def _profile(
     k = 2 * np.pi / wavelength_um
     # enough nodes to follow the fastest phase across the pupil
     turns = k * optics.na * (radius_um.max() + blur_radius_um(optics, defocus_um))
-    rho, weights = _pupil_nodes(64 * math.ceil(1 + turns / 64))
+    rho, weights = pupil_nodes(math.ceil(1 + turns / NODES))
     wave = np.exp(1j * k * path_difference_um(optics, defocus_um, rho))
     field = j0(k * optics.na * np.outer(radius_um, rho)) @ (wave * rho * weights)
     return np.asarray(np.abs(field) ** 2)
 
 
 @lru_cache(maxsize=32)
-def _pupil_nodes(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss-Legendre nodes and weights over the pupil's radius."""
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    return (nodes + 1) / 2, weights
+def pupil_nodes(panels: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Give places and weights that integrate over the pupil's radius, ``(panels × NODES,)`` each.
+
+    Gauss-Legendre in panels of one width: nodes of a single rule take the cube of their number to
+    find, minutes where a blur is wide.
+    """
+    nodes, weights = np.polynomial.legendre.leggauss(NODES)
+    starts = np.arange(panels)[:, None]
+    return ((starts + (nodes + 1) / 2) / panels).ravel(), np.tile(weights / (2 * panels), panels)
 
 
 def path_difference_um(

@@ -7,7 +7,6 @@ Scalar widefield model as in :mod:`refocus.optics.psf`.
 """
 
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from scipy.special import j0
 
 from refocus.configs import Optics
 from refocus.configs.light_path import STATED, Blur, LightPath
+from refocus.optics.psf import NODES, pupil_nodes
 
 STEPS = 256
 HIGHEST = 0.75
@@ -95,7 +95,7 @@ def _intensity(blur: Blur, radius: NDArray[np.float64], scale: float) -> NDArray
     """Light at distances from the axis, pixels, at a wavelength that is ``scale`` times longer."""
     sampling = blur.sampling / scale
     nodes = 24 + math.ceil(2.6 * sampling * (radius[-1] + abs(blur.radius) / 2))
-    rho, weights = _pupil(32 * math.ceil(nodes / 32))
+    rho, weights = pupil_nodes(math.ceil(nodes / NODES))
     cosines = 1.0 - np.sqrt(1.0 - (blur.aperture * rho) ** 2)
     edge = 1.0 - math.sqrt(1.0 - blur.aperture**2)
     waves = -waves_of_defocus(blur) * cosines / edge
@@ -103,13 +103,6 @@ def _intensity(blur: Blur, radius: NDArray[np.float64], scale: float) -> NDArray
     wave = np.exp(2j * np.pi * waves / scale)
     field = j0(2 * np.pi * sampling * np.outer(radius, rho)) @ (wave * rho * weights)
     return np.asarray(np.abs(field) ** 2)
-
-
-@lru_cache(maxsize=32)
-def _pupil(count: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Gauss-Legendre nodes and weights over the pupil's radius."""
-    nodes, weights = np.polynomial.legendre.leggauss(count)
-    return (nodes + 1) / 2, weights / 2
 
 
 def sampled(blur: Blur, shape: tuple[int, int], band: float = BAND) -> NDArray[np.float32]:

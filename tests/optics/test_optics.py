@@ -17,7 +17,7 @@ from refocus.optics.focus import tenengrad
 from refocus.optics.images import list_images, read_image
 from refocus.optics.metrics import gtn, psnr, ssim
 from refocus.optics.normalise import brightness
-from refocus.optics.psf import blur_radius_um, default_size, psf
+from refocus.optics.psf import NODES, blur_radius_um, default_size, psf, pupil_nodes
 from refocus.optics.specimens import BRIGHTEST, GENERATORS, nuclei
 
 WATER = Optics(na=0.8, immersion_index=1.33, pixel_size_um=0.1)
@@ -62,6 +62,15 @@ def test_depth_below_the_cover_slip_aberrates() -> None:
     deep = Optics(immersion_index=1.515, na=1.2, pixel_size_um=0.1, depth_um=10.0)
     shallow = deep.model_copy(update={"depth_um": 0.0})
     assert psf(deep, 0.0, 61).max() < 0.7 * psf(shallow, 0.0, 61).max()
+
+
+@pytest.mark.parametrize("panels", [1, 7, 300])
+def test_the_pupil_is_asked_often_enough_for_its_fastest_phase(panels: int) -> None:
+    fastest = panels * NODES  # radians across it: what psf() and transfer() ask for at most
+    rho, weights = pupil_nodes(panels)
+    found = [weights @ np.cos(phase * rho) for phase in (1e-9, 0.3 * fastest, fastest)]
+    exact = [np.sin(phase) / phase for phase in (1e-9, 0.3 * fastest, fastest)]
+    np.testing.assert_allclose(found, exact, atol=1e-12)
 
 
 def test_an_even_psf_is_refused() -> None:
