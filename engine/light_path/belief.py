@@ -29,7 +29,7 @@ from refocus.engine.light_path.estimate import (
     mean_sampling,
 )
 
-STAYS, CHANGES, MOVES = (0.4, 0.02), (0.4, 0.1), (1.5, 0.10)
+STAYS, UNLIKE, MOVES = (0.4, 0.02), (0.4, 0.1), (1.5, 0.10)
 """How far the radius drifts, steps of the grid, and how likely it is to be any other: from frame to
 frame at one place, where one is not as sharp as the last, and from place to place."""
 SHARE_OF_A_FRAME = 0.7
@@ -145,7 +145,7 @@ class Beliefs:
             return ()
         self._since[channel] = self._since.get(channel, 0) + 1
         due = not self._since[channel] % EVERY
-        return () if due or _changed(belief, z_um, sharp) else belief.likely
+        return () if due or _unlike(belief, z_um, sharp) else belief.likely
 
     def after(  # noqa: PLR0917
         self,
@@ -178,9 +178,9 @@ class Beliefs:
         """
         before = self._of.get(channel)
         stays = before is not None and position == before.position
-        changed = before is not None and stays and _changed(before, z_um, sharp)
-        jumped = before is not None and changed and _jumped(before, frame)
-        if before is not None and changed and not jumped and not self._due(channel, before):
+        unlike = before is not None and stays and _unlike(before, z_um, sharp)
+        jumped = before is not None and unlike and _jumped(before, frame)
+        if before is not None and unlike and not jumped and not self._due(channel, before):
             self._of[channel] = before._replace(sharpness=sharp)  # of another specimen, or dimmer
             return before.likely
         told = SHARE_OF_A_FRAME * (frame.log - PRIOR)
@@ -192,7 +192,7 @@ class Beliefs:
             thought = before.chances
             if stays and z_um is not None and before.z_um is not None and radius_per_um:
                 thought = _stepped(thought, (z_um - before.z_um) * radius_per_um)
-            thought = _moved(thought, CHANGES if changed else STAYS if stays else MOVES)
+            thought = _moved(thought, UNLIKE if unlike else STAYS if stays else MOVES)
             frames = before.frames + 1
             alike = before.ring_power.shape[1:] == power.shape[1:] and not jumped
             if stays and z_um == before.z_um and alike:
@@ -230,7 +230,7 @@ def sharpness(pixels: NDArray[Any]) -> float:
     return float(change @ change) / max(float(rows.var()) * change.size, 1e-6)
 
 
-def _changed(before: Belief, z_um: float | None, sharp: float) -> bool:
+def _unlike(before: Belief, z_um: float | None, sharp: float) -> bool:
     """Say whether a frame that should be as sharp as the last one is not."""
     return z_um == before.z_um and abs(sharp - before.sharpness) > AS_SHARP * before.sharpness
 
