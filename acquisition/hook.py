@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from useq import MDAEvent, MDASequence
 
     from refocus.acquisition.sinks.publisher import Publisher
-    from refocus.engine.refocuser import Region
+    from refocus.engine.region import Region
 
 __all__ = ["FIRST", "Hook", "Live", "attach"]
 

@@ -17,7 +17,8 @@ from refocus.engine.by_channel import NONE
 if TYPE_CHECKING:
     from useq import MDASequence
 
-    from refocus.engine.refocuser import OnDistrust, Region
+    from refocus.engine.refocuser import OnDistrust
+    from refocus.engine.region import Region
 
 _STACKS = (
     "planes of z-stacks are handed on as captured; --refocus-z, or refocus_z=True, refocuses them"

@@ -25,6 +25,11 @@ def raise_once(kind: type[BaseException], number: int) -> None:
     signal.signal(number, handle)
 
 
+def counted(number: int, of_what: str) -> str:
+    """Say how many there are: ``"1 plane"``, ``"2 planes"``."""
+    return f"{number} {of_what}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def progress_bar(
     console: Console, counted: str = "{task.completed}/{task.total}", per_second: float = 10

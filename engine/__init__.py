@@ -29,5 +29,6 @@ __all__ = [
     "prepare",
     "protocol",
     "refocuser",
+    "region",
     "tiling",
 ]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from refocus.configs import RefocusError
+from refocus.configs import ModelCard, RefocusError
 from refocus.configs.light_path import STATED, KnownOptics
 from refocus.engine.protocol import (
     UNKNOWN,
@@ -24,6 +24,7 @@ from refocus.engine.protocol import (
     Ticket,
     log,
 )
+from refocus.engine.region import Region, put_back, shown_of
 from refocus.engine.trust.judgement import blend
 from refocus.optics.camera import within_range
 
@@ -33,17 +34,11 @@ if TYPE_CHECKING:
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
-Region = tuple[int, int, int, int]
-"""Part of a frame: ``(x, y, width, height)``, pixels."""
-
-CONTEXT = 32
-"""Pixels around a region that the engine is shown and that are not replaced."""
-
-
 AGREES = 0.01
 """As a fraction, how far apart two statements of the optics are that say the same."""
 
 NOTHING_TOLD = KnownOptics()
+GIVE_PIXEL = "; give --pixel-size-um, if it is another"
 
 OnDistrust = Literal["captured", "refocused"]
 """What is published where a result is not trusted."""
@@ -184,7 +179,7 @@ class Refocuser:
 
         def ticket() -> Refocused:
             done = self._trusted(shown, under_way(), bit_depth)
-            return done if self._region is None else _put_back(pixels, self._region, done)
+            return done if self._region is None else put_back(pixels, self._region, done)
 
         return ticket
 
@@ -334,50 +329,38 @@ class Refocuser:
         self._warn("results are unrated: %s", why)
 
     def _match(self, engine: Engine, known: LightPath) -> Engine:
-        # kept, so that its warning is given once
+        # kept, so that its warnings are given once
         card = engine.info.card
-        if card is None or not known.pixel_size_um:
+        if card is None:
             return engine
         key = (id(engine), known)
         if key not in self._matched:
-            # SciPy: only where it is needed
-            from refocus.engine.resample import match_pixel_size, match_sampling
-
-            self._matched[key] = (
-                match_pixel_size(engine, known.pixel_size_um)
-                if card.sampling is None
-                else match_sampling(engine, known)
-            )
+            if unknown := not_told(card, known):
+                self._warn("%s", unknown)
+            self._matched[key] = self._at_its_pixel_size(engine, card, known)
         return self._matched[key]
 
+    @staticmethod
+    def _at_its_pixel_size(engine: Engine, card: ModelCard, known: LightPath) -> Engine:
+        if not known.pixel_size_um:
+            return engine
+        # SciPy: only where it is needed
+        from refocus.engine.resample import match_pixel_size, match_sampling
 
-def shown_of(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Give the rows and columns that an engine is shown: a region and what is around it.
+        if card.sampling is None:
+            return match_pixel_size(engine, known.pixel_size_um)
+        return match_sampling(engine, known)
 
-    Raises
-    ------
-    EngineError
-        The region reaches beyond a frame of this shape.
-    """
-    x, y, width, height = region
-    if x + width > shape[1] or y + height > shape[0]:
-        raise EngineError(
-            f"region {x},{y},{width},{height}: reaches beyond the frame of "
-            f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"
-        )
+
+def not_told(card: ModelCard, known: LightPath) -> str:
+    """Say what a model takes for granted as nobody says it, and what to do; empty if nothing."""
+    if card.sampling is None:
+        own = f"{card.optics.pixel_size_um:g} µm, for which {card.name} is"
+        return "" if known.pixel_size_um else f"pixel size not known: taken for {own}{GIVE_PIXEL}"
+    if known.na:
+        return ""
     return (
-        slice(max(0, y - CONTEXT), min(shape[0], y + height + CONTEXT)),
-        slice(max(0, x - CONTEXT), min(shape[1], x + width + CONTEXT)),
+        f"numerical aperture not known: {card.name} estimates the blur without it, and µm from "
+        f"focus are those of an aperture of {card.optics.na:g}; give --na, --immersion and "
+        "--emission-um"
     )
-
-
-def _put_back(frame: Frame, region: Region, part: Refocused) -> Refocused:
-    """Put a region into its frame, of what an engine made of it and of what is around it."""
-    x, y, width, height = region
-    rows, columns = shown_of(region, frame.shape)
-    top, left = y - rows.start, x - columns.start
-    published = frame.copy()
-    published[y : y + height, x : x + width] = part.pixels[top : top + height, left : left + width]
-    # tiles are counted from the corner of the frame, and these are not
-    untold = replace(part.judgement, tile_distance_um=None, tile_verdicts=None)
-    return replace(part, pixels=published, judgement=untold)

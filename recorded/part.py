@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 
-from refocus.engine.refocuser import Region, shown_of
+from refocus.engine.region import Region, shown_of
 from refocus.recorded.planes import ROWS, Plane, RecordedPlane
 from refocus.recorded.rows import in_heights
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.by_channel import NONE
-from refocus.engine.refocuser import Region
+from refocus.engine.region import Region
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ DIR/NAME/        reader.key, reader.key_secret, publisher.key             goes t
 
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,8 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
     Raises
     ------
     RefocusError
-        The reader has keys already, the name cannot be one, or the folder cannot be written.
+        The reader has keys already, the name cannot be one, the folder cannot be written, or others
+        could have written what is in it.
     """
     from zmq.auth import create_certificates
 
@@ -42,6 +44,8 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
             f"{theirs}: exists already, and keys are not overwritten; name another reader with "
             "--reader, or another folder"
         )
+    if ours.exists():
+        _refuse_written_by_others(ours)
     try:
         previous = os.umask(0o077)  # a secret is readable by its owner, from its first byte
         try:
@@ -97,10 +101,19 @@ def unlock(socket: "zmq.Socket[bytes]", folder: Path) -> None:
 
 def _refuse_written_by_others(folder: Path) -> None:
     """Refuse keys that somebody else could have put there."""
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     for path in (folder, *sorted(folder.rglob("*"))):
-        if path.stat().st_mode & 0o022:
+        try:
+            found = path.stat()
+        except OSError as error:
+            raise RefocusError(f"{path}: not readable: {reason_of(error)}; remove it") from error
+        if found.st_uid not in (0, os.geteuid()):
+            raise RefocusError(
+                f"{path}: belongs to another user, who can read it and let themselves in; make "
+                "keys in a folder of your own, or have it given to you (chown)"
+            )
+        if found.st_mode & 0o022:
             raise RefocusError(
                 f"{path}: others can write it, and so let themselves in; see whose keys it holds, "
                 f"then run: chmod -R go-w {shlex.quote(str(folder))}"

@@ -9,7 +9,14 @@ import json
 import math
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import from_json
 
 from refocus.configs import RefocusError, first_fault
@@ -33,7 +40,9 @@ def _known(verdict: Any) -> Any:
 def _counted(verdicts: Any) -> Any:
     if not isinstance(verdicts, dict) or all(_known(name) == name for name in verdicts):
         return verdicts
-    counts: dict[str, Any] = {}
+    if not all(type(count) is int for count in verdicts.values()):
+        return verdicts  # validation says so
+    counts: dict[str, int] = {}
     for name, count in verdicts.items():
         counts[_known(name)] = counts.get(_known(name), 0) + count
     return counts
@@ -177,6 +186,12 @@ class Tiles(_Part):
     """Of each tile from focus; where there is little to see, it says little."""
     share_percent: list[Annotated[int, Field(ge=0, le=100)]]
     """How much of each tile's correction the engine would publish."""
+
+    @model_validator(mode="after")
+    def _as_many_as_stated(self) -> Self:
+        if {len(self.distance_um), len(self.share_percent)} != {self.rows * self.columns}:
+            raise ValueError(f"not one entry for each of {self.rows} × {self.columns} tiles")
+        return self
 
 
 class Decided(_Part):

@@ -70,7 +70,8 @@ def fit_estimator(
     """
     if config.simulation is None or config.simulation.objectives is None:
         raise RefocusError(
-            f"{config.name}: does not simulate 'objectives', so there is no light path to estimate"
+            f"{config.name}: does not simulate 'objectives', so there is no light path to "
+            "estimate; give a run that does, as any-objective-base"
         )
     torch.manual_seed(config.seed)
     found, blurs = _simulated(open_pairs(config, measured=False), examples, told)

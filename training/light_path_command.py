@@ -12,7 +12,7 @@ from refocus.configs.terminal import progress_bar
 LIGHT_PATHS_EXAMPLES = """
 [bold]Example[/bold]
 
-refocus-train light-paths --config refocus-compact-base --output runs/light-paths.json
+refocus-train light-paths --config any-objective-base --output runs/light-paths.json
 """
 out, err = make_console(), make_console(stderr=True)
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from refocus.configs.command import printable
+from refocus.configs.terminal import counted
 
 if TYPE_CHECKING:
     from refocus.acquisition.command.sources import Source
@@ -29,7 +30,7 @@ class Terminal:
 
     def waiting(self, subscribers: int, endpoint: str) -> None:
         """Say that the run waits for subscribers."""
-        text = f"waiting for {subscribers} subscribers on {endpoint}"
+        text = f"waiting for {counted(subscribers, 'subscriber')} on {endpoint}"
         self._bar.update(self._task, description=text)
         if not self._console.is_terminal:
             self._console.print(text)
@@ -89,6 +90,8 @@ def _describe(message: "ReceivedFrame | RunHeader | StatsHeader | EndHeader") ->
         header.channel,
         header.source,
         f"{times.published:.1f} ms ({times.engine:.1f} in the engine)",
+        "" if header.trust is None else header.trust.verdict,
+        "" if header.focus is None else f"{header.focus.distance_um:.1f} µm from focus",
     ]
     if message.lost:
         parts.insert(0, f"LOST {message.lost} before")

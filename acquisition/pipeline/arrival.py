@@ -250,6 +250,7 @@ def _mapping(said: object) -> Mapping[str, Any]:
 
 def _number(said: Any, otherwise: float = 0.0) -> float:
     try:
-        return float(said)
-    except (TypeError, ValueError):
+        number = float(said)
+    except (TypeError, ValueError, OverflowError):
         return otherwise
+    return number if isfinite(number) else otherwise

@@ -37,7 +37,8 @@ from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import UNKNOWN, Engine, LightPath
-from refocus.engine.refocuser import OnDistrust, Refocuser, Region
+from refocus.engine.refocuser import OnDistrust, Refocuser
+from refocus.engine.region import Region
 
 __all__ = ["Pipeline", "Run", "RunInfo", "Sink", "Ticking"]
 

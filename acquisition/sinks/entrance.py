@@ -176,12 +176,30 @@ class Entrance:
                 return
             process.wait()
             self._ended()
-            logger.error("endpoint %s: what serves readers has ended; started anew", self.endpoint)
+            process = self._started_anew()
+
+    def _started_anew(self) -> "subprocess.Popen[bytes] | None":
+        """Start the relay again, however often that fails; None once nobody is to be let in."""
+        told = ""
+        while True:
             with self._lock:
                 if self._closing.is_set():
-                    return
-                with suppress(OSError):
-                    process = self._process = self._start()
+                    return None
+                try:
+                    self._process = self._start()
+                except OSError as error:  # no memory, or no descriptor, for now
+                    why = reason_of(error)
+                else:
+                    logger.error(
+                        "endpoint %s: what serves readers has ended; started anew", self.endpoint
+                    )
+                    return self._process
+            if why != told:
+                said = "what serves readers has ended, and does not start"
+                logger.error("endpoint %s: %s: %s; tried on", self.endpoint, said, why)
+                told = why
+            if self._closing.wait(RESTART_S):
+                return None
 
 
 def refuse_beyond_host(endpoint: str) -> None:

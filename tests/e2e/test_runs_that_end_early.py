@@ -50,7 +50,7 @@ def test_an_interrupted_run_keeps_what_it_captured(
                     process.send_signal(sent)
     waiting, *said = process.communicate(timeout=PATIENCE)[1].splitlines()
     assert process.returncode == status
-    assert waiting == f"waiting for 1 subscribers on {endpoint}"
+    assert waiting == f"waiting for 1 subscriber on {endpoint}"
     assert one_line("\n".join(said)).endswith("what was captured is kept")
     assert subscription.end is not None  # subscribers were told
     frames = read_report(save / "report.json", quality=True)["frames"]

@@ -9,8 +9,9 @@ import pytest
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
+from refocus.engine.model_file import read_model, shipped_models
 from refocus.engine.protocol import LightPath
-from refocus.engine.refocuser import Refocuser
+from refocus.engine.refocuser import Refocuser, not_told
 
 from ..conftest import Listening
 
@@ -55,6 +56,22 @@ def test_a_contradiction_is_told_once(
         for channel in ("", "DAPI", "FITC", "DAPI"):
             refocuser.refocus(FRAME, channel, stated)
     assert caplog.messages == says
+
+
+@pytest.mark.parametrize(
+    ("model", "known", "says"),
+    [
+        ("refocus-compact", LightPath(0.656), ""),
+        ("refocus-compact", LightPath(), "pixel size not known: taken for 0.656 µm, for which"),
+        ("any-objective", LightPath(0.325), "numerical aperture not known: any-objective"),
+        ("any-objective", LightPath(0.325, 0.75), ""),
+    ],
+)
+def test_what_is_taken_for_granted_is_told(model: str, known: LightPath, says: str) -> None:
+    _, card = read_model(shipped_models()[model])
+    found = not_told(card, known)
+    assert found.startswith(says)
+    assert bool(found) == bool(says)
 
 
 def test_an_aperture_without_a_pixel_size_is_refused_beforehand() -> None:

@@ -223,7 +223,7 @@ def test_the_command_has_the_options_of_a_run(tmp_path: Path, plate: Path) -> No
     options = ["--engine", "fake", "--channel", "FITC=auto", "--region", "0,0,32,32"]
     done = CliRunner().invoke(app, ["process", str(plate), str(tmp_path / "out.zarr"), *options])
     assert done.exit_code == 0, done.output
-    assert "6 planes stay as captured: channel DAPI: --channel gives it no model" in done.output
+    assert "6 planes left as captured: channel DAPI: --channel gives it no model" in done.output
     written = read_array(tmp_path / "out.zarr/A/1/0/0")
     assert (written != PLANES).sum((1, 2)).tolist() == [0, 32 * 32]
     bad = CliRunner().invoke(

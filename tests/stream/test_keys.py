@@ -27,3 +27,24 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path, place):
     theirs.chmod(0o707)
     with pytest.raises(RefocusError, match=f"chmod -R go-w {theirs}"):
         subscribe("tcp://127.0.0.1:1", keys=theirs)
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid(), reason="only root gives files away")
+@pytest.mark.parametrize("place", ["", "readers", "readers/reader.key", "publisher.key_secret"])
+def test_keys_that_belong_to_another_user_are_refused(tmp_path, place):
+    made = tmp_path / "keys"
+    ours, _ = make_keys(made)
+    os.chown(ours / place, 65534, -1)  # who was here first, and can read the secret
+    with pytest.raises(RefocusError, match="belongs to another user"):
+        Publisher("tcp://127.0.0.1:*", keys=ours)
+    with pytest.raises(RefocusError, match="belongs to another user"):
+        make_keys(made, "second")
+    assert not (made / "second").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are not for everybody")
+def test_a_link_that_leads_nowhere_is_named(tmp_path):
+    ours, _ = make_keys(tmp_path / "keys")
+    (ours / "readers" / "gone.key").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RefocusError, match=r"gone\.key: not readable: .*; remove it"):
+        Publisher("tcp://127.0.0.1:*", keys=ours)

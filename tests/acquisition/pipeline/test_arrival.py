@@ -35,6 +35,8 @@ def described(**odd):
         ({"position": (1, 2, 3)}, "position_um", {"x": 8.0, "z": 9.0}),
         ({"exposure_ms": "short"}, "exposure_ms", 0.0),
         ({"exposure_ms": None}, "exposure_ms", 0.0),
+        ({"exposure_ms": math.nan}, "exposure_ms", 0.0),
+        ({"pixel_size_um": math.inf}, "pixel_size_um", 0.0),
         ({"exposure_ms": "12.5"}, "exposure_ms", 12.5),
         ({"pixel_size_um": {}}, "pixel_size_um", 0.0),
         ({"camera_metadata": "none"}, "source", ""),

@@ -192,6 +192,28 @@ def test_a_relay_that_ends_is_started_anew(monkeypatch):
         assert follows(publisher)
 
 
+def test_a_relay_that_cannot_be_started_anew_is_tried_again(monkeypatch, caplog):
+    with Publisher(ANY, linger_seconds=1) as publisher:
+        entrance = publisher._out._entrance
+        start, failures = entrance._start, [OSError(24, "Too many open files")] * 2
+
+        def scarce():
+            if failures:
+                raise failures.pop()
+            return start()
+
+        monkeypatch.setattr(entrance, "_start", scarce)
+        first = entrance._process
+        first.kill()
+        until(lambda: entrance._process is not first)
+        assert follows(publisher)
+    said = [record.message.partition(": ")[2] for record in caplog.records]
+    assert said == [
+        "what serves readers has ended, and does not start: Too many open files; tried on",
+        "what serves readers has ended; started anew",
+    ]
+
+
 def test_two_publishers_never_share_a_file(tmp_path):
     endpoint = f"ipc://{tmp_path}/door"
     with Publisher(endpoint, linger_seconds=1) as publisher:
