@@ -156,6 +156,7 @@ class Hook:
             if self._raw_lines is not None:
                 self._raw_lines.begin()
             run = self._begin(sequence, summary)
+            run.raw_elsewhere = self._raw_lines is not None and self._raw_lines.elsewhere
             run.plan = Plan(run.info.planned or sequence, cameras(run.info))
         except Exception:
             logger.exception("this acquisition is not refocused")
@@ -185,9 +186,10 @@ class Hook:
         run, self._run = self._run, None
         if sequence is not None and self._raw_lines is not None:
             self._raw_lines.end()
-        if run is not None and sequence is not None:
-            run.raw_closed = True
-        self._pipeline.finish()
+        if run is None:  # what is under way, if anything, is a live view
+            return
+        run.raw_closed = sequence is not None
+        run.queue.finish()
 
     def _begin(self, sequence: "MDASequence | None", summary: Mapping[str, Any]) -> Run:
         context = self._context = RunContext(summary)

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import tifffile
 import useq
@@ -42,11 +42,14 @@ class Guard:
         What did not fit first; None while everything does.
     stops
         Stop the acquisition at the first frame that does not fit.
+    on
+        Whether it still looks.
     """
 
     def __init__(self, core: "CMMCorePlus", raw: Path) -> None:
         self.error: RefocusError | None = None
         self.stops = False
+        self.on = True
         self.aside = raw.with_name("raw-unfit")
         self._core = core
         self._raw = raw
@@ -67,13 +70,15 @@ class Guard:
 
         None makes pymmcore-plus leave a place of its file empty.
         """
-        given, payloads = 0, iter(inner(event))
+        given, payloads = 0, iter(inner(event) or ())  # an engine may give any iterable, or None
         with suppress(StopIteration):
             payload = next(payloads)
             while True:
                 given += 1
                 signal: Signal = yield self._fitting(payload)
-                payload = payloads.send(signal)  # type: ignore[attr-defined]
+                payload = (
+                    payloads.send(signal) if isinstance(payloads, Generator) else next(payloads)
+                )
         snapped = event.action is None or isinstance(event.action, useq.AcquireImage)
         if not given and snapped and not hasattr(event, "events"):
             yield from [None] * self._core.getNumberOfCameraChannels()
@@ -92,12 +97,11 @@ class Guard:
     def _set_aside(self, pixels: Any, event: useq.MDAEvent) -> None:
         channel = f" of channel {event.channel.config}" if event.channel else ""
         index = " ".join(f"{axis}={n}" for axis, n in event.index.items())
-        file = self.aside / f"{self._count:04d}_{index.replace(' ', '_').replace('=', '')}.tif"
-        self._count += 1
         kept = f"it is kept in {self.aside}"
         try:
             self.aside.mkdir(exist_ok=True)
-            tifffile.imwrite(file, pixels)
+            with self._new_file(index.replace(" ", "_").replace("=", "")) as file:
+                tifffile.imwrite(file, pixels)
         except OSError as error:
             kept = f"it could not be kept in {self.aside}: {reason_of(error)}"
         if self.error is not None:
@@ -111,6 +115,14 @@ class Guard:
         if not self.stops:
             logger.error("%s", self.error)
 
+    def _new_file(self, of: str) -> IO[bytes]:
+        """Open a file that was not there: other runs keep theirs in the same folder."""
+        while True:
+            file = self.aside / f"{self._count:04d}_{of}.tif"
+            self._count += 1
+            with suppress(FileExistsError):
+                return file.open("x+b")
+
 
 @contextmanager
 def guarded(core: "CMMCorePlus", raw: Path) -> Iterator[Guard]:
@@ -121,13 +133,19 @@ def guarded(core: "CMMCorePlus", raw: Path) -> Iterator[Guard]:
         return
     inner, own = engine.exec_event, vars(engine).get("exec_event")
     connect_direct(core.mda.events.sequenceStarted, guard.started)
-    engine.exec_event = lambda event: guard.watch(inner, event)  # type: ignore[method-assign]
+
+    def watched(event: Any) -> Iterable[Payload]:
+        return guard.watch(inner, event) if guard.on else inner(event)
+
+    engine.exec_event = watched  # type: ignore[method-assign]
     try:
         yield guard
     finally:
-        del engine.exec_event
-        if own is not None:  # somebody else had put theirs there
-            engine.exec_event = own  # type: ignore[method-assign]
+        guard.on = False
+        if vars(engine).get("exec_event") is watched:  # else somebody came after, and calls it
+            del engine.exec_event
+            if own is not None:  # somebody else had put theirs there
+                engine.exec_event = own  # type: ignore[method-assign]
         core.mda.events.sequenceStarted.disconnect(guard.started)
 
 

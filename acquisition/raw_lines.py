@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from refocus.acquisition.sinks.frame_lines import FrameLines
-from refocus.acquisition.sinks.ome_stream import LedToLines, raw_stream, store_black
+from refocus.acquisition.sinks.ome_stream import (
+    LedToLines,
+    raw_stream,
+    saves_elsewhere,
+    store_black,
+)
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -26,16 +31,23 @@ class RawLines:
         Whose.
     path
         The OME-Zarr that they are saved in; what is saved elsewhere is left alone.
+
+    Attributes
+    ----------
+    elsewhere
+        Whether the acquisition that began last is not saved there, for all that can be told.
     """
 
     def __init__(self, core: "CMMCorePlus", path: Path) -> None:
         self._core = core
         self._path = path
         self._led: LedToLines | None = None
+        self.elsewhere = False
 
     def begin(self) -> None:
         """Take over from the writer, which has laid its file out and has no frame yet."""
         self._led = None
+        self.elsewhere = saves_elsewhere(self._core, self._path)
         stream = raw_stream(self._core, self._path)
         if stream is None:
             return

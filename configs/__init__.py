@@ -4,7 +4,14 @@ Nothing here computes or touches a device; every other stage may import it.
 """
 
 from refocus.configs.card import ModelCard
-from refocus.configs.errors import Incomplete, RefocusError, first_fault, one_line, reason_of
+from refocus.configs.errors import (
+    Incomplete,
+    RefocusError,
+    first_fault,
+    one_line,
+    reason_of,
+    sentence_of,
+)
 from refocus.configs.optics import BBBC006, Optics
 
 __all__ = [
@@ -24,6 +31,7 @@ __all__ = [
     "options",
     "presets",
     "reason_of",
+    "sentence_of",
     "terminal",
     "training",
     "trust",

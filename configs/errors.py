@@ -36,6 +36,13 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def sentence_of(error: BaseException) -> str:
+    """Say an error in one line: a sentence for the user as it is, anything else with its kind."""
+    if isinstance(error, RefocusError):
+        return str(error)
+    return f"{type(error).__name__}: {error}".replace("\n", " ")
+
+
 def first_fault(error: ValidationError, *within: str | int) -> tuple[str, str]:
     """Say where the first thing is that a model refuses, and in a line what is wrong with it."""
     first = error.errors()[0]

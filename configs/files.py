@@ -1,6 +1,8 @@
-"""Files that are there when they are whole."""
+"""Files that are there when they are whole, and folders that are a user's own."""
 
+import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -37,3 +39,22 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
         with suppress(OSError):  # what went wrong first is what is told
             part.unlink(missing_ok=True)
         raise
+
+
+def own(folder: Path) -> None:
+    """Let the user read and write all in a folder, as what is copied from an archive may not be."""
+    for place, _, files in os.walk(folder):
+        os.chmod(place, os.stat(place).st_mode | 0o700)
+        for name in files:
+            file = os.path.join(place, name)
+            os.chmod(file, os.stat(file).st_mode | 0o600)
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a folder, whether its user may write in it or not; nothing if not there."""
+    if path.is_dir() and not path.is_symlink():
+        with suppress(OSError):  # what cannot be had, the removal will tell of
+            own(path)
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

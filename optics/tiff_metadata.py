@@ -56,8 +56,11 @@ class TiffNotes:
         images = [e for e in root.iter() if tag(e) == "Image"]
         self._pixels = [e for image in images for e in image if tag(e) == "Pixels"]
         self._light_paths = light_paths(root)
+        named = {name for e in root.iter() if tag(e) == "UUID" and (name := e.get("FileName"))}
+        # a file that was renamed still names itself; of a set, nobody can tell which one it was
+        own = path.name if path.name in named or len(named) != 1 else named.pop()
         for image, pixels in enumerate(self._pixels):
-            self._place(image, pixels, path.name)
+            self._place(image, pixels, own)
 
     def pixel_size_um(self, page: int = 0) -> float:
         """Give the size of a pixel of a page, µm; 0.0 where it is not known."""
@@ -88,17 +91,26 @@ class TiffNotes:
         """Give the channel of a page; empty where it has no name."""
         if self._pixels:
             image, place, _ = self._where(page)
+            if not self._is_placed(page):
+                return ""
             names = [c.get("Name") for c in self._pixels[image] if tag(c) == "Channel"]
             return str(names[place] or "") if place < len(names) else ""
         return str(self._micro_manager(page).get("Channel", ""))
 
     def bit_depth(self, page: int = 0) -> int | None:
-        """Give the significant bits of a pixel of a page; None where they are not stated."""
+        """Give the significant bits of a pixel of a page; None where they are not stated.
+
+        By the notes, or as they are stored: packed pixels of 12 bits have no more.
+        """
         if self._pixels:
             stated = self._pixels[self._where(page)[0]].get("SignificantBits")
         else:
             stated = self._micro_manager(page).get("BitDepth")
         bits = int(number(stated))
+        if not 0 < bits <= 16:
+            stored = self._tiff.pages[page].aspage()
+            whole = stored.dtype is None or stored.bitspersample == 8 * stored.dtype.itemsize
+            bits = 0 if whole else stored.bitspersample
         return bits if 0 < bits <= 16 else None
 
     def image(self, page: int) -> int:
@@ -128,7 +140,7 @@ class TiffNotes:
         if not self.in_stack(page):
             return None
         if self._pixels:
-            if page not in self._of_page:  # as where the file was renamed
+            if page not in self._of_page:
                 return None
             plane = self._of_page[page][2]
         else:
@@ -137,6 +149,11 @@ class TiffNotes:
             plane = page // channels % int(number(notes["slices"]))
         step = self.step_um(page)
         return plane * step if step else None
+
+    def _is_placed(self, page: int) -> bool:
+        """Tell whether it is known which image and channel a page is of, or there is but one."""
+        several = len(self._pixels) > 1 or number(self._pixels[0].get("SizeC")) > 1
+        return page in self._of_page or not several
 
     def _where(self, page: int) -> tuple[int, int, int]:
         return self._of_page.get(page, (0, 0, 0))

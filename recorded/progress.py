@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.files import replacing
+from refocus.configs.files import remove, replacing
 from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.refocusing import Result, Said
 from refocus.recorded.slide import files_beside
@@ -120,7 +119,7 @@ class Progress:
 
     def clear_result(self) -> None:
         """Remove a result that was begun: all of it is made again of what is done."""
-        _remove(self.result)
+        remove(self.result)
 
     def leave(self) -> None:
         """Keep what is done, and nothing else; nothing at all where nothing is."""
@@ -132,7 +131,7 @@ class Progress:
     def remove(self) -> None:
         """Remove all of it."""
         self._lock.release()  # some systems remove no file that is open
-        _remove(self.folder)
+        remove(self.folder)
 
     def _survey(self, plane: int) -> Path:
         return self.path(plane, 0).with_name(f"{plane}-survey.json")
@@ -175,10 +174,3 @@ def _short(value: Any) -> str:
     if isinstance(value, dict):
         value = " ".join(str(v)[:60] for v in value.values() if v not in ("", None))
     return str(value) or "none"
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

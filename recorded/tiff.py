@@ -4,10 +4,13 @@ The smaller levels of a pyramid, whether they hang from a page (SubIFDs) or foll
 their own, are made from the refocused plane, as they were made from the captured one.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from math import prod
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 import numpy as np
 import tifffile
@@ -91,7 +94,7 @@ class Tiff(DataSet):
                     [_stored(one.page, bands(number)) for number in one.planes],
                     levels=one.hanging or one.following,
                     hanging=bool(one.hanging),
-                    text=one.text.replace(f'"{self.source.name}"', f'"{name}"'),
+                    text=renamed(one.text, self.source.name, name),
                     mark="" if first else marks.software,
                 )
 
@@ -123,6 +126,21 @@ class Tiff(DataSet):
             self.planes.append(RecordedPlane(about, shape, dtype, read))
         planes = range(begins, len(self.planes))
         self._pages.append(_Page(page, page.description, planes, levels))
+
+
+def renamed(text: str, old: str, new: str) -> str:
+    """Let the description of a file, OME-XML or not, name another one where it names that file.
+
+    What named a single file by a name that it no longer has, names the new one too.
+    """
+    if not text.lstrip().startswith("<"):
+        return text.replace(f'"{old}"', f'"{new}"')
+    quotes = {'"': "&quot;"}
+    old, new = escape(old, quotes), escape(new, quotes)
+    named = set(re.findall(r'FileName="([^"]*)"', text))
+    if len(named) == 1 and old not in named:
+        text = text.replace(f'FileName="{named.pop()}"', f'FileName="{new}"')
+    return text.replace(f'"{old}"', f'"{new}"')
 
 
 def _read(source: Path, page: tifffile.TiffPage, sample: int, rows: slice, columns: slice) -> Plane:
@@ -161,7 +179,9 @@ def _read_notes(tiff: tifffile.TiffFile, source: Path) -> TiffNotes:
 
 def _check_axes(tiff: tifffile.TiffFile, source: Path) -> None:
     """Refuse a file whose pages are no planes along y and x."""
-    if tiff.is_imagej and len(tiff.pages) < int(np.prod(tiff.series[0].shape[:-2])):
+    first = tiff.series[0]
+    planes = prod(n for n, axis in zip(first.shape, first.axes, strict=True) if axis not in "YXS")
+    if tiff.is_imagej and len(tiff.pages) < planes:
         raise RefocusError(f"{source}: an ImageJ stack of one page; save it as OME-TIFF first")
     for series in tiff.series:
         axes = series.axes.replace("S", "")
@@ -176,6 +196,12 @@ def _check_page(page: tifffile.TiffPage, where: str) -> None:
     """Refuse a page whose pixels are of the wrong kind, not all there, or in pieces too large."""
     shape = page.imagelength, page.imagewidth
     check_pixels(shape, page.dtype, where)
+    palette = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+    if palette is not None and (np.diff(palette.astype(np.int64)) < 0).any():
+        raise RefocusError(
+            f"{where}: has a colour palette that is no ramp, but a monochrome image is needed; "
+            "save the camera's own grey values"
+        )
     height, width = segment_shape(page)
     check_piece((height, width, page.samplesperpixel), page.dtype, f"{where}: one piece")
     pieces = -(-shape[0] // height) * -(-shape[1] // width)

@@ -25,7 +25,11 @@ WRITTEN = {
 """Tags of the layout and those that are written for themselves."""
 OFFSETS = (13, 18)
 """Types of tags that point to other places of the file."""
-GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
+GREY = (
+    tifffile.PHOTOMETRIC.MINISBLACK,
+    tifffile.PHOTOMETRIC.MINISWHITE,
+    tifffile.PHOTOMETRIC.PALETTE,
+)
 STRIP = 1 << 23
 """Bytes of a strip at most, where those of the page are larger."""
 
@@ -137,6 +141,7 @@ class PageWriter:
             rowsperstrip=strip,
             resolution=like.resolution,
             resolutionunit=like.resolutionunit,
+            colormap=like.colormap,
             software="; ".join(filter(None, (like.software, mark))) or None,
             extratags=_other_tags(like, self._source),
             subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,

@@ -32,8 +32,8 @@ from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import RunInfo, Sink, Ticking
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.pipeline.ticker import Ticker, emit
-from refocus.acquisition.pipeline.worker import Worker, one_line
-from refocus.configs import RefocusError
+from refocus.acquisition.pipeline.worker import Worker
+from refocus.configs import RefocusError, sentence_of
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.protocol import UNKNOWN, Engine, LightPath
@@ -259,7 +259,7 @@ class Pipeline:
             except BaseException as error:  # the thread must live on for the runs to come
                 logger.critical("run %s: the worker failed", run.info.run[:8], exc_info=True)
                 lost = run.queue.give_up()
-                run.problem(f"gave up on {lost} frames: the worker failed: {one_line(error)}")
+                run.problem(f"gave up on {lost} frames: the worker failed: {sentence_of(error)}")
             self._close(run)
 
     def _close(self, run: Run) -> None:

@@ -51,6 +51,8 @@ class Run:
         Why frames of it were handed on as they were captured, each reason once.
     raw_closed
         Whether the acquisition has closed its raw data.
+    raw_elsewhere
+        Whether the acquisition is known not to save where raw data were said to be.
     gone
         What was removed of the raw data while they were being written; empty while nothing was.
     place
@@ -82,6 +84,7 @@ class Run:
         self.saved: dict[str, Any] = {}
         self.passed: Sequence[str] = ()
         self.raw_closed = False
+        self.raw_elsewhere = False
         self.gone = ""
         self.place: Callable[[CapturedFrame], int | None] | None = None
         self.ready = threading.Event()

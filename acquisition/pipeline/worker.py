@@ -24,7 +24,7 @@ from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr, read_back
 from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import Noting, Refused, Saving, Sink, Steering
 from refocus.acquisition.pipeline.stats import Stats
-from refocus.configs import RefocusError
+from refocus.configs import RefocusError, sentence_of
 from refocus.engine.protocol import Frame, LightPath, Refocused, Ticket
 from refocus.engine.refocuser import Refocuser
 from refocus.engine.trust.judgement import Judgement
@@ -146,7 +146,7 @@ class Worker:
             if self._raw is not None and not run.view:
                 self._raw.start(run.info)
         except Exception as error:
-            run.problem(f"the engine did not warm up: {one_line(error)}")
+            run.problem(f"the engine did not warm up: {sentence_of(error)}")
         if self._processing is not None:
             self._processing.start()
         if self._defer:
@@ -176,7 +176,7 @@ class Worker:
                 run.deferred.add(Deferred(frame, taken.task, taken.sample))
                 return
         except Exception as error:
-            run.problem(f"metadata of a frame not understood: {one_line(error)}")
+            run.problem(f"metadata of a frame not understood: {sentence_of(error)}")
             if taken.deferred:
                 run.queue.resume(taken.task)
             if not taken.gap:
@@ -195,7 +195,7 @@ class Worker:
         try:
             pixels = read_back(self._raw, deferred)
         except Exception as error:
-            run.problem(f"raw data not read back: {one_line(error)}")
+            run.problem(f"raw data not read back: {sentence_of(error)}")
             pixels = None
         now = time.monotonic_ns()
         if pixels is None and not (run.queue.over and now > run.raw_until_ns > 0):
@@ -247,9 +247,9 @@ class Worker:
             try:
                 done = under_way.ticket() if under_way.ticket else None
             except BaseException as error:  # an engine's own kind must not end the worker
-                run.problem(f"frame not refocused: {one_line(error)}")
+                run.problem(f"frame not refocused: {sentence_of(error)}")
                 if run.queue.settle(task, Fate.FAILED):
-                    self._skip(run, frame, f"failed: {one_line(error)}")
+                    self._skip(run, frame, f"failed: {sentence_of(error)}")
             else:
                 if not run.over.is_set():  # else given up meanwhile
                     self._publish(run, under_way, done)
@@ -304,7 +304,7 @@ class Worker:
             run.unprocessed += 1
             run.problem(
                 f"the processor {processing.name} failed, a frame is published as "
-                f"captured: {one_line(error)}"
+                f"captured: {sentence_of(error)}"
             )
             return frame.pixels, ""
 
@@ -315,7 +315,7 @@ class Worker:
         try:
             return self._steering.decide(frame, judgement) if self._steering else None
         except Exception as error:
-            run.problem(f"nothing decided about a frame: {one_line(error)}")
+            run.problem(f"nothing decided about a frame: {sentence_of(error)}")
             return None
 
     def _skip(self, run: Run, frame: CapturedFrame, reason: str) -> None:
@@ -330,7 +330,7 @@ class Worker:
             return False
         except BaseException as error:  # a sink's own kind must not end the worker
             logger.debug("traceback", exc_info=True)
-            run.problem(f"{type(sink).__name__} left out of the run: {one_line(error)}")
+            run.problem(f"{type(sink).__name__} left out of the run: {sentence_of(error)}")
             if sink in run.sinks:
                 run.sinks.remove(sink)
                 run.noting = [other for other in run.noting if other is not sink]
@@ -368,7 +368,10 @@ class Worker:
     def _look_at_files(self, run: Run, sinks: Sequence[Saving]) -> None:
         """Read again what was saved, and tell of what is not there."""
         try:
-            if isinstance(self._raw, RawZarr) and not run.view:
+            if isinstance(self._raw, RawZarr) and run.raw_elsewhere:
+                path = self._raw.path
+                run.problem(f"{path}: this run is not saved there; give run_mda output={path}")
+            elif isinstance(self._raw, RawZarr) and not run.view:
                 patience_s = 0.0 if run.raw_closed else RAW_PATIENCE_S
                 if raw := self._raw.saved(*run.plan.by_place(), patience_s):
                     run.saved["raw"] = raw.report("received")
@@ -381,14 +384,7 @@ class Worker:
                 for text in not_on_disk(run.saved):
                     run.problem(text)
         except Exception as error:
-            run.problem(f"what was saved could not be looked at: {one_line(error)}")
-
-
-def one_line(error: BaseException) -> str:
-    """Say an error in one line: a sentence for the user as it is, anything else with its type."""
-    if isinstance(error, RefocusError):
-        return str(error)
-    return f"{type(error).__name__}: {error}".replace("\n", " ")
+            run.problem(f"what was saved could not be looked at: {sentence_of(error)}")
 
 
 def _raising(error: BaseException) -> Ticket:

@@ -157,3 +157,12 @@ def raw_stream(core: "CMMCorePlus", path: Path) -> "OMEStream | None":
         return None
     found: OMEStream = stream
     return found
+
+
+def saves_elsewhere(core: "CMMCorePlus", path: Path) -> bool:
+    """Tell whether a core's acquisition surely does not save there: but elsewhere, or nothing."""
+    sink: Any = getattr(core.mda, "_sink", None)
+    settings = getattr(sink, "_settings", None)
+    if getattr(core.mda, "_handlers", ()) or (sink is not None and settings is None):
+        return False  # by ways of their own, which nobody can tell
+    return settings is None or Path(settings.output_path).resolve() != path.resolve()

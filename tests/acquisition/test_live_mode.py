@@ -73,6 +73,19 @@ def test_each_time_it_is_switched_on_is_a_run_and_a_sequence_is_left_to_the_hook
     assert all(stats.published for stats in keep.closed)
 
 
+def test_a_view_that_is_on_goes_on_when_others_are_waited_for(microscope, keep):
+    core = microscope.core
+    with attach(core, engine=FakeEngine(), sinks=[keep]) as live:
+        core.startContinuousSequenceAcquisition()
+        until(lambda: keep.results)
+        assert live.wait(20)
+        seen = len(keep.results)
+        until(lambda: len(keep.results) >= seen + 5)
+        core.stopSequenceAcquisition()
+        assert live.wait(20)
+    assert len(keep.runs) == 1
+
+
 def test_detaching_leaves_the_view_on(microscope, keep):
     core = microscope.core
     live = attach(core, engine=FakeEngine(), sinks=[keep])

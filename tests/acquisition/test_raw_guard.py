@@ -1,7 +1,9 @@
 """Raw frames keep their places, and one that does not fit the file is kept and told of."""
 
 import numpy as np
+import pytest
 import tifffile
+from pymmcore_plus.mda import MDAEngine
 
 from refocus.acquisition import attach
 from refocus.acquisition.raw_guard import guarded
@@ -96,6 +98,72 @@ def test_with_attach_a_frame_of_another_size_is_kept_and_the_acquisition_goes_on
     assert [file.stem.partition("_")[2] for file in kept] == ["t3", "t4"]
     assert np.flatnonzero(raw.any(axis=(1, 2))).tolist() == came == [0, 1, 2]
     np.testing.assert_array_equal(refocused[:3], np.invert(raw[:3]))
+
+
+def cropping_after(core, frames):
+    came = []
+
+    def crop(pixels, event):
+        came.append(event)
+        if len(came) == frames:
+            core.setROI(0, 0, 128, 64)
+
+    core.mda.events.frameReady.connect(crop)
+
+
+class GivesLists(MDAEngine):
+    def exec_event(self, event):
+        return list(super().exec_event(event))
+
+
+class GivesNothingAtFirst(MDAEngine):
+    def exec_event(self, event):
+        return super().exec_event(event) if event.index["t"] else None
+
+
+@pytest.mark.parametrize(("engine", "first"), [(GivesLists, 0), (GivesNothingAtFirst, 1)])
+def test_whatever_an_engine_gives_is_handed_on(core, tmp_path, engine, first):
+    core.mda.set_engine(engine(core, use_hardware_sequencing=False))
+    live, raw, _ = attached(core, tmp_path, loops(3))
+    assert np.flatnonzero(raw.any(axis=(1, 2))).tolist() == list(range(first, 3))
+    assert live.stats.received == 3 - first
+
+
+def test_what_one_run_set_aside_the_next_leaves_alone(core, tmp_path):
+    for well in ("A1", "A2"):
+        core.clearROI()
+        cropping_after(core, 2)
+        with guarded(core, tmp_path / f"{well}.ome.zarr") as guard:
+            core.mda.run(loops(3), output=tmp_path / f"{well}.ome.zarr")
+        assert guard.error is not None
+    kept = sorted(file.name for file in (tmp_path / "raw-unfit").iterdir())
+    assert kept == ["0000_t2.tif", "0001_t2.tif"]
+
+
+def test_guards_leave_in_any_order(core, tmp_path):
+    ways = vars(core.mda.engine).copy()
+    cropping_after(core, 2)
+    first = attach(core, engine=FakeEngine(), raw=tmp_path / "a.ome.zarr")
+    second = attach(core, engine=FakeEngine(), raw=tmp_path / "b.ome.zarr")
+    first.detach()
+    core.mda.run(loops(3), output=tmp_path / "b.ome.zarr")
+    second.detach()
+    assert [file.name for file in (tmp_path / "raw-unfit").iterdir()] == ["0000_t2.tif"]
+    core.mda.run(loops(1))
+    assert "exec_event" not in ways
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_run_that_is_not_saved_is_not_taken_for_the_one_before(core, tmp_path, elsewhere):
+    raw = tmp_path / "raw.ome.zarr"
+    with attach(core, engine=FakeEngine(), raw=raw) as live:
+        core.mda.run(loops(3), output=raw)
+        assert live.wait(60)
+        assert live.stats.saved["raw"]["on_disk"] == 3
+        core.mda.run(loops(3), output=tmp_path / "other.ome.zarr" if elsewhere else None)
+        assert live.wait(60)
+    assert "raw" not in live.stats.saved
+    assert [f"{raw}: this run is not saved there; give run_mda output={raw}"] == list(live.problems)
 
 
 def test_an_acquisition_that_saves_elsewhere_is_left_alone(core, tmp_path):

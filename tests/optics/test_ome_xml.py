@@ -92,25 +92,34 @@ def test_the_pages_of_a_tiff(tmp_path: Path) -> None:
 STACK = (
     f'<OME {SCHEMA}><Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="{{}}" Type="uint16" '
     'SizeX="48" SizeY="32" SizeZ="2" SizeT="1" SizeC="1" PhysicalSizeZ="1.5">'
-    '<TiffData IFD="0" PlaneCount="2"><UUID FileName="{}">urn:uuid:1</UUID></TiffData>'
+    '<TiffData IFD="0" PlaneCount="2"><UUID FileName="{}">urn:uuid:1</UUID></TiffData>{}'
     "</Pixels></Image></OME>"
 )
 
 
-def write_stack(path: Path, order: str, named: str) -> Path:
-    text, planes = STACK.format(order, named), np.zeros((2, 32, 48), np.uint16)
+OF_ANOTHER = '<TiffData IFD="0"><UUID FileName="c.ome.tif">urn:uuid:2</UUID></TiffData>'
+
+
+def write_stack(path: Path, order: str, named: str, more: str = "") -> Path:
+    text, planes = STACK.format(order, named, more), np.zeros((2, 32, 48), np.uint16)
     stated: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
     tifffile.imwrite(path, planes, description=text.encode(), **stated)
     return path
 
 
 @pytest.mark.parametrize(
-    ("named", "expected"), [("a.ome.tif", [0.0, 1.5]), ("before.ome.tif", [None, None])]
+    ("named", "more", "expected"),
+    [
+        ("a.ome.tif", "", [0.0, 1.5]),
+        ("before.ome.tif", "", [0.0, 1.5]),  # renamed, and it names no other
+        ("a.ome.tif", OF_ANOTHER, [0.0, 1.5]),
+        ("before.ome.tif", OF_ANOTHER, [None, None]),  # of a set: nobody can tell which one it was
+    ],
 )
 def test_planes_lie_in_a_stack_where_the_file_says_so(
-    tmp_path: Path, named: str, expected: list[float | None]
+    tmp_path: Path, named: str, more: str, expected: list[float | None]
 ) -> None:
-    with tifffile.TiffFile(write_stack(tmp_path / "a.ome.tif", "XYZCT", named)) as opened:
+    with tifffile.TiffFile(write_stack(tmp_path / "a.ome.tif", "XYZCT", named, more)) as opened:
         notes = TiffNotes(opened)
         assert [notes.z_um(page) for page in range(2)] == expected
         assert notes.in_stack(1)

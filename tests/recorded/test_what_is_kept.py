@@ -1,9 +1,13 @@
 """What a data set had beside its pixels is kept; what made the new ones is written beside it."""
 
 import json
+import os
+import re
 import struct
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -275,3 +279,86 @@ def test_broken_metadata_are_told_in_a_line(tmp_path: Path, broken: Any, said: s
     with pytest.raises(RefocusError, match=said) as caught:
         run(tmp_path / "in.zarr", tmp_path / "out.zarr")
     assert "\n" not in str(caught.value)
+
+
+def write_ome(path: Path, named: str) -> Path:
+    """Write two channels whose OME-XML names the file, by the name that it has or had."""
+    about = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
+    tifffile.imwrite(path, planes(2), ome=True, photometric="minisblack", metadata=about)
+    with tifffile.TiffFile(path) as opened:
+        text = opened.ome_metadata
+    assert text is not None
+    one = (
+        '<TiffData FirstC="{0}" IFD="{0}" PlaneCount="1"><UUID FileName="{1}">urn:uuid:1</UUID>'
+        "</TiffData>"
+    )
+    both = "".join(one.format(c, escape(named)) for c in range(2))
+    tifffile.tiffcomment(path, re.sub("<TiffData.*?/>", both, text, count=1).encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "named", "target"),
+    [
+        ("a.ome.tif", "a.ome.tif", "b.ome.tif"),
+        ("a.ome.tif", "before.ome.tif", "b.ome.tif"),
+        ("a.ome.tif", "a.ome.tif", "a&b.ome.tif"),
+        ("p&q.ome.tif", "p&q.ome.tif", "b<c.ome.tif"),
+    ],
+)
+def test_channels_and_names_of_an_ome_tiff(
+    tmp_path: Path, name: str, named: str, target: str
+) -> None:
+    source, out = write_ome(tmp_path / name, named), tmp_path / target
+    one = Options(selection=Selection(channels={"DAPI": "auto"}))
+    done = process(source, out, FakeEngine(), lambda done: None, one)
+    assert done.refocused == 1
+    with tifffile.TiffFile(out) as opened:
+        root = ElementTree.fromstring(opened.ome_metadata or "")
+        names = {e.get("FileName") for e in root.iter() if e.tag.endswith("UUID")}
+        pixels = opened.asarray()
+    assert names == {target}
+    np.testing.assert_array_equal(pixels, [np.invert(planes(2)[0]), planes(2)[1]])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such permissions")
+def test_what_cannot_be_written_is_copied_into_what_can(tmp_path: Path) -> None:
+    source, out = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    write_zarr(source, [planes(2)], "tyx")
+    every = [source, *source.rglob("*")]
+    for path in every:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    assert run(source, out).refocused == 2
+    assert all(path.stat().st_mode & 0o200 for path in (out, *out.rglob("*")))
+    assert not any(path.stat().st_mode & 0o222 for path in every)
+
+
+def test_packed_pixels_stay_within_their_bits(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", planes(1)[0] % 4096, bitspersample=12)
+    assert run(tmp_path / "a.tif", tmp_path / "b.tif").refocused == 1
+    assert tifffile.imread(tmp_path / "b.tif").max() == 4095
+
+
+def test_colours_of_imagej_are_no_planes(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 255, (48, 64, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", colours, imagej=True)
+    red = Options(selection=Selection(channels={"red": "auto"}))
+    process(tmp_path / "a.tif", tmp_path / "b.tif", FakeEngine(), lambda done: None, red)
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "b.tif")[..., 0], np.invert(colours[..., 0])
+    )
+
+
+def test_a_palette_that_is_a_ramp_is_kept_and_another_is_no_light(tmp_path: Path) -> None:
+    green = np.zeros((3, 256), np.uint16)
+    green[1] = np.arange(256) * 256
+    pixels = planes(1)[0].astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="palette", colormap=green)
+    run(tmp_path / "a.tif", tmp_path / "b.tif")
+    with tifffile.TiffFile(tmp_path / "b.tif") as opened:
+        page = opened.pages[0].aspage()
+        np.testing.assert_array_equal(page.asarray(), np.invert(pixels))
+        np.testing.assert_array_equal(page.colormap, green)
+    tifffile.imwrite(tmp_path / "c.tif", pixels, photometric="palette", colormap=green[:, ::-1])
+    with pytest.raises(RefocusError, match=r"has a colour palette that is no ramp.*grey values"):
+        run(tmp_path / "c.tif", tmp_path / "d.tif")
