@@ -56,9 +56,9 @@ class TiffNotes:
         images = [e for e in root.iter() if tag(e) == "Image"]
         self._pixels = [e for image in images for e in image if tag(e) == "Pixels"]
         self._light_paths = light_paths(root)
-        named = {name for e in root.iter() if tag(e) == "UUID" and (name := e.get("FileName"))}
+        files = {file for e in root.iter() if tag(e) == "UUID" and (file := e.get("FileName"))}
         # a file that was renamed still names itself; of a set, nobody can tell which one it was
-        own = path.name if path.name in named or len(named) != 1 else named.pop()
+        own = files.pop() if len(files) == 1 else path.name
         for image, pixels in enumerate(self._pixels):
             self._place(image, pixels, own)
 

@@ -280,7 +280,7 @@ def test_json_of_a_run_and_of_its_watcher_is_all_there_is(tmp_path: Path) -> Non
     out, err = process.communicate(timeout=60)
     assert (process.returncode, watched.returncode, watched.stderr) == (0, 0, "")
     assert json.loads(out)["frames"]["published"] == 3
-    assert "waiting for 1 subscribers" in err
+    assert "waiting for 1 subscriber on" in err
     headers = [json.loads(line) for line in watched.stdout.splitlines()]
     frames = [header for header in headers if header["topic"] == "refocus.frame"]
     assert [(f["number"], f["shape"], f["lost"]) for f in frames] == [
