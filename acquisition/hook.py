@@ -156,7 +156,9 @@ class Hook:
             if self._raw_lines is not None:
                 self._raw_lines.begin()
             run = self._begin(sequence, summary)
-            run.raw_elsewhere = self._raw_lines is not None and self._raw_lines.elsewhere
+            if self._raw_lines is not None and self._raw_lines.elsewhere:
+                run.raw_elsewhere, path = True, self._raw_lines.path
+                run.problem(f"{path}: this run is not saved there; give run_mda output={path}")
             run.plan = Plan(run.info.planned or sequence, cameras(run.info))
         except Exception:
             logger.exception("this acquisition is not refocused")

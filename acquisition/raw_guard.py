@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import tifffile
 import useq
@@ -65,7 +65,9 @@ class Guard:
         info = summary["image_infos"][0]
         self._shape, self._dtype = (info["height"], info["width"]), info["dtype"]
 
-    def watch(self, inner: Callable[[Any], Iterable[Payload]], event: Any) -> Generator[Payload]:
+    def watch(
+        self, inner: Callable[[Any], Iterable[Payload] | None], event: Any
+    ) -> Generator[Payload]:
         """Hand on what the engine gives for an event: None in place of a frame that is not saved.
 
         None makes pymmcore-plus leave a place of its file empty.
@@ -124,6 +126,17 @@ class Guard:
                 return file.open("x+b")
 
 
+class _Watched(NamedTuple):
+    """Stands for an engine's ``exec_event`` while a guard looks; ``own`` is what stood there."""
+
+    guard: Guard
+    inner: Callable[[Any], Iterable[Payload] | None]
+    own: Any
+
+    def __call__(self, event: Any) -> Iterable[Payload] | None:
+        return self.guard.watch(self.inner, event) if self.guard.on else self.inner(event)
+
+
 @contextmanager
 def guarded(core: "CMMCorePlus", raw: Path) -> Iterator[Guard]:
     """Look at each frame of a core's acquisitions before it is saved."""
@@ -134,18 +147,16 @@ def guarded(core: "CMMCorePlus", raw: Path) -> Iterator[Guard]:
     inner, own = engine.exec_event, vars(engine).get("exec_event")
     connect_direct(core.mda.events.sequenceStarted, guard.started)
 
-    def watched(event: Any) -> Iterable[Payload]:
-        return guard.watch(inner, event) if guard.on else inner(event)
-
-    engine.exec_event = watched  # type: ignore[method-assign]
+    engine.exec_event = _Watched(guard, inner, own)  # type: ignore[method-assign, assignment]
     try:
         yield guard
     finally:
         guard.on = False
-        if vars(engine).get("exec_event") is watched:  # else somebody came after, and calls it
+        # who came after is called first, and takes this one away on leaving
+        while isinstance(top := vars(engine).get("exec_event"), _Watched) and not top.guard.on:
             del engine.exec_event
-            if own is not None:  # somebody else had put theirs there
-                engine.exec_event = own  # type: ignore[method-assign]
+            if top.own is not None:  # somebody else had put theirs there
+                engine.exec_event = top.own  # type: ignore[method-assign]
         core.mda.events.sequenceStarted.disconnect(guard.started)
 
 

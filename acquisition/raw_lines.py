@@ -34,29 +34,31 @@ class RawLines:
 
     Attributes
     ----------
+    path
+        That OME-Zarr.
     elsewhere
         Whether the acquisition that began last is not saved there, for all that can be told.
     """
 
     def __init__(self, core: "CMMCorePlus", path: Path) -> None:
         self._core = core
-        self._path = path
+        self.path = path
         self._led: LedToLines | None = None
         self.elsewhere = False
 
     def begin(self) -> None:
         """Take over from the writer, which has laid its file out and has no frame yet."""
         self._led = None
-        self.elsewhere = saves_elsewhere(self._core, self._path)
-        stream = raw_stream(self._core, self._path)
+        self.elsewhere = saves_elsewhere(self._core, self.path)
+        stream = raw_stream(self._core, self.path)
         if stream is None:
             return
         try:
-            lines = FrameLines(self._path)
+            lines = FrameLines(self.path)
             self._led = LedToLines(stream, lines)
             store_black(stream)
         except Exception:  # whatever it is, the acquisition saves as it always did
-            logger.exception("%s: its metadata are kept in memory", self._path)
+            logger.exception("%s: its metadata are kept in memory", self.path)
 
     def end(self) -> None:
         """Copy the lines into the file, which the writer has closed."""
@@ -66,7 +68,7 @@ class RawLines:
         try:
             led.lines.copy_into_zarr()
         except (OSError, ValueError) as error:
-            logger.error("%s: metadata not copied from the lines: %s", self._path, error)
+            logger.error("%s: metadata not copied from the lines: %s", self.path, error)
 
     def let_go(self) -> None:
         """Give back to the writer, in mid-run, what it would have."""

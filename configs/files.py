@@ -41,12 +41,14 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
         raise
 
 
-def own(folder: Path) -> None:
+def make_writable(folder: Path) -> None:
     """Let the user read and write all in a folder, as what is copied from an archive may not be."""
     for place, _, files in os.walk(folder):
         os.chmod(place, os.stat(place).st_mode | 0o700)
         for name in files:
             file = os.path.join(place, name)
+            if os.path.islink(file):  # it is somewhere else, and not copied
+                continue
             os.chmod(file, os.stat(file).st_mode | 0o600)
 
 
@@ -54,7 +56,7 @@ def remove(path: Path) -> None:
     """Remove a file or a folder, whether its user may write in it or not; nothing if not there."""
     if path.is_dir() and not path.is_symlink():
         with suppress(OSError):  # what cannot be had, the removal will tell of
-            own(path)
+            make_writable(path)
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

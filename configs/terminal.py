@@ -25,7 +25,7 @@ def raise_once(kind: type[BaseException], number: int) -> None:
     signal.signal(number, handle)
 
 
-def counted(number: int, of_what: str) -> str:
+def how_many(number: int, of_what: str) -> str:
     """Say how many there are: ``"1 plane"``, ``"2 planes"``."""
     return f"{number} {of_what}{'' if number == 1 else 's'}"
 

@@ -38,7 +38,6 @@ AGREES = 0.01
 """As a fraction, how far apart two statements of the optics are that say the same."""
 
 NOTHING_TOLD = KnownOptics()
-GIVE_PIXEL = "; give --pixel-size-um, if it is another"
 
 OnDistrust = Literal["captured", "refocused"]
 """What is published where a result is not trusted."""
@@ -87,6 +86,7 @@ class Refocuser:
         self._warn = cache(log.warning)  # each thing once
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, LightPath], Engine] = {}
+        self._told: set[tuple[int, LightPath]] = set()
         self._beliefs: Beliefs | None = None
         self._kept: BeliefFile | None = None
         if light_path is not None:
@@ -250,7 +250,13 @@ class Refocuser:
     def _engine_for(self, channel: str, stated: LightPath) -> tuple[Engine, LightPath]:
         """Give the engine of a channel, and what is known of its light path."""
         known = self._know(channel, stated)
-        return self._match(self._channels.get(channel, self._engine), known), known
+        engine = self._channels.get(channel, self._engine)
+        card = engine.info.card
+        if card is not None and (id(engine), known) not in self._told:
+            self._told.add((id(engine), known))
+            if unknown := not_told(card, known):
+                self._warn("%s", unknown)
+        return self._match(engine, known), known
 
     def _shown(self, pixels: Frame) -> Frame:
         """Give what an engine is shown of a frame."""
@@ -329,14 +335,12 @@ class Refocuser:
         self._warn("results are unrated: %s", why)
 
     def _match(self, engine: Engine, known: LightPath) -> Engine:
-        # kept, so that its warnings are given once
+        # kept, so that its warning is given once
         card = engine.info.card
         if card is None:
             return engine
         key = (id(engine), known)
         if key not in self._matched:
-            if unknown := not_told(card, known):
-                self._warn("%s", unknown)
             self._matched[key] = self._at_its_pixel_size(engine, card, known)
         return self._matched[key]
 
@@ -355,12 +359,17 @@ class Refocuser:
 def not_told(card: ModelCard, known: LightPath) -> str:
     """Say what a model takes for granted as nobody says it, and what to do; empty if nothing."""
     if card.sampling is None:
-        own = f"{card.optics.pixel_size_um:g} µm, for which {card.name} is"
-        return "" if known.pixel_size_um else f"pixel size not known: taken for {own}{GIVE_PIXEL}"
+        return (
+            ""
+            if known.pixel_size_um
+            else f"pixel size not known: taken for {card.optics.pixel_size_um:g} µm, for which "
+            f"{card.name} is; give --pixel-size-um, if it is another"
+        )
     if known.na:
         return ""
+    give = "--na, --immersion and --emission-um"
     return (
         f"numerical aperture not known: {card.name} estimates the blur without it, and µm from "
-        f"focus are those of an aperture of {card.optics.na:g}; give --na, --immersion and "
-        "--emission-um"
+        f"focus are those of an aperture of {card.optics.na:g}; give "
+        + (give if known.pixel_size_um else f"--pixel-size-um, {give}")
     )

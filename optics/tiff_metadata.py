@@ -5,6 +5,7 @@ OME-XML, ImageJ's notes, Micro-Manager's tags and plain TIFF tags are understood
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,11 @@ class TiffNotes:
     tiff
         The file.
 
+    Attributes
+    ----------
+    named
+        What its OME-XML calls it: the name that it had when it was written.
+
     Raises
     ------
     RefocusError
@@ -40,6 +46,7 @@ class TiffNotes:
     def __init__(self, tiff: tifffile.TiffFile) -> None:
         self._tiff = tiff
         path = Path(tiff.filehandle.path)
+        self.named = path.name
         self._pixels: list[ElementTree.Element] = []
         self._light_paths: list[tuple[LightPath, ...]] = []
         self._of_page: dict[int, tuple[int, int, int]] = {}
@@ -56,11 +63,9 @@ class TiffNotes:
         images = [e for e in root.iter() if tag(e) == "Image"]
         self._pixels = [e for image in images for e in image if tag(e) == "Pixels"]
         self._light_paths = light_paths(root)
-        files = {file for e in root.iter() if tag(e) == "UUID" and (file := e.get("FileName"))}
-        # a file that was renamed still names itself; of a set, nobody can tell which one it was
-        own = files.pop() if len(files) == 1 else path.name
+        self.named = _own_name(root, path.name)
         for image, pixels in enumerate(self._pixels):
-            self._place(image, pixels, own)
+            self._place(image, pixels, self.named)
 
     def pixel_size_um(self, page: int = 0) -> float:
         """Give the size of a pixel of a page, µm; 0.0 where it is not known."""
@@ -85,7 +90,8 @@ class TiffNotes:
             return LightPath(self.pixel_size_um(page))
         image, channel, _ = self._where(page)
         channels = self._light_paths[image]
-        return channels[min(channel, len(channels) - 1)]
+        found = channels[min(channel, len(channels) - 1)]
+        return found if self._is_placed(page) else replace(found, emission_um=0.0)
 
     def channel_name(self, page: int = 0) -> str:
         """Give the channel of a page; empty where it has no name."""
@@ -190,6 +196,19 @@ class TiffNotes:
             for plane in range(count):
                 channel, z = ((start + plane) // inner[axis] % sizes[axis] for axis in "CZ")
                 self._of_page[first + plane] = image, channel, z
+
+
+def _own_name(root: ElementTree.Element, name: str) -> str:
+    """Say what OME-XML calls the file that it is in, which may have been renamed since."""
+    parts = [e for e in root.iter() if tag(e) == "TiffData"]
+    named = [(e.get("FileName"), e.text) for part in parts for e in part if tag(e) == "UUID"]
+    files = {file for file, _ in named}
+    if name in files:
+        return name
+    own = root.get("UUID")
+    mine = {file for file, uuid in named if own and uuid == own} - {None}
+    alone = len(files) == 1 and len(named) == len(parts) and not own  # it names no other
+    return str((mine or files).pop()) if len(mine) == 1 or (alone and None not in files) else name
 
 
 def _unit_um(notes: Mapping[str, Any]) -> float:

@@ -4,7 +4,6 @@ The smaller levels of a pyramid, whether they hang from a page (SubIFDs) or foll
 their own, are made from the refocused plane, as they were made from the captured one.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -68,6 +67,7 @@ class Tiff(DataSet):
         self._pages: list[_Page] = []
         with _open_tiff(source) as tiff:
             notes = _read_notes(tiff, source)
+            self._named = notes.named
             _check_axes(tiff, source)
             self._big, self._order = tiff.is_bigtiff, tiff.byteorder
             for number, frame in enumerate(tiff.pages):
@@ -94,7 +94,7 @@ class Tiff(DataSet):
                     [_stored(one.page, bands(number)) for number in one.planes],
                     levels=one.hanging or one.following,
                     hanging=bool(one.hanging),
-                    text=renamed(one.text, self.source.name, name),
+                    text=_renamed(one.text, self._named, name),
                     mark="" if first else marks.software,
                 )
 
@@ -128,18 +128,10 @@ class Tiff(DataSet):
         self._pages.append(_Page(page, page.description, planes, levels))
 
 
-def renamed(text: str, old: str, new: str) -> str:
-    """Let the description of a file, OME-XML or not, name another one where it names that file.
-
-    What named a single file by a name that it no longer has, names the new one too.
-    """
-    if not text.lstrip().startswith("<"):
-        return text.replace(f'"{old}"', f'"{new}"')
-    quotes = {'"': "&quot;"}
-    old, new = escape(old, quotes), escape(new, quotes)
-    named = set(re.findall(r'FileName="([^"]*)"', text))
-    if len(named) == 1 and old not in named:
-        text = text.replace(f'FileName="{named.pop()}"', f'FileName="{new}"')
+def _renamed(text: str, old: str, new: str) -> str:
+    """Let the description of a file, in XML or not, name another one where it names that file."""
+    if text.lstrip().startswith("<"):
+        old, new = (escape(name, {'"': "&quot;"}) for name in (old, new))
     return text.replace(f'"{old}"', f'"{new}"')
 
 
@@ -197,7 +189,8 @@ def _check_page(page: tifffile.TiffPage, where: str) -> None:
     shape = page.imagelength, page.imagewidth
     check_pixels(shape, page.dtype, where)
     palette = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
-    if palette is not None and (np.diff(palette.astype(np.int64)) < 0).any():
+    shown = page.parent.is_imagej  # whose palettes are for the screen: the pixels are the light
+    if palette is not None and not shown and (np.diff(palette.astype(np.int64)) < 0).any():
         raise RefocusError(
             f"{where}: has a colour palette that is no ramp, but a monochrome image is needed; "
             "save the camera's own grey values"

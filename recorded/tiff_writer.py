@@ -25,11 +25,7 @@ WRITTEN = {
 """Tags of the layout and those that are written for themselves."""
 OFFSETS = (13, 18)
 """Types of tags that point to other places of the file."""
-GREY = (
-    tifffile.PHOTOMETRIC.MINISBLACK,
-    tifffile.PHOTOMETRIC.MINISWHITE,
-    tifffile.PHOTOMETRIC.PALETTE,
-)
+GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 STRIP = 1 << 23
 """Bytes of a strip at most, where those of the page are larger."""
 
@@ -141,7 +137,7 @@ class PageWriter:
             rowsperstrip=strip,
             resolution=like.resolution,
             resolutionunit=like.resolutionunit,
-            colormap=like.colormap,
+            colormap=like.colormap if _grey(like) == tifffile.PHOTOMETRIC.PALETTE else None,
             software="; ".join(filter(None, (like.software, mark))) or None,
             extratags=_other_tags(like, self._source),
             subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,
@@ -154,6 +150,15 @@ ZLIB = tifffile.COMPRESSION.ADOBE_DEFLATE
 
 
 def _grey(like: tifffile.TiffPage) -> Any:
+    """Give the photometric of a page of one value: with its palette, where that fits a whole byte.
+
+    Packed pixels are written as whole ones.
+    """
+    if like.photometric == tifffile.PHOTOMETRIC.PALETTE and like.dtype is not None:
+        fits = like.colormap is not None and like.colormap.shape[1] == 2 ** (
+            8 * like.dtype.itemsize
+        )
+        return like.photometric if fits else "minisblack"
     return like.photometric if like.photometric in GREY else "minisblack"
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.files import own
+from refocus.configs.files import make_writable
 from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.ome_xml import zarr_light_paths
 from refocus.optics.ome_zarr import (
@@ -104,7 +104,7 @@ class Zarr(DataSet):
             return [name for name in names if inside and name not in ZARR_METADATA]
 
         shutil.copytree(self.source, target, ignore=not_pixels)
-        own(target)
+        make_writable(target)
         said: dict[Path, dict[str, Any]] = {}
         with UnderWay() as under_way:
             for one in self._images:

@@ -107,11 +107,13 @@ def _refuse_written_by_others(folder: Path) -> None:
         try:
             found = path.stat()
         except OSError as error:
-            raise RefocusError(f"{path}: not readable: {reason_of(error)}; remove it") from error
+            raise RefocusError(
+                f"{path}: not readable: {reason_of(error)}; mend it, or remove it"
+            ) from error
         if found.st_uid not in (0, os.geteuid()):
             raise RefocusError(
-                f"{path}: belongs to another user, who can read it and let themselves in; make "
-                "keys in a folder of your own, or have it given to you (chown)"
+                f"{path}: belongs to another user, who can change it; have it given to you "
+                "(chown), copy it as yourself, or make keys in a folder of your own"
             )
         if found.st_mode & 0o022:
             raise RefocusError(

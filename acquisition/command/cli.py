@@ -26,7 +26,7 @@ from refocus.configs.command import (
     run_command,
 )
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
-from refocus.configs.terminal import Stopped, counted, log_to, progress_bar, raise_once
+from refocus.configs.terminal import Stopped, how_many, log_to, progress_bar, raise_once
 
 if TYPE_CHECKING:
     from refocus.engine.protocol import EngineInfo
@@ -291,10 +291,10 @@ def _print_processed(
         }
         print(json.dumps({**facts, "engine": engine.describe(), "output": str(target)}))
         return
-    out.print(f"{counted(done.refocused, 'plane')} refocused in {seconds:.1f} s by {engine.name}")
+    out.print(f"{how_many(done.refocused, 'plane')} refocused in {seconds:.1f} s by {engine.name}")
     out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
     for why, count in done.as_captured.items():
-        out.print(f"{counted(count, 'plane')} left as captured: {why}", markup=False)
+        out.print(f"{how_many(count, 'plane')} left as captured: {why}", markup=False)
     out.print(f"[dim]wrote[/dim]  {target}")
 
 

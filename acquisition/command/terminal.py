@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from refocus.configs.command import printable
-from refocus.configs.terminal import counted
+from refocus.configs.terminal import how_many
 
 if TYPE_CHECKING:
     from refocus.acquisition.command.sources import Source
@@ -30,7 +30,7 @@ class Terminal:
 
     def waiting(self, subscribers: int, endpoint: str) -> None:
         """Say that the run waits for subscribers."""
-        text = f"waiting for {counted(subscribers, 'subscriber')} on {endpoint}"
+        text = f"waiting for {how_many(subscribers, 'subscriber')} on {endpoint}"
         self._bar.update(self._task, description=text)
         if not self._console.is_terminal:
             self._console.print(text)

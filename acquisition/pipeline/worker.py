@@ -368,10 +368,7 @@ class Worker:
     def _look_at_files(self, run: Run, sinks: Sequence[Saving]) -> None:
         """Read again what was saved, and tell of what is not there."""
         try:
-            if isinstance(self._raw, RawZarr) and run.raw_elsewhere:
-                path = self._raw.path
-                run.problem(f"{path}: this run is not saved there; give run_mda output={path}")
-            elif isinstance(self._raw, RawZarr) and not run.view:
+            if isinstance(self._raw, RawZarr) and not (run.view or run.raw_elsewhere):
                 patience_s = 0.0 if run.raw_closed else RAW_PATIENCE_S
                 if raw := self._raw.saved(*run.plan.by_place(), patience_s):
                     run.saved["raw"] = raw.report("received")

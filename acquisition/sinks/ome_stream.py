@@ -161,8 +161,11 @@ def raw_stream(core: "CMMCorePlus", path: Path) -> "OMEStream | None":
 
 def saves_elsewhere(core: "CMMCorePlus", path: Path) -> bool:
     """Tell whether a core's acquisition surely does not save there: but elsewhere, or nothing."""
-    sink: Any = getattr(core.mda, "_sink", None)
-    settings = getattr(sink, "_settings", None)
-    if getattr(core.mda, "_handlers", ()) or (sink is not None and settings is None):
+    runner: Any = core.mda
+    if not hasattr(runner, "_sink") or getattr(runner, "_handlers", None):
         return False  # by ways of their own, which nobody can tell
+    sink = runner._sink
+    settings = getattr(sink, "_settings", None)
+    if sink is not None and settings is None:
+        return False
     return settings is None or Path(settings.output_path).resolve() != path.resolve()

@@ -141,7 +141,6 @@ def test_what_one_run_set_aside_the_next_leaves_alone(core, tmp_path):
 
 
 def test_guards_leave_in_any_order(core, tmp_path):
-    ways = vars(core.mda.engine).copy()
     cropping_after(core, 2)
     first = attach(core, engine=FakeEngine(), raw=tmp_path / "a.ome.zarr")
     second = attach(core, engine=FakeEngine(), raw=tmp_path / "b.ome.zarr")
@@ -149,8 +148,7 @@ def test_guards_leave_in_any_order(core, tmp_path):
     core.mda.run(loops(3), output=tmp_path / "b.ome.zarr")
     second.detach()
     assert [file.name for file in (tmp_path / "raw-unfit").iterdir()] == ["0000_t2.tif"]
-    core.mda.run(loops(1))
-    assert "exec_event" not in ways
+    assert "exec_event" not in vars(core.mda.engine)
 
 
 @pytest.mark.parametrize("elsewhere", [False, True])

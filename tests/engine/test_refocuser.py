@@ -10,6 +10,7 @@ from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
 from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import LightPath
 from refocus.engine.refocuser import Refocuser, not_told
 
@@ -64,6 +65,7 @@ def test_a_contradiction_is_told_once(
         ("refocus-compact", LightPath(0.656), ""),
         ("refocus-compact", LightPath(), "pixel size not known: taken for 0.656 µm, for which"),
         ("any-objective", LightPath(0.325), "numerical aperture not known: any-objective"),
+        ("any-objective", LightPath(), "numerical aperture not known: any-objective"),
         ("any-objective", LightPath(0.325, 0.75), ""),
     ],
 )
@@ -72,6 +74,22 @@ def test_what_is_taken_for_granted_is_told(model: str, known: LightPath, says: s
     found = not_told(card, known)
     assert found.startswith(says)
     assert bool(found) == bool(says)
+    assert ("--pixel-size-um" in found) == bool(says and not known.pixel_size_um)
+
+
+def test_it_is_told_of_the_frames_that_come_and_once(caplog: pytest.LogCaptureFixture) -> None:
+    engine = OpenVinoEngine(shipped_models()["any-objective"], precision="f32")
+    told = KnownOptics.model_validate({"pixel_size_um": 0.3, "channels": {"DAPI": {"na": 0.75}}})
+    refocuser = Refocuser(engine, optics=told)
+    with caplog.at_level(logging.WARNING):
+        refocuser.warm_up(FRAME.shape, FRAME.dtype)
+        refocuser.refocus(FRAME, "DAPI")
+        assert not caplog.messages
+        for _ in range(2):
+            refocuser.refocus(FRAME, "GFP")
+    engine.close()
+    (said,) = caplog.messages
+    assert said.startswith("numerical aperture not known")
 
 
 def test_an_aperture_without_a_pixel_size_is_refused_beforehand() -> None:

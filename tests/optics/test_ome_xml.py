@@ -114,6 +114,11 @@ def write_stack(path: Path, order: str, named: str, more: str = "") -> Path:
         ("before.ome.tif", "", [0.0, 1.5]),  # renamed, and it names no other
         ("a.ome.tif", OF_ANOTHER, [0.0, 1.5]),
         ("before.ome.tif", OF_ANOTHER, [None, None]),  # of a set: nobody can tell which one it was
+        (
+            "b.ome.tif",
+            '<TiffData IFD="1" FirstZ="1"/>',
+            [None, 1.5],
+        ),
     ],
 )
 def test_planes_lie_in_a_stack_where_the_file_says_so(

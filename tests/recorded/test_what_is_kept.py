@@ -288,11 +288,11 @@ def write_ome(path: Path, named: str) -> Path:
     with tifffile.TiffFile(path) as opened:
         text = opened.ome_metadata
     assert text is not None
+    uuid = ElementTree.fromstring(text).get("UUID")
     one = (
-        '<TiffData FirstC="{0}" IFD="{0}" PlaneCount="1"><UUID FileName="{1}">urn:uuid:1</UUID>'
-        "</TiffData>"
+        '<TiffData FirstC="{0}" IFD="{0}" PlaneCount="1"><UUID FileName="{1}">{2}</UUID></TiffData>'
     )
-    both = "".join(one.format(c, escape(named)) for c in range(2))
+    both = "".join(one.format(c, escape(named), uuid) for c in range(2))
     tifffile.tiffcomment(path, re.sub("<TiffData.*?/>", both, text, count=1).encode())
     return path
 
@@ -349,6 +349,15 @@ def test_colours_of_imagej_are_no_planes(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_what_imagej_shows_in_colours_is_light(tmp_path: Path, dtype: type) -> None:
+    fire = np.random.default_rng(1).integers(0, 255, (3, 256)).astype(np.uint8)
+    pixels = planes(1)[0].astype(dtype)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, metadata={"LUTs": [fire]})
+    assert run(tmp_path / "a.tif", tmp_path / "b.tif").refocused == 1
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), np.invert(pixels))
+
+
 def test_a_palette_that_is_a_ramp_is_kept_and_another_is_no_light(tmp_path: Path) -> None:
     green = np.zeros((3, 256), np.uint16)
     green[1] = np.arange(256) * 256
@@ -359,6 +368,11 @@ def test_a_palette_that_is_a_ramp_is_kept_and_another_is_no_light(tmp_path: Path
         page = opened.pages[0].aspage()
         np.testing.assert_array_equal(page.asarray(), np.invert(pixels))
         np.testing.assert_array_equal(page.colormap, green)
+    few = (320, 3, 48, tuple(green[:, ::16].ravel().tolist()))
+    tifffile.imwrite(tmp_path / "p.tif", pixels % 16, bitspersample=4, extratags=[few])
+    with tifffile.TiffFile(tmp_path / "p.tif", mode="r+b") as opened:
+        opened.pages[0].aspage().tags["PhotometricInterpretation"].overwrite(3)
+    assert run(tmp_path / "p.tif", tmp_path / "q.tif").refocused == 1
     tifffile.imwrite(tmp_path / "c.tif", pixels, photometric="palette", colormap=green[:, ::-1])
     with pytest.raises(RefocusError, match=r"has a colour palette that is no ramp.*grey values"):
         run(tmp_path / "c.tif", tmp_path / "d.tif")

@@ -4,11 +4,13 @@ import errno
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from refocus.acquisition.command.disk import explained
 from refocus.acquisition.command.terminal import describe, describe_json
-from refocus.stream.messages import EndHeader, RunHeader
+from refocus.stream.messages import EndHeader, Focus, FrameHeader, RunHeader, TimesMs, Trust
+from refocus.stream.subscriber import ReceivedFrame
 
 ODD = "a\x1b]0;owned\x07\x9b31m\u202eb\n"
 
@@ -35,6 +37,36 @@ def test_a_terminal_is_given_nothing_to_obey(message):
     assert line.isprintable()
     assert content.isprintable()
     assert json.loads(content)["run"] == ODD
+
+
+def test_a_frame_is_a_line_with_its_verdict():
+    header = FrameHeader(
+        run="r",
+        number=3,
+        frame=3,
+        refocused=True,
+        source="",
+        index={"t": 3},
+        channel="DAPI",
+        position_um={},
+        pixel_size_um=0.5,
+        exposure_ms=1.0,
+        camera="",
+        shape=(4, 6),
+        dtype="uint8",
+        bit_depth=8,
+        captured_utc="2026-01-02T03:04:05+00:00",
+        times_ms=TimesMs(queued=0.0, engine=4.25, published=20.0),
+        focus=Focus(distance_um=7.04, sigma_um=1.0),
+        trust=Trust(verdict="refocused", share=1.0),
+    )
+    told = describe(ReceivedFrame(header, np.zeros((4, 6), np.uint8), None, 2))
+    assert told == (
+        "LOST 2 before       3  6×4 uint8  t=3  DAPI  20.0 ms (4.2 in the engine)  refocused"
+        "  7.0 µm from focus"
+    )
+    untold = header.model_copy(update={"focus": None, "trust": None})
+    assert describe(ReceivedFrame(untold, np.zeros((4, 6), np.uint8), None, 0)).endswith("engine)")
 
 
 @pytest.mark.parametrize(
