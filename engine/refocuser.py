@@ -86,7 +86,6 @@ class Refocuser:
         self._warn = cache(log.warning)  # each thing once
         self._warm: set[tuple[int, tuple[int, int], np.dtype[Any]]] = set()
         self._matched: dict[tuple[int, LightPath], Engine] = {}
-        self._told: set[tuple[int, LightPath]] = set()
         self._beliefs: Beliefs | None = None
         self._kept: BeliefFile | None = None
         if light_path is not None:
@@ -252,10 +251,8 @@ class Refocuser:
         known = self._know(channel, stated)
         engine = self._channels.get(channel, self._engine)
         card = engine.info.card
-        if card is not None and (id(engine), known) not in self._told:
-            self._told.add((id(engine), known))
-            if unknown := not_told(card, known):
-                self._warn("%s", unknown)
+        if card is not None and (unknown := not_told(card, known)):
+            self._warn("%s", unknown)
         return self._match(engine, known), known
 
     def _shown(self, pixels: Frame) -> Frame:
@@ -359,10 +356,10 @@ class Refocuser:
 def not_told(card: ModelCard, known: LightPath) -> str:
     """Say what a model takes for granted as nobody says it, and what to do; empty if nothing."""
     if card.sampling is None:
+        if known.pixel_size_um:
+            return ""
         return (
-            ""
-            if known.pixel_size_um
-            else f"pixel size not known: taken for {card.optics.pixel_size_um:g} µm, for which "
+            f"pixel size not known: taken for {card.optics.pixel_size_um:g} µm, for which "
             f"{card.name} is; give --pixel-size-um, if it is another"
         )
     if known.na:

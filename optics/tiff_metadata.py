@@ -202,13 +202,15 @@ def _own_name(root: ElementTree.Element, name: str) -> str:
     """Say what OME-XML calls the file that it is in, which may have been renamed since."""
     parts = [e for e in root.iter() if tag(e) == "TiffData"]
     named = [(e.get("FileName"), e.text) for part in parts for e in part if tag(e) == "UUID"]
-    files = {file for file, _ in named}
-    if name in files:
+    if any(file == name for file, _ in named):
         return name
     own = root.get("UUID")
-    mine = {file for file, uuid in named if own and uuid == own} - {None}
-    alone = len(files) == 1 and len(named) == len(parts) and not own  # it names no other
-    return str((mine or files).pop()) if len(mine) == 1 or (alone and None not in files) else name
+    if own is None:  # all that it names is one file, so that is this one
+        files = {file for file, _ in named} if len(named) == len(parts) else set()
+    else:
+        files = {file for file, uuid in named if uuid == own}
+    before = files.pop() if len(files) == 1 else None
+    return before or name
 
 
 def _unit_um(notes: Mapping[str, Any]) -> float:

@@ -196,7 +196,7 @@ class Entrance:
                     return self._process
             if why != told:
                 said = "what serves readers has ended, and does not start"
-                logger.error("endpoint %s: %s: %s; tried on", self.endpoint, said, why)
+                logger.error("endpoint %s: %s: %s; trying again", self.endpoint, said, why)
                 told = why
             if self._closing.wait(RESTART_S):
                 return None

@@ -100,6 +100,9 @@ STACK = (
 OF_ANOTHER = '<TiffData IFD="0"><UUID FileName="c.ome.tif">urn:uuid:2</UUID></TiffData>'
 
 
+HERE_TOO = '<TiffData IFD="1" FirstZ="1"/>'
+
+
 def write_stack(path: Path, order: str, named: str, more: str = "") -> Path:
     text, planes = STACK.format(order, named, more), np.zeros((2, 32, 48), np.uint16)
     stated: dict[str, Any] = {"photometric": "minisblack", "metadata": None}
@@ -114,11 +117,7 @@ def write_stack(path: Path, order: str, named: str, more: str = "") -> Path:
         ("before.ome.tif", "", [0.0, 1.5]),  # renamed, and it names no other
         ("a.ome.tif", OF_ANOTHER, [0.0, 1.5]),
         ("before.ome.tif", OF_ANOTHER, [None, None]),  # of a set: nobody can tell which one it was
-        (
-            "b.ome.tif",
-            '<TiffData IFD="1" FirstZ="1"/>',
-            [None, 1.5],
-        ),
+        ("b.ome.tif", HERE_TOO, [None, 1.5]),  # the first page is in b, the second in this one
     ],
 )
 def test_planes_lie_in_a_stack_where_the_file_says_so(

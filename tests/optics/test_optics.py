@@ -66,7 +66,7 @@ def test_depth_below_the_cover_slip_aberrates() -> None:
 
 @pytest.mark.parametrize("panels", [1, 7, 300])
 def test_the_pupil_is_asked_often_enough_for_its_fastest_phase(panels: int) -> None:
-    fastest = panels * NODES  # radians across it: what psf() and transfer() ask for at most
+    fastest = panels * NODES  # radians across it, which is what psf() asks for
     rho, weights = pupil_nodes(panels)
     found = [weights @ np.cos(phase * rho) for phase in (1e-9, 0.3 * fastest, fastest)]
     exact = [np.sin(phase) / phase for phase in (1e-9, 0.3 * fastest, fastest)]

@@ -209,7 +209,7 @@ def test_a_relay_that_cannot_be_started_anew_is_tried_again(monkeypatch, caplog)
         assert follows(publisher)
     said = [record.message.partition(": ")[2] for record in caplog.records]
     assert said == [
-        "what serves readers has ended, and does not start: Too many open files; tried on",
+        "what serves readers has ended, and does not start: Too many open files; trying again",
         "what serves readers has ended; started anew",
     ]
 
