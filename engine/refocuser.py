@@ -3,6 +3,7 @@
 Which engine refocuses a frame, at which pixel size, which part of it, and how much is trusted.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -13,6 +14,7 @@ import numpy as np
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.configs.light_path import STATED, KnownOptics
+from refocus.engine.prepare import check_frame
 from refocus.engine.protocol import (
     UNKNOWN,
     Engine,
@@ -273,6 +275,9 @@ class Refocuser:
         """Add what this frame and those before it tell of the blur."""
         if engine.sight is None or known.believed or known.brightness:
             return known
+        check_frame(pixels)
+        if z_um is not None and not math.isfinite(z_um):
+            z_um = None
         from refocus.engine.light_path.belief import Beliefs, sharpness  # SciPy: only where needed
 
         self._beliefs = self._beliefs or Beliefs()
@@ -280,8 +285,8 @@ class Refocuser:
         believed = self._beliefs.known(channel, position, z_um, sharp)
         if not believed:
             frame = engine.sight.look(pixels, known)
-            if frame is None:
-                return known
+            if frame is None:  # an empty frame teaches nothing, least of all that it is in focus
+                return replace(known, believed=self._beliefs.likely(channel))
             from refocus.engine.light_path.sight import radius_per_um
 
             along = radius_per_um(known)

@@ -49,6 +49,9 @@ AT_ONE_PLACE = 8
 """So many of the last frames say together how wide the blur is."""
 FORGOTTEN = 1 / 30
 """Part of what is thought of the sampling that a frame takes away, as objectives are changed."""
+TURNED = 1e-4
+"""How likely the aberration is to be any other from one frame to the next: the specimen's depth,
+the objective or its collar has been changed."""
 OF_BEFORE, CHANGED, AS_BEFORE = 4, 0.05, 0.15
 """For how many frames the belief of an earlier run counts, how likely it is that the instrument has
 been changed since, and within which part its sampling is still the same."""
@@ -130,6 +133,11 @@ class Beliefs:
     def seen(self) -> dict[str, Belief]:
         """Give what is believed of the channels that this run has seen."""
         return {name: of for name, of in self._of.items() if of.position is not None}
+
+    def likely(self, channel: str) -> tuple[Blur, ...]:
+        """Name what is believed of a channel, whatever its next frame."""
+        belief = self._of.get(channel)
+        return belief.likely if belief else ()
 
     def known(
         self, channel: str, position: str, z_um: float | None = None, sharp: float = 0.0
@@ -246,11 +254,11 @@ def _jumped(before: Belief, frame: Posterior) -> bool:
 
 
 def _moved(chances: NDArray[np.float64], how: tuple[float, float]) -> NDArray[np.float64]:
-    """Let the radius drift, or be any; the aberration stays."""
+    """Let the radius drift, or be any; the aberration nearly always stays."""
     drift, jump = how
     drifted = gaussian_filter1d(chances, drift, axis=1, mode="nearest")
-    anywhere = np.broadcast_to(chances.mean(1, keepdims=True), chances.shape)
-    return np.asarray((1 - jump) * drifted / drifted.sum() + jump * anywhere)
+    moved = (1 - jump) * drifted / drifted.sum() + jump * chances.mean(1, keepdims=True)
+    return np.asarray((1 - TURNED) * moved + TURNED * moved.mean(2, keepdims=True))
 
 
 def _stepped(chances: NDArray[np.float64], by: float) -> NDArray[np.float64]:

@@ -17,7 +17,14 @@ from pydantic import BaseModel, ConfigDict
 from refocus.configs.light_path import Blur
 from refocus.engine.light_path.filters import Likely
 from refocus.engine.light_path.rings import refined
-from refocus.engine.light_path.spectrum import BINS, SIDE, spectra, together
+from refocus.engine.light_path.spectrum import (
+    BINS,
+    SIDE,
+    brightest,
+    shows,
+    spectra,
+    together,
+)
 from refocus.optics.transfer import paraxial
 
 RADII = np.concatenate([[0.0], 1.17 ** np.arange(26)])
@@ -119,16 +126,25 @@ class Estimator:
 
     def posterior(
         self, seen: NDArray[np.float32], sampling: float = 0.0, aperture: float = 0.0
-    ) -> Posterior:
-        """Look at a frame ``(H, W)``; what is not told of its optics is 0."""
-        log, share = spectra(np.ascontiguousarray(seen, np.float32))
+    ) -> Posterior | None:
+        """Look at a frame ``(H, W)``; None where it shows nothing that could have been blurred.
+
+        What is not told of its optics is 0.
+        """
+        seen, side = np.ascontiguousarray(seen, np.float32), min(SIDE, *seen.shape)
+        log, share = spectra(seen)
+        if not shows(log, side).any():  # or little, elsewhere
+            log, share = spectra(brightest(seen))
+        log = log[shows(log, side)]
+        if not len(log):
+            return None
         share *= SHARE_OF_A_WINDOW
         if sampling:
             aperture = aperture or self._aperture
         said = self._run(described(log, sampling, aperture))
         samplings, ring_power = NOT_ASKED, NO_POWER
         if sampling:
-            ring_power = together(log, min(SIDE, *seen.shape))[None]
+            ring_power = together(log, side)[None]
         else:
             samplings = log_softmax(said[:, -SAMPLINGS.size :].sum(0) * share)
             sampling = mean_sampling(samplings)

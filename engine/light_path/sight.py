@@ -38,7 +38,10 @@ class Sight:
         self._card, self.estimator = card, estimator
 
     def look(self, pixels: NDArray[Any], light_path: LightPath) -> Posterior | None:
-        """Ask a frame ``(H, W)``, in any units, which light path it came through."""
+        """Ask a frame ``(H, W)``, in any units, which light path it came through.
+
+        None where it shows nothing, or there is no estimator.
+        """
         if self.estimator is None:
             return None
         sampling, aperture = told(light_path)

@@ -17,6 +17,18 @@ BINS = 96
 MOST = 3
 """Windows that are looked at, along a side of a frame."""
 LEAST_POWER = 1e-12
+SLOPE = 3
+"""Turns across a window below which shading shows."""
+TOLD_APART = 128
+"""Side of the smallest windows in which a specimen looks otherwise than that, pixels."""
+NOISE = slice(80, 96)
+"""Bins that hold nothing but noise, or else much more lies below them."""
+OVER_NOISE = {17: 0.25, 64: 0.1}
+"""Structure, where the power up to a bin is so much over that of noise: blurred, or sharp."""
+SIGMAS, TAPERED = 6.0, 2.25
+"""And by so many standard deviations; a taper leaves one of so many frequencies its own."""
+COARSE = 8
+"""Side of the blocks that the brightest is searched among, pixels."""
 
 
 def spectra(seen: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
@@ -38,6 +50,39 @@ def spectra(seen: NDArray[np.float32]) -> tuple[NDArray[np.float32], float]:
     windows = _windows(seen, side)
     found = [describe_power(_power(window), side) for window in windows]
     return np.stack(found), min(1.0, seen.size / (len(windows) * side**2))
+
+
+def shows(log: NDArray[np.float32], side: int) -> NDArray[np.bool_]:
+    """Say which of the windows of :func:`spectra` show more than noise, whose power is flat.
+
+    Of windows too small to tell a specimen from shading, all do.
+    """
+    if side < TOLD_APART:
+        return np.ones(len(log), np.bool_)
+    power, counts = np.exp(log), rings(side)[1]
+
+    def mean(bins: slice) -> tuple[NDArray[np.float32], float]:
+        return np.average(power[:, bins], axis=1, weights=counts[bins]), float(counts[bins].sum())
+
+    noise, first = mean(NOISE)[0], SLOPE * SIDE // side
+    found = np.zeros(len(log), np.bool_)
+    for last, over in OVER_NOISE.items():
+        seen, number = mean(slice(first, max(last, 2 * first)))
+        found |= seen / noise - 1 > max(over, SIGMAS * math.sqrt(TAPERED / number))
+    return found
+
+
+def brightest(seen: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cut the window around the brightest place of a frame ``(H, W)``."""
+    side = min(SIDE, *seen.shape)
+    height, width = (n // COARSE for n in seen.shape)
+    blocks = seen[: height * COARSE, : width * COARSE].reshape(height, COARSE, width, COARSE)
+    place = divmod(int(blocks.mean((1, 3)).argmax()), width)
+    top, left = (
+        min(max(0, at * COARSE - side // 2), n - side)
+        for at, n in zip(place, seen.shape, strict=True)
+    )
+    return seen[top : top + side, left : left + side]
 
 
 def _windows(seen: NDArray[np.float32], side: int) -> list[NDArray[np.float32]]:

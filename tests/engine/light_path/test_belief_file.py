@@ -16,8 +16,9 @@ from refocus.engine.light_path.estimate import ABERRATIONS, RADII, Posterior, lo
 from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
+from refocus.optics.specimens import nuclei
 
-FRAME = np.random.default_rng(0).integers(100, 4000, (64, 64)).astype(np.uint16)
+FRAME = (4000 * nuclei((96, 96), np.random.default_rng(0))).astype(np.uint16) + 100
 
 
 def seen(row: int, column: int) -> Posterior:

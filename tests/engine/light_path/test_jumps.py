@@ -16,6 +16,7 @@ from refocus.engine.light_path.estimate import (
 )
 from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.protocol import UNKNOWN, EngineError
 from refocus.engine.refocuser import Refocuser
 from refocus.optics.transfer import light_path_of, paraxial
 from refocus.training.judging.objectives import OBJECTIVES, examples, quality
@@ -106,3 +107,69 @@ def test_no_frame_is_made_worse_where_focus_is_found_again(
         found = run.refocus(example.frame, "DAPI", known, position="p0")
         assert quality(example, found.pixels) > quality(example, example.frame) - 0.3
     assert found.judgement.verdict == "in-focus"
+
+
+@pytest.mark.parametrize("empty", [1, 30])
+@pytest.mark.parametrize("position", ["p0", "p{}"])
+def test_empty_frames_teach_nothing(empty: int, position: str) -> None:
+    case, rng = OBJECTIVES[4], np.random.default_rng(0)
+    engine = OpenVinoEngine(shipped_models()["any-objective"], precision="f32")
+    try:
+        between, without = Refocuser(engine), Refocuser(engine)
+        for number, example in enumerate(examples(case, 3)):
+            for dark in range(empty):
+                frame = rng.normal(100, 3, (320, 320)).round().astype(np.uint16)
+                between.believe(frame, "", UNKNOWN, position.format(f"{number}-{dark}"))
+            given, wanted = (
+                refocuser.refocus(example.frame, position=f"w{number}").pixels
+                for refocuser in (between, without)
+            )
+            np.testing.assert_array_equal(given, wanted)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("frames", [20, 400])
+def test_an_aberration_that_was_changed_is_believed_however_long_the_run(frames: int) -> None:
+    def turned(column: int) -> Posterior:
+        chances = np.full(PRIOR.shape, 0.01 / PRIOR.size)
+        chances[18, column] += 0.99
+        return Posterior(log_softmax(np.log(chances)), 0.7, 0.5)
+
+    beliefs = Beliefs()
+    for number in range(frames):
+        beliefs.after("DAPI", f"p{number}", turned(2))
+    for number in range(4):
+        first, _ = beliefs.after("DAPI", f"q{number}", turned(5))
+    assert first.spherical == pytest.approx(ABERRATIONS[5], abs=0.05)
+
+
+@pytest.mark.parametrize("nowhere", [float("nan"), float("inf")])
+def test_a_stage_that_does_not_know_where_it_is_harms_no_frame(nowhere: float) -> None:
+    example = next(iter(examples(OBJECTIVES[1], 1)))
+    path = light_path_of(OBJECTIVES[1].optics)
+    engine = OpenVinoEngine(shipped_models()["any-objective"], precision="f32")
+    try:
+        lost, none = Refocuser(engine), Refocuser(engine)
+        for z_um in (0.0, nowhere, 1.0):
+            lost.refocus(example.frame, "", path, position="p0", z_um=z_um)
+        for z_um in (0.0, None, 1.0):
+            none.refocus(example.frame, "", path, position="p0", z_um=z_um)
+        wanted, given = (
+            r.refocus(example.frame, "", path, position="p0", z_um=2.0).pixels for r in (none, lost)
+        )
+        np.testing.assert_array_equal(given, wanted)
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize("shape", [(0, 64), (16, 16), (1, 400)])
+def test_a_frame_that_is_refused_teaches_nothing(shape: tuple[int, int]) -> None:
+    engine = OpenVinoEngine(shipped_models()["any-objective"], precision="f32")
+    try:
+        refocuser = Refocuser(engine)
+        with pytest.raises(EngineError, match="smallest"):
+            refocuser.refocus(np.zeros(shape, np.uint16))
+        assert refocuser.believe(np.zeros((64, 64), np.uint16), "", UNKNOWN, "").believed == ()
+    finally:
+        engine.close()

@@ -18,8 +18,9 @@ from refocus.engine.model_file import (
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
 from refocus.engine.resample import ResamplingEngine, match_sampling
+from refocus.optics.specimens import nuclei
 
-FRAME = np.random.default_rng(0).integers(90, 400, (96, 128)).astype(np.uint16)
+FRAME = (4000 * nuclei((96, 128), np.random.default_rng(0))).astype(np.uint16) + 100
 BLUR = Blur(0.4, 0.6, 6.0, 0.1)
 
 
