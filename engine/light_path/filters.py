@@ -28,8 +28,9 @@ NOISE_SHARE = 0.4
 """Noise over power at 0.1 cycles per pixel, per noise variance over variance of the frame."""
 FINE = np.linspace(0.0, HIGHEST, 16 * STEPS)
 """Frequencies so close that the nearest will do: one look is cheaper than two and a mean."""
-LARGEST = 8.0
-"""Network units that a filtered frame is cut at."""
+LARGEST, ABOVE_SEEN, BLOCK = 8.0, 2.0, 4
+"""Network units that a filtered frame is cut at, or so many times the brightest block of the frame
+if that is more, as where a few beads are all there is to see; a hot pixel fills no block."""
 
 
 class Likely(NamedTuple):
@@ -92,10 +93,16 @@ def _table(blur: Blur) -> NDArray[np.float32]:
 
 
 def show(seen: NDArray[np.float32], likely: Likely) -> NDArray[np.float32]:
-    """Put what filters make of a frame ``(H, W)``, in network units, beside it, ``(4, H, W)``."""
+    """Put what filters make of a frame ``(H, W)``, in network units, beside it, ``(4, H, W)``.
+
+    Its sides are multiples of :data:`BLOCK`.
+    """
     in_focus, *out_of_focus = tables(likely)
     noise = noise_share(seen)
     where = _fine_places(*seen.shape)
+    height, width = seen.shape
+    blocks = seen.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean((1, 3))
+    top = max(LARGEST, ABOVE_SEEN * float(blocks.max()))
     spectrum = scipy.fft.dctn(seen, type=2)
     shown = np.empty((CHANNELS, *seen.shape), np.float32)
     shown[0] = seen
@@ -104,7 +111,7 @@ def show(seen: NDArray[np.float32], likely: Likely) -> NDArray[np.float32]:
         filtered = gain.astype(np.float32)[where]
         filtered *= spectrum
         found = scipy.fft.idctn(filtered, type=2, overwrite_x=True)
-        np.clip(found, -LARGEST, LARGEST, out=shown[number + 1])
+        np.clip(found, -LARGEST, top, out=shown[number + 1])
     return shown
 
 

@@ -6,8 +6,17 @@ PyTorch: the frame and its mirror images are transformed instead, which is the s
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from refocus.engine.light_path.filters import FLOORS, LARGEST, NOISE_SHARE, RISES, SPECTRUM
+from refocus.engine.light_path.filters import (
+    ABOVE_SEEN,
+    BLOCK,
+    FLOORS,
+    LARGEST,
+    NOISE_SHARE,
+    RISES,
+    SPECTRUM,
+)
 from refocus.optics.transfer import HIGHEST, STEPS
 
 
@@ -37,6 +46,8 @@ class TensorFilters:
         """
         height, width = seen.shape[1:]
         share = _noise_share(seen)
+        top = ABOVE_SEEN * functional.avg_pool2d(seen, BLOCK).amax((1, 2), keepdim=True)
+        top = top.clamp_min(LARGEST)
         mirrored = torch.cat([seen, seen.flip(2)], 2)
         spectrum = torch.fft.rfft2(torch.cat([mirrored, mirrored.flip(1)], 1))
         left, part = self._grid(height, width)
@@ -47,7 +58,7 @@ class TensorFilters:
             gain = tables[:, 0] * out_of_focus / (out_of_focus**2 + assumed / self._spectrum)
             grid = gain[:, left] * (1 - part) + gain[:, left + 1] * part
             found = torch.fft.irfft2(spectrum * grid, s=(2 * height, 2 * width))
-            shown.append(found[:, :height, :width].clamp(-LARGEST, LARGEST))
+            shown.append(torch.minimum(found[:, :height, :width].clamp_min(-LARGEST), top))
         return torch.stack(shown, 1)
 
     def _grid(self, height: int, width: int) -> tuple[Tensor, Tensor]:
