@@ -138,6 +138,22 @@ def _length(um: float, within: tuple[float, float], what: str, example: float) -
     raise ValueError(f"{um:g} µm is no {what}; {mend}")
 
 
+def _within(bounds: tuple[float, float], value: float) -> float:
+    return value if bounds[0] < value < bounds[1] else 0.0
+
+
+def _possible(stated: LightPath) -> LightPath:
+    """Leave out what cannot be: nm for µm, or what a device says that does not know."""
+    index = stated.immersion_index
+    return replace(
+        stated,
+        pixel_size_um=_within(PIXEL_UM, stated.pixel_size_um),
+        na=_within((0.0, LARGEST_NA), stated.na),
+        immersion_index=index if 1.0 <= index < LARGEST_INDEX else 0.0,
+        emission_um=_within(EMISSION_UM, stated.emission_um),
+    )
+
+
 class ChannelOptics(BaseModel):
     """What is told of the light path of one channel; None for what is not."""
 
@@ -196,11 +212,11 @@ class KnownOptics(ChannelOptics):
         channel
             Its name.
         stated
-            What a core or a file says of it, which holds where nothing is told. An aperture and
-            an index that do not go together are not both taken: what is told is, or else the
-            aperture.
+            What a core or a file says of it, which holds where nothing is told, but for what
+            cannot be. An aperture and an index that do not go together are not both taken: what
+            is told is, or else the aperture.
         """
-        told = self._told(channel)
+        told, stated = self._told(channel), _possible(stated)
         known = LightPath(
             told.pixel_size_um or stated.pixel_size_um,
             told.na or stated.na,
@@ -239,7 +255,7 @@ class KnownOptics(ChannelOptics):
             An aperture is told, and no pixel size, and none is stated.
         """
         told = [self._told(channel).na for channel in ("", *self.channels)]
-        if max(told) and not (self.pixel_size_um or pixel_size_um):
+        if max(told) and not (self.pixel_size_um or _within(PIXEL_UM, pixel_size_um)):
             raise RefocusError(
                 f"na {max(told):g} with pixel size 0: an aperture is told, and nothing says how "
                 "large a pixel is; give --pixel-size-um, too"

@@ -17,10 +17,11 @@ def shown_of(region: Region, shape: tuple[int, ...]) -> tuple[slice, slice]:
     Raises
     ------
     EngineError
-        The region reaches beyond a frame of this shape.
+        The region reaches beyond a frame of this shape, or is none.
     """
     x, y, width, height = region
-    if x + width > shape[1] or y + height > shape[0]:
+    inside = min(x, y) >= 0 and x + width <= shape[1] and y + height <= shape[0]
+    if not inside or min(width, height) < 1:
         raise EngineError(
             f"region {x},{y},{width},{height}: reaches beyond the frame of "
             f"{shape[1]}×{shape[0]}; give X,Y,WIDTH,HEIGHT inside it"

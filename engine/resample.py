@@ -189,21 +189,28 @@ class ResamplingEngine(Engine):
         """
         check_frame(frame)
         gain = 256.0 if frame.dtype == np.uint8 else 1.0
-        shape = (self._length(frame.shape[0]), self._length(frame.shape[1]))
-        resized = np.clip(_resized(frame.astype(np.float32), shape), 0, _top(frame))
+        wide = [(0, self._wide(n) - n) for n in frame.shape]
+        mirrored = np.pad(frame.astype(np.float32), wide, mode="symmetric")
+        shape = (self._length(mirrored.shape[0]), self._length(mirrored.shape[1]))
+        resized = np.clip(_resized(mirrored, shape), 0, _top(frame))
         return np.rint(resized * gain).astype(np.uint16), gain
 
     def _restored(self, frame: Frame, seen: Frame, refocused: Frame, gain: float) -> Frame:
         """Add what the engine changed to the captured frame."""
         correction = (refocused.astype(np.float32) - seen.astype(np.float32)) / gain
         height, width = frame.shape
-        restored = frame.astype(np.float32) + _resized(correction, (height, width))
+        wide = _resized(correction, (self._wide(height), self._wide(width)))
+        restored = frame.astype(np.float32) + wide[:height, :width]
         counts: Frame = np.clip(np.rint(restored), 0, _top(frame)).astype(frame.dtype)
         return counts
 
     def close(self) -> None:
         """Release the device."""
         self._engine.close()
+
+    def _wide(self, pixels: int) -> int:
+        """Give the length, with its mirror image, that the engine takes at the model's pixels."""
+        return max(pixels, math.ceil(SMALLEST / self.factor))
 
     def _length(self, pixels: int) -> int:
         return max(SMALLEST, round(pixels * self.factor))

@@ -25,7 +25,7 @@ def gtn(reference: NDArray[Any], *frames: NDArray[Any]) -> tuple[NDArray[np.floa
         The reference first, then the frames, ``float64``.
     """
     low, high = np.percentile(reference, (0.1, 99.9))
-    span = max(high - low, 1.0)
+    span = (high - low) or 1.0
     return tuple(
         np.clip((np.asarray(f, dtype=np.float64) - low) / span, 0.0, 1.0)
         for f in (reference, *frames)

@@ -21,6 +21,7 @@ from refocus.configs.loading import check
 
 WATER = {"na": 1.2, "immersion": "water", "pixel_size_um": 0.1}
 STATED = LightPath(0.3, 0.5, 1.0, 0.6)
+NAN = float("nan")
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,11 @@ STATED = LightPath(0.3, 0.5, 1.0, 0.6)
         ({"immersion": "air"}, LightPath(0.1, 1.3, 1.515), LightPath(0.1, 0.0, 1.0)),
         ({}, LightPath(0.1, 1.3, 1.0), LightPath(0.1, 1.3, 0.0)),
         ({}, LightPath(0.1, 1.3), LightPath(0.1, 1.3)),
+        # what cannot be is not taken: nm for µm, what a device does not know
+        ({}, LightPath(325.0, 20.0, -1.5, 520.0), UNKNOWN),
+        ({}, LightPath(-0.5, 0.5, 0.0, 1e-9), LightPath(0.0, 0.5)),
+        ({}, LightPath(NAN, NAN, NAN, NAN), UNKNOWN),
+        (WATER, LightPath(NAN, NAN, NAN, 0.6), LightPath(0.1, 1.2, 1.333, 0.6)),
         # a channel's own
         ({"channels": {"DAPI": {"emission_um": 0.46}}}, STATED, LightPath(0.3, 0.5, 1.0, 0.46)),
         ({"channels": {"FITC": {"emission_um": 0.46}}}, STATED, STATED),
@@ -135,7 +141,7 @@ def test_an_aperture_needs_a_pixel_size(
 )
 def test_what_can_be_told_can_be_simulated(field: str, bounds: tuple[float, float]) -> None:
     for bound, inside in zip(bounds, (1e-3, -1e-3), strict=True):
-        Optics.model_validate({field: bound + inside})
+        Optics.model_validate({"immersion_index": 1.65} | {field: bound + inside})
         with pytest.raises(ValidationError):
             Optics.model_validate({field: bound - inside})
     assert all(1.0 <= index < LARGEST_INDEX for index in MEDIA.values())

@@ -11,7 +11,7 @@ from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
 from refocus.engine.model_file import read_model, shipped_models
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.protocol import LightPath
+from refocus.engine.protocol import EngineError, LightPath
 from refocus.engine.refocuser import Refocuser, not_told
 
 from ..conftest import Listening
@@ -29,6 +29,14 @@ def test_an_engine_hears_what_is_told_and_what_is_stated(region: Any) -> None:
     refocuser.refocus(FRAME)
     refocuser.refocus(FRAME, "DAPI", LightPath(0.3, immersion_index=1.33), position="p1")
     assert engine.heard == [LightPath(0.3, 0.75), LightPath(0.3, 0.75, 1.33, 0.46)]
+
+
+@pytest.mark.parametrize(
+    "region", [(-10, 0, 32, 32), (0, -1, 32, 32), (10, 10, -20, 30), (0, 0, 0, 32), (40, 0, 32, 32)]
+)
+def test_a_region_that_is_none_is_refused(region: Any) -> None:
+    with pytest.raises(EngineError, match="give X,Y,WIDTH,HEIGHT inside it"):
+        Refocuser(FakeEngine(), region=region).refocus(FRAME)
 
 
 @pytest.mark.parametrize(

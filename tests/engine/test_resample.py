@@ -108,3 +108,17 @@ def test_noise_is_no_structure_for_being_resampled(size: float) -> None:
         assert engine.submit(frame)().judgement.verdict == "blank"
     finally:
         engine.close()
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (64, 64), (40, 300), (33, 47)])
+def test_a_small_frame_of_fine_pixels_is_brought_to_the_same_pixel_size(
+    shape: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    inner = Identity(add=500)
+    engine = match_pixel_size(inner, 0.108)
+    frame = np.random.default_rng(3).integers(100, 4000, shape).astype(np.uint16)
+    np.testing.assert_array_equal(engine.refocus(frame), frame + 500)
+    (seen,) = inner.shapes
+    for length, of in zip(seen, shape, strict=True):
+        whole = max(of, np.ceil(32 * 0.65 / 0.108))
+        assert length == pytest.approx(whole * 0.108 / 0.65, abs=0.6)

@@ -174,6 +174,20 @@ def test_metrics_are_those_of_scikit_image() -> None:
     assert ssim(wanted, wanted) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("scale", [1.0, 1e-5, 1e3])
+def test_metrics_do_not_depend_on_the_unit(scale: float) -> None:
+    rng = np.random.default_rng(3)
+    truth = rng.uniform(0, 60000, (64, 80))
+    frame = truth + rng.normal(0, 3000, truth.shape)
+    assert psnr(*gtn(truth * scale, frame * scale)) == pytest.approx(psnr(*gtn(truth, frame)))
+    assert np.isfinite(gtn(np.zeros((8, 8)), np.ones((8, 8)))).all()
+
+
+def test_an_aperture_is_below_the_index() -> None:
+    with pytest.raises(ValueError, match="below the index"):
+        Optics(na=1.4)
+
+
 def test_sharpness_falls_with_distance_and_ignores_brightness() -> None:
     field = nuclei((160, 160), np.random.default_rng(0), radius_um=(5.0, 8.0), count=12)
     sharpness = [tenengrad(defocus(field, Optics(), z)) for z in (0, 3, 6, 12)]
