@@ -205,3 +205,4 @@ def _check_page(page: tifffile.TiffPage, where: str) -> None:
         raise RefocusError(
             f"{where}: asks for {shape[1]}×{shape[0]} pixels, and the file holds fewer; replace it"
         )
+    _ = page.decode  # is made once, and of JPEG looks into the file, which is open now
