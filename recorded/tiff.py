@@ -7,7 +7,6 @@ their own, are made from the refocused plane, as they were made from the capture
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from math import prod
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -170,12 +169,15 @@ def _read_notes(tiff: tifffile.TiffFile, source: Path) -> TiffNotes:
 
 
 def _check_axes(tiff: tifffile.TiffFile, source: Path) -> None:
-    """Refuse a file whose pages are no planes along y and x."""
-    first = tiff.series[0]
-    planes = prod(n for n, axis in zip(first.shape, first.axes, strict=True) if axis not in "YXS")
-    if tiff.is_imagej and len(tiff.pages) < planes:
-        raise RefocusError(f"{source}: an ImageJ stack of one page; save it as OME-TIFF first")
+    """Refuse a file whose pages are no planes along y and x, each of which has its own."""
     for series in tiff.series:
+        # counted by values: axes differ from format to format, and pages are those of a whole set
+        several = series.size > len(series.pages) * series.keyframe.size
+        if several or series.keyframe.imagedepth > 1:
+            raise RefocusError(
+                f"{source}: has several planes in one page, as ImageJ and MetaMorph write stacks; "
+                "save it as OME-TIFF, each plane as a page of its own"
+            )
         axes = series.axes.replace("S", "")
         if {"Y", "X"} <= set(axes) and axes[-2:] != "YX":
             raise RefocusError(

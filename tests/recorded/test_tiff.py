@@ -1,5 +1,7 @@
 """TIFFs as others write them: what is refocused of a page, what stays, and what is refused."""
 
+import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
 from refocus.recorded.refocusing import Options
@@ -40,3 +43,56 @@ def test_jpeg_is_read_as_others_read_it(
     light = wanted if grey else wanted[..., 0]
     light[:] = np.invert(light)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "out.tif"), wanted)
+
+
+STACK = np.random.default_rng(1).integers(0, 4096, (16, 48, 64)).astype(np.uint16)
+
+
+def write_stk(path: Path) -> None:
+    """Write planes one after the other behind one page, as MetaMorph does."""
+    times = np.arange(6 * len(STACK), dtype="<u4").tobytes()
+    tags = [(33628, 4, 1, 8, True), (33629, 4, 0, times, True), (33630, 4, 0, times[::3], True)]
+    tifffile.imwrite(path, STACK, truncate=True, metadata=None, extratags=tags)
+    with tifffile.TiffFile(path, mode="r+b") as tiff:
+        for code in (33629, 33630):  # rationals, of which there is one a plane
+            tiff.filehandle.seek(tiff.pages[0].aspage().tags[code].offset + 2)
+            tiff.filehandle.write(struct.pack("<HI", 5, len(STACK)))
+
+
+def write_with(**options: Any) -> Callable[[Path], None]:
+    return lambda path: tifffile.imwrite(path, STACK, **options)
+
+
+SEVERAL_IN_A_PAGE: dict[str, Callable[[Path], None]] = {
+    "ImageJ": write_with(imagej=True, truncate=True, metadata={"axes": "ZYX"}),
+    "tifffile": write_with(truncate=True, metadata={"axes": "ZYX"}),
+    "volume in strips": write_with(volumetric=True),
+    "volume in tiles": write_with(volumetric=True, tile=(16, 16, 16)),
+    "volume that nothing describes": write_with(volumetric=True, metadata=None),
+    "MetaMorph": write_stk,
+}
+
+
+@pytest.mark.parametrize("form", SEVERAL_IN_A_PAGE)
+def test_several_planes_in_a_page_are_refused_and_none_is_lost(tmp_path: Path, form: str) -> None:
+    SEVERAL_IN_A_PAGE[form](tmp_path / "in.tif")
+    with pytest.raises(RefocusError, match=r"in\.tif: has several planes in one page.*OME-TIFF"):
+        run(tmp_path / "in.tif", tmp_path / "out.tif")
+
+
+@pytest.mark.parametrize("form", ["all are there", "one is missing"])
+def test_a_file_of_an_ome_set_holds_its_own_pages(tmp_path: Path, form: str) -> None:
+    names = ["a.ome.tif", "b.ome.tif"]
+    parts = "".join(
+        f'<TiffData FirstC="{c}"><UUID FileName="{name}">urn:uuid:{c}</UUID></TiffData>'
+        for c, name in enumerate(names)
+    )
+    text = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{}">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint16" SizeX="64" '
+        'SizeY="48" SizeZ="1" SizeC="2" SizeT="1"><Channel ID="Channel:0:0" SamplesPerPixel="1"/>'
+        f'<Channel ID="Channel:0:1" SamplesPerPixel="1"/>{parts}</Pixels></Image></OME>'
+    )
+    for c, name in enumerate(names[: 1 if form == "one is missing" else 2]):
+        tifffile.imwrite(tmp_path / name, STACK[c], description=text.format(c), metadata=None)
+    assert run(tmp_path / "a.ome.tif", tmp_path / "out.ome.tif").refocused == 1
