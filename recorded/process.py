@@ -127,8 +127,7 @@ def process(  # noqa: PLR0917
         if record:
             _write_record(record, marks.provenance(range(len(data.planes))))
         keep_table(_tabulate(work, refocusing), progress.result, target)
-        progress.result.replace(target)
-        progress.remove()
+        progress.finish(target)
         refocusing.keep_light_path()
     return done
 
@@ -183,6 +182,7 @@ def _check_target(data: DataSet, target: Path, progress: Progress) -> Path | Non
     """Refuse a target that is none; give the place of the record beside a file."""
     source = data.source
     if target.exists() or target.is_symlink():
+        progress.tidy()
         raise RefocusError(f"{target}: exists already; name another, or remove it first")
     if source.resolve() in target.resolve().parents:
         raise RefocusError(f"{target}: lies inside {source}; name a place outside")

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,14 @@ from filelock import FileLock, Timeout
 
 from refocus.configs import RefocusError, reason_of
 from refocus.configs.files import remove, replacing
+from refocus.configs.terminal import Stopped
 from refocus.optics.ome_zarr import is_zarr
+from refocus.recorded.planes import log
 from refocus.recorded.refocusing import Result, Said
 from refocus.recorded.slide import files_beside
 from refocus.recorded.survey import Survey
 
-BEGUN = "begun.json"
+BEGUN, WHOLE, LOCK = "begun.json", "whole", "lock"
 A_FOLDER = 1000
 """Planes whose regions lie in one folder: some disks are slow where a folder holds many files."""
 
@@ -36,7 +39,7 @@ class Progress:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.result = folder / "result"
-        self._lock = FileLock(folder / "lock", timeout=0)
+        self._lock = FileLock(folder / LOCK, timeout=0)
 
     @classmethod
     def beside(cls, target: Path) -> "Progress":
@@ -45,8 +48,9 @@ class Progress:
 
     @property
     def is_begun(self) -> bool:
-        """Whether something is there to go on with."""
-        return (self.folder / BEGUN).exists()
+        """Whether something is there to go on with, and its result has not taken its place."""
+        has_moved = (self.folder / WHOLE).exists() and not self.result.exists()
+        return (self.folder / BEGUN).exists() and not has_moved
 
     def begin(self, said: dict[str, Any], target: Path) -> None:
         """Begin, or go on with what the same model, options and source began, alone.
@@ -71,7 +75,8 @@ class Progress:
 
     def _begin(self, said: dict[str, Any], target: Path) -> None:
         path = self.folder / BEGUN
-        if not path.exists():
+        if not self.is_begun:
+            self._clear()  # what an ended removal left may be of another source
             with replacing(path) as part:
                 part.write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
             return
@@ -119,19 +124,48 @@ class Progress:
 
     def clear_result(self) -> None:
         """Remove a result that was begun: all of it is made again of what is done."""
+        remove(self.folder / WHOLE)
         remove(self.result)
+
+    def finish(self, target: Path) -> None:
+        """Let the result take its place, and remove all else."""
+        (self.folder / WHOLE).touch()  # a kill from here on leaves nothing to go on with
+        self.result.replace(target)
+        try:
+            self.remove()
+        except (KeyboardInterrupt, Stopped):  # too late to end anything
+            self.remove()
+        except OSError as error:
+            log.warning("%s: not removed (%s); remove it", self.folder, reason_of(error))
 
     def leave(self) -> None:
         """Keep what is done, and nothing else; nothing at all where nothing is."""
-        self.clear_result()
-        if self.is_begun and not any(self.folder.glob("*/*.kept")):
+        if not self._lock.is_locked:  # all is removed, and another may be at it by now
+            return
+        if self.is_begun:
+            self.clear_result()
+        if not self.is_begun or not any(self.folder.glob("*/*.kept")):
             self.remove()
         self._lock.release()
 
+    def tidy(self) -> None:
+        """Remove what is left of a run that was killed when its result had taken its place."""
+        if self.folder.is_dir() and not self.is_begun:
+            with suppress(OSError), self._lock:  # another one's, or for another one to remove
+                self.remove()
+
     def remove(self) -> None:
         """Remove all of it."""
+        self._clear()
         self._lock.release()  # some systems remove no file that is open
         remove(self.folder)
+
+    def _clear(self) -> None:
+        """Remove all but the lock; first of all what says that there is something to go on with."""
+        remove(self.folder / BEGUN)
+        for path in self.folder.glob("*"):
+            if path.name != LOCK:
+                remove(path)
 
     def _survey(self, plane: int) -> Path:
         return self.path(plane, 0).with_name(f"{plane}-survey.json")

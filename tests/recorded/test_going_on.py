@@ -14,8 +14,10 @@ import pytest
 import tifffile
 
 from refocus.configs import RefocusError
+from refocus.configs.files import remove
 from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
+from refocus.recorded import progress
 from refocus.recorded.process import process
 from refocus.recorded.progress import identify
 from refocus.recorded.refocusing import Options, Result, Said
@@ -74,6 +76,7 @@ SLOW = """
 import sys
 from pathlib import Path
 from refocus.engine.fake import FakeEngine
+from refocus.recorded import progress
 from refocus.recorded.process import process
 tell = lambda done: print(done.regions, flush=True)
 process(Path(sys.argv[1]), Path(sys.argv[2]), FakeEngine(0.5), tell)
@@ -243,3 +246,81 @@ def test_who_comes_while_another_is_at_work_is_refused(tmp_path: Path) -> None:
     assert len(refused) == len(PLANES)
     np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES))
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+class Killed(BaseException):
+    """Ends a process as a kill does: nothing is cleaned up behind it."""
+
+
+def end_while_removing(
+    patch: pytest.MonkeyPatch, target: Path, at: int, error: type[BaseException]
+) -> None:
+    """End a run with an error when it removes its so-many-th file once the result is there."""
+    calls = 0
+
+    def removing(path: Path) -> None:
+        nonlocal calls
+        calls += target.exists()
+        if calls == at + 1:
+            calls += 1
+            raise error
+        remove(path)
+
+    patch.setattr(progress, "remove", removing)
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_who_ends_the_clean_up_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    end_while_removing(monkeypatch, target, at, KeyboardInterrupt)
+    assert process(source, target, FakeEngine(), lambda done: None).refocused == 6
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("at", range(4))
+@pytest.mark.parametrize("again", ["the same", "another input"])
+def test_what_a_kill_leaves_of_a_clean_up_is_never_used_and_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: str, at: int
+) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with monkeypatch.context() as patch:
+        patch.setattr(progress.Progress, "leave", lambda self: self._lock.release())
+        end_while_removing(patch, target, at, Killed)
+        with pytest.raises(Killed):
+            process(source, target, FakeEngine(), lambda done: None)
+    assert list(tmp_path.glob(".*"))
+    if again == "the same":
+        with pytest.raises(RefocusError, match="exists already"):
+            process(source, target, FakeEngine(), lambda done: None)
+    else:
+        for path in tmp_path.glob("out.tif*"):
+            path.unlink()
+        tifffile.imwrite(source, PLANES[::-1], photometric="minisblack", metadata=None)
+        process(source, target, FakeEngine(), lambda done: None)
+        np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES[::-1]))
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_results_that_nothing_says_the_source_of_are_not_used(tmp_path: Path) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with pytest.raises(KeyboardInterrupt):
+        process(source, target, Ending(4, KeyboardInterrupt()), lambda done: None)
+    (tmp_path / ".out.tif.unfinished" / progress.BEGUN).unlink()
+    tifffile.imwrite(source, PLANES[::-1], photometric="minisblack", metadata=None)
+    process(source, target, FakeEngine(), lambda done: None)
+    np.testing.assert_array_equal(tifffile.imread(target), np.invert(PLANES[::-1]))
+
+
+def test_what_is_kept_outlives_a_file_that_took_the_place_of_the_result(tmp_path: Path) -> None:
+    source, target = write_tiff(tmp_path / "in.tif"), tmp_path / "out.tif"
+    with pytest.raises(KeyboardInterrupt):
+        process(source, target, Ending(4, KeyboardInterrupt()), lambda done: None)
+    target.touch()
+    with pytest.raises(RefocusError, match="exists already"):
+        process(source, target, FakeEngine(), lambda done: None)
+    target.unlink()
+    engine = FakeEngine()
+    process(source, target, engine, lambda done: None)
+    assert engine.calls <= 3
