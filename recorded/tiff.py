@@ -4,11 +4,13 @@ The smaller levels of a pyramid, whether they hang from a page (SubIFDs) or foll
 their own, are made from the refocused plane, as they were made from the captured one.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from html import unescape
 from pathlib import Path
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import quoteattr
 
 import numpy as np
 import tifffile
@@ -129,9 +131,13 @@ class Tiff(DataSet):
 
 def _renamed(text: str, old: str, new: str) -> str:
     """Let the description of a file, in XML or not, name another one where it names that file."""
-    if text.lstrip().startswith("<"):
-        old, new = (escape(name, {'"': "&quot;"}) for name in (old, new))
-    return text.replace(f'"{old}"', f'"{new}"')
+    if not text.lstrip().startswith("<"):
+        return text.replace(f'"{old}"', f'"{new}"')
+
+    def named(found: re.Match[str]) -> str:
+        return found[1] + quoteattr(new) if unescape(found[2][1:-1]) == old else found[0]
+
+    return re.sub(r"""(\b(?:FileName|MetadataFile)\s*=\s*)("[^"]*"|'[^']*')""", named, text)
 
 
 def _read(source: Path, page: tifffile.TiffPage, sample: int, rows: slice, columns: slice) -> Plane:

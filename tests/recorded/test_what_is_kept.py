@@ -7,7 +7,6 @@ import struct
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 import numpy as np
 import pytest
@@ -282,28 +281,31 @@ def test_broken_metadata_are_told_in_a_line(tmp_path: Path, broken: Any, said: s
 
 
 def write_ome(path: Path, named: str) -> Path:
-    """Write two channels whose OME-XML names the file, by the name that it has or had."""
+    """Write two channels whose OME-XML names the file, by an attribute with quotes around it."""
     about = {"axes": "CYX", "Channel": {"Name": ["DAPI", "GFP"]}}
     tifffile.imwrite(path, planes(2), ome=True, photometric="minisblack", metadata=about)
     with tifffile.TiffFile(path) as opened:
         text = opened.ome_metadata
     assert text is not None
     uuid = ElementTree.fromstring(text).get("UUID")
-    one = (
-        '<TiffData FirstC="{0}" IFD="{0}" PlaneCount="1"><UUID FileName="{1}">{2}</UUID></TiffData>'
-    )
-    both = "".join(one.format(c, escape(named), uuid) for c in range(2))
-    tifffile.tiffcomment(path, re.sub("<TiffData.*?/>", both, text, count=1).encode())
+    one = '<TiffData FirstC="{0}" IFD="{0}" PlaneCount="1"><UUID FileName={1}>{2}</UUID></TiffData>'
+    both = "".join(one.format(c, named, uuid) for c in range(2))
+    tifffile.tiffcomment(path, re.sub("<TiffData.*?/>", lambda found: both, text, count=1).encode())
     return path
 
 
 @pytest.mark.parametrize(
     ("name", "named", "target"),
     [
-        ("a.ome.tif", "a.ome.tif", "b.ome.tif"),
-        ("a.ome.tif", "before.ome.tif", "b.ome.tif"),
-        ("a.ome.tif", "a.ome.tif", "a&b.ome.tif"),
-        ("p&q.ome.tif", "p&q.ome.tif", "b<c.ome.tif"),
+        ("a.ome.tif", '"a.ome.tif"', "b.ome.tif"),
+        ("a.ome.tif", '"before.ome.tif"', "b.ome.tif"),
+        ("a.ome.tif", '"a.ome.tif"', "a&b.ome.tif"),
+        ("p&q.ome.tif", '"p&amp;q.ome.tif"', "b<c.ome.tif"),
+        ("mµ.ome.tif", '"m&#181;.ome.tif"', "µ.ome.tif"),
+        ("mµ.ome.tif", '"m&#xB5;.ome.tif"', 'a"b.ome.tif'),
+        ("a.ome.tif", "'a.ome.tif'", 'i\'s "b".ome.tif'),
+        ("i's.ome.tif", '"i&apos;s.ome.tif"', "i's.b.ome.tif"),
+        ("a>b.ome.tif", '"a>b.ome.tif"', "b>c.ome.tif"),
     ],
 )
 def test_channels_and_names_of_an_ome_tiff(
