@@ -28,7 +28,7 @@ from refocus.recorded.planes import (
     check_pixels,
 )
 from refocus.recorded.segments import read_window, segment_shape
-from refocus.recorded.tiff_writer import PageWriter
+from refocus.recorded.tiff_writer import PageWriter, text_of
 
 CLASSIC = (1 << 32) - (1 << 25)
 """Bytes that a TIFF can hold that is no BigTIFF, but for its tags."""
@@ -39,7 +39,6 @@ class _Page:
     """A page at full resolution, its levels, and the planes that it holds."""
 
     page: tifffile.TiffPage
-    text: str
     planes: range
     hanging: list[tifffile.TiffPage]
     following: list[tifffile.TiffPage] = field(default_factory=list)
@@ -95,7 +94,7 @@ class Tiff(DataSet):
                     [_stored(one.page, bands(number)) for number in one.planes],
                     levels=one.hanging or one.following,
                     hanging=bool(one.hanging),
-                    text=_renamed(one.text, self._named, name),
+                    text=_renamed(text_of(self.source, one.page), self._named, name),
                     mark="" if first else marks.software,
                 )
 
@@ -126,18 +125,20 @@ class Tiff(DataSet):
             read = partial(_read, self.source, page, sample)
             self.planes.append(RecordedPlane(about, shape, dtype, read))
         planes = range(begins, len(self.planes))
-        self._pages.append(_Page(page, page.description, planes, levels))
+        self._pages.append(_Page(page, planes, levels))
 
 
-def _renamed(text: str, old: str, new: str) -> str:
+def _renamed(stored: bytes, old: str, new: str) -> bytes:
     """Let the description of a file, in XML or not, name another one where it names that file."""
+    text = stored.decode(errors="surrogateescape")  # bytes of any encoding stay as they are
     if not text.lstrip().startswith("<"):
-        return text.replace(f'"{old}"', f'"{new}"')
+        return text.replace(f'"{old}"', f'"{new}"').encode(errors="surrogateescape")
 
     def named(found: re.Match[str]) -> str:
         return found[1] + quoteattr(new) if unescape(found[2][1:-1]) == old else found[0]
 
-    return re.sub(r"""(\b(?:FileName|MetadataFile)\s*=\s*)("[^"]*"|'[^']*')""", named, text)
+    text = re.sub(r"""(\b(?:FileName|MetadataFile)\s*=\s*)("[^"]*"|'[^']*')""", named, text)
+    return text.encode(errors="surrogateescape")
 
 
 def _read(source: Path, page: tifffile.TiffPage, sample: int, rows: slice, columns: slice) -> Plane:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import tifffile
@@ -23,6 +23,7 @@ WRITTEN = {
     *(512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
 }
 """Tags of the layout and those that are written for themselves."""
+DESCRIPTION, SOFTWARE = 270, 305
 OFFSETS = (13, 18)
 """Types of tags that point to other places of the file."""
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
@@ -56,7 +57,7 @@ class PageWriter:
         *,
         levels: list[tifffile.TiffPage],
         hanging: bool,
-        text: str,
+        text: bytes,
         mark: str,
     ) -> None:
         """Write a page and its smaller levels.
@@ -107,7 +108,7 @@ class PageWriter:
         self,
         like: tifffile.TiffPage,
         rows: Rows,
-        text: str = "",
+        text: bytes = b"",
         hanging: int = 0,
         mark: str = "",
         reduced: bool = False,
@@ -129,7 +130,7 @@ class PageWriter:
             photometric="rgb" if len(rows) > 1 else _grey(like),
             planarconfig=("separate" if separate else "contig") if len(rows) > 1 else None,
             extrasamples=like.extrasamples if len(rows) > 3 else None,
-            description=text.encode() or None,
+            description=text or None,
             metadata=None,
             compression=compression,
             predictor=how.differences or None,
@@ -138,7 +139,9 @@ class PageWriter:
             resolution=like.resolution,
             resolutionunit=like.resolutionunit,
             colormap=like.colormap if _grey(like) == tifffile.PHOTOMETRIC.PALETTE else None,
-            software="; ".join(filter(None, (like.software, mark))) or None,
+            software=b"; ".join(
+                filter(None, (text_of(self._source, like, SOFTWARE), mark.encode()))
+            ),
             extratags=_other_tags(like, self._source),
             subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,
             subifds=hanging or None,
@@ -220,7 +223,19 @@ def _other_tags(like: tifffile.TiffPage, source: Path) -> list[tuple[int, int, i
         for tag in like.tags:
             if tag.code in WRITTEN or tag.dtype in OFFSETS:
                 continue
-            file.seek(tag.valueoffset)
-            raw = file.read(tag.valuebytecount)
-            found.append((tag.code, int(tag.dtype), tag.count, raw, False))
+            found.append((tag.code, int(tag.dtype), tag.count, _raw(file, tag), False))
     return found
+
+
+def text_of(source: Path, page: tifffile.TiffPage, code: int = DESCRIPTION) -> bytes:
+    """Give the text of a tag of a page as it is stored; nothing where it has none."""
+    tag = page.tags.get(code)
+    if tag is None:
+        return b""
+    with source.open("rb") as file:
+        return _raw(file, tag).rstrip(b"\0")
+
+
+def _raw(file: BinaryIO, tag: tifffile.TiffTag) -> bytes:
+    file.seek(tag.valueoffset)
+    return file.read(tag.valuebytecount)

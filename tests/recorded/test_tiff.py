@@ -96,3 +96,34 @@ def test_a_file_of_an_ome_set_holds_its_own_pages(tmp_path: Path, form: str) -> 
     for c, name in enumerate(names[: 1 if form == "one is missing" else 2]):
         tifffile.imwrite(tmp_path / name, STACK[c], description=text.format(c), metadata=None)
     assert run(tmp_path / "a.ome.tif", tmp_path / "out.ome.tif").refocused == 1
+
+
+@pytest.mark.parametrize("text", ["unit=µm", "unit=µm".encode("latin-1"), b"plain"])
+@pytest.mark.parametrize("kind", [2, 7])
+def test_texts_keep_their_bytes_whatever_the_encoding(
+    tmp_path: Path, kind: int, text: str | bytes
+) -> None:
+    stored = text.encode() if isinstance(text, str) else text
+    tags = [(code, kind, len(stored), stored, True) for code in (270, 305)]
+    tifffile.imwrite(tmp_path / "in.tif", STACK[0], metadata=None, software="", extratags=tags)
+    run(tmp_path / "in.tif", tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as out:
+        found = []
+        for code in (270, 305):
+            tag = out.pages[0].aspage().tags[code]
+            out.filehandle.seek(tag.valueoffset)
+            found.append(out.filehandle.read(tag.valuebytecount))
+    assert found[0] == stored + b"\0"
+    assert found[1].startswith(stored + b"; refocus-live ")
+
+
+def test_no_software_is_named_but_what_made_it(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"photometric": "minisblack", "metadata": None, "software": ""}
+    with tifffile.TiffWriter(tmp_path / "in.tif") as writer:
+        for plane in STACK[:2]:
+            writer.write(plane, contiguous=False, **options)
+    run(tmp_path / "in.tif", tmp_path / "out.tif")
+    with tifffile.TiffFile(tmp_path / "out.tif") as out:
+        first, second = (page.aspage().software for page in out.pages)
+    assert first.startswith("refocus-live ")
+    assert second == ""
