@@ -1,7 +1,8 @@
 """A TIFF: its planes, and the same page by page, so that its OME-XML (which counts pages) is true.
 
 The smaller levels of a pyramid, whether they hang from a page (SubIFDs) or follow it as pages of
-their own, are made from the refocused plane, as they were made from the captured one.
+their own, are made from the refocused plane, as they were made from the captured one. Other reduced
+pages, such as a label or a macro of a scanner, stay as they are.
 """
 
 import re
@@ -17,7 +18,7 @@ import tifffile
 
 from refocus.configs import RefocusError, reason_of
 from refocus.optics.tiff_metadata import TiffNotes
-from refocus.recorded.colours import colours_of
+from refocus.recorded.colours import COLOURS, colours_of
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.planes import (
     About,
@@ -36,7 +37,7 @@ CLASSIC = (1 << 32) - (1 << 25)
 
 @dataclass
 class _Page:
-    """A page at full resolution, its levels, and the planes that it holds."""
+    """A page at full resolution, the planes that it holds, and what hangs from it or follows it."""
 
     page: tifffile.TiffPage
     planes: range
@@ -75,6 +76,7 @@ class Tiff(DataSet):
                 levels = [level.aspage() for level in page.pages or ()]
                 for one in (page, *levels):
                     _check_page(one, f"{source}, page {number}")
+                    colours_of(one, COLOURS, f"{source}, page {number}")
                 if page.is_reduced and self._pages:
                     self._pages[-1].following.append(page)
                     continue
@@ -92,8 +94,8 @@ class Tiff(DataSet):
                 out.page(
                     one.page,
                     [_stored(one.page, bands(number)) for number in one.planes],
-                    levels=one.hanging or one.following,
-                    hanging=bool(one.hanging),
+                    hanging=one.hanging,
+                    following=one.following,
                     text=_renamed(text_of(self.source, one.page), self._named, name),
                     mark="" if first else marks.software,
                 )

@@ -1,6 +1,7 @@
 """Pages of a TIFF like those of another: layout, compression, tags and levels are kept."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -8,8 +9,9 @@ import numpy as np
 import tifffile
 
 from refocus.recorded.levels import Shrinking
-from refocus.recorded.planes import Plane
+from refocus.recorded.planes import About, Plane, RecordedPlane
 from refocus.recorded.rows import RowsFile, in_heights, shrunk_on_the_way
+from refocus.recorded.segments import read_window
 
 LOSSLESS = (
     tifffile.COMPRESSION.NONE,
@@ -26,6 +28,8 @@ WRITTEN = {
 DESCRIPTION, SOFTWARE = 270, 305
 OFFSETS = (13, 18)
 """Types of tags that point to other places of the file."""
+REDUCED = (tifffile.FILETYPE.UNDEFINED, tifffile.FILETYPE.REDUCEDIMAGE)
+"""Of a level; what hangs from a page need not say so."""
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
 STRIP = 1 << 23
 """Bytes of a strip at most, where those of the page are larger."""
@@ -55,12 +59,12 @@ class PageWriter:
         like: tifffile.TiffPage,
         rows: Rows,
         *,
-        levels: list[tifffile.TiffPage],
-        hanging: bool,
+        hanging: list[tifffile.TiffPage],
+        following: list[tifffile.TiffPage],
         text: bytes,
         mark: str,
     ) -> None:
-        """Write a page and its smaller levels.
+        """Write a page and those that belong to it: its smaller levels, and what stays as it is.
 
         Parameters
         ----------
@@ -68,35 +72,29 @@ class PageWriter:
             The page that it replaces.
         rows
             Its pixels, as they are stored.
-        levels
-            Those of that page, the largest first.
-        hanging
-            They hang from it (SubIFDs), and do not follow it.
+        hanging, following
+            What hangs from that page (SubIFDs), and the reduced pages behind it.
         text, mark
             Its description, and who made it.
         """
-        kept = [
-            [self._wait(f"{n}-{sample}", level) for sample in range(len(rows))]
-            for n, level in enumerate(levels)
-        ]
+        others = [*hanging, *following]
+        levels = [n for n, other in enumerate(others) if _is_level(other, like, others)]
+        kept = {n: [self._wait(f"{n}-{m}", others[n]) for m in range(len(rows))] for n in levels}
         shape = like.imagelength, like.imagewidth
+        sizes = {n: (others[n].imagelength, others[n].imagewidth) for n in levels}
         ways = [
-            [
-                (
-                    Shrinking(shape, (level.imagelength, level.imagewidth), level.dtype),
-                    files[sample],
-                )
-                for level, files in zip(levels, kept, strict=True)
-            ]
+            [(Shrinking(shape, sizes[n], like.dtype), kept[n][sample]) for n in levels]
             for sample in range(len(rows))
         ]
         try:
             passing = [shrunk_on_the_way(*pair) for pair in zip(rows, ways, strict=True)]
-            self._write(like, passing, text, len(levels) if hanging else 0, mark=mark)
-            for level, files in zip(levels, kept, strict=True):
-                self._write(level, [file.bands() for file in files], reduced=True)
+            self._write(like, passing, text, len(hanging), mark)
+            for n, other in enumerate(others):
+                made = [file.bands() for file in kept.get(n, ())]
+                stored = made or _as_it_is(self._source, other)
+                self._write(other, stored, text_of(self._source, other))
         finally:
-            for file in (file for files in kept for file in files):
+            for file in (file for files in kept.values() for file in files):
                 file.close()
 
     def _wait(self, name: str, level: tifffile.TiffPage) -> RowsFile:
@@ -104,14 +102,13 @@ class PageWriter:
         assert level.dtype is not None
         return RowsFile(path, level.imagewidth, level.dtype.newbyteorder("="))
 
-    def _write(  # noqa: PLR0917
+    def _write(
         self,
         like: tifffile.TiffPage,
         rows: Rows,
-        text: bytes = b"",
+        text: bytes,
         hanging: int = 0,
         mark: str = "",
-        reduced: bool = False,
     ) -> None:
         assert like.dtype is not None
         compression = like.compression if like.compression in LOSSLESS else ZLIB
@@ -143,13 +140,34 @@ class PageWriter:
                 filter(None, (text_of(self._source, like, SOFTWARE), mark.encode()))
             ),
             extratags=_other_tags(like, self._source),
-            subfiletype=tifffile.FILETYPE.REDUCEDIMAGE if reduced else like.subfiletype,
+            subfiletype=like.subfiletype,
             subifds=hanging or None,
             contiguous=False,
         )
 
 
 ZLIB = tifffile.COMPRESSION.ADOBE_DEFLATE
+
+
+def _is_level(
+    one: tifffile.TiffPage, of: tifffile.TiffPage, others: list[tifffile.TiffPage]
+) -> bool:
+    """Tell a smaller level of a page from a label, a macro, a mask or a level of another page."""
+    alike = (one.samplesperpixel, one.dtype) == (of.samplesperpixel, of.dtype)
+    alone = [other.shape for other in others].count(one.shape) == 1
+    sides = ((of.imagelength, one.imagelength), (of.imagewidth, one.imagewidth))
+    # by how much both sides are smaller, up to a pixel of rounding
+    least = max(large / (small + 1) for large, small in sides)
+    most = min(large / max(small - 1, 1e-9) for large, small in sides)
+    return alike and alone and one.subfiletype in REDUCED and least <= most
+
+
+def _as_it_is(source: Path, page: tifffile.TiffPage) -> Rows:
+    """Give the rows of a page as they are stored."""
+    assert page.dtype is not None
+    shape, dtype = (page.imagelength, page.imagewidth), page.dtype.newbyteorder("=")
+    reads = (partial(read_window, source, page, n) for n in range(page.samplesperpixel))
+    return [RecordedPlane(About(""), shape, dtype, read).bands(0, shape[0]) for read in reads]
 
 
 def _grey(like: tifffile.TiffPage) -> Any:

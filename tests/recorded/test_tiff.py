@@ -127,3 +127,52 @@ def test_no_software_is_named_but_what_made_it(tmp_path: Path) -> None:
         first, second = (page.aspage().software for page in out.pages)
     assert first.startswith("refocus-live ")
     assert second == ""
+
+
+def write_pages(path: Path, pages: list[tuple[Pixels, dict[str, Any]]]) -> list[Pixels]:
+    """Write pages as they are listed, and give what they hold."""
+    with tifffile.TiffWriter(path) as writer:
+        for pixels, about in pages:
+            kind = "rgb" if pixels.ndim == 3 else "minisblack"
+            writer.write(pixels, photometric=kind, metadata=None, **about)
+    return [pixels for pixels, _ in pages]
+
+
+GREY_LEVEL, LEVEL = STACK[0, ::2, ::2], {"subfiletype": 1}
+LABEL, MACRO = {**LEVEL, "description": "label"}, {"subfiletype": 9, "description": "macro"}
+NOT_ALL_LEVELS: dict[str, tuple[list[tuple[Pixels, dict[str, Any]]], set[int]]] = {
+    "a scanner's": (
+        [
+            *((COLOURS, {}), (COLOURS[::4, ::4], LEVEL), (COLOURS[:40, :30], LABEL)),
+            *((COLOURS[::2, ::2], LEVEL), (COLOURS[::8, ::8], MACRO)),
+        ],
+        {1, 3},
+    ),
+    "a preview in colours": ([(STACK[0], {}), (COLOURS[:24, :32], LABEL)], set()),
+    "of another depth": ([(STACK[0], {}), (COLOURS[:24, :32, 0], LEVEL)], set()),
+    "levels of several pages": (
+        [(STACK[0], {}), (STACK[1], {}), (GREY_LEVEL, LEVEL), (GREY_LEVEL + 1, LEVEL)],
+        set(),
+    ),
+    "hanging and following": (
+        [(STACK[0], {"subifds": 1}), (GREY_LEVEL, LEVEL), (COLOURS[:40, :30], LABEL)],
+        {1},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", NOT_ALL_LEVELS)
+def test_reduced_pages_that_are_no_levels_stay_as_they_are(tmp_path: Path, form: str) -> None:
+    pages, levels = NOT_ALL_LEVELS[form]
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    given = write_pages(source, pages)
+    run(source, target, RED if given[0].ndim == 3 else AS_USUAL)
+    with tifffile.TiffFile(target) as out:
+        found = [p for page in out.pages for p in (page.aspage(), *(page.aspage().pages or ()))]
+        assert len(found) == len(given)
+        for number, (page, pixels) in enumerate(zip(found, given, strict=True)):
+            about = pages[number][1]
+            assert page.aspage().subfiletype == about.get("subfiletype", 0)
+            assert page.aspage().description == about.get("description", "")
+            if about.get("subfiletype", 0):
+                assert (number not in levels) == np.array_equal(page.asarray(), pixels)
