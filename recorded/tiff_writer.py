@@ -1,5 +1,6 @@
 """Pages of a TIFF like those of another: layout, compression, tags and levels are kept."""
 
+import struct
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,8 @@ WRITTEN = {
 DESCRIPTION, SOFTWARE = 270, 305
 OFFSETS = (13, 18)
 """Types of tags that point to other places of the file."""
+RATIONALS = {5: "I", 10: "i"}
+"""Types of tags that are fractions, and that of the numbers in them."""
 REDUCED = (tifffile.FILETYPE.UNDEFINED, tifffile.FILETYPE.REDUCEDIMAGE)
 """Of a level; what hangs from a page need not say so."""
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
@@ -234,14 +237,18 @@ def _encoded(band: Plane, how: _How) -> bytes:
     return encoded
 
 
-def _other_tags(like: tifffile.TiffPage, source: Path) -> list[tuple[int, int, int, bytes, bool]]:
+def _other_tags(like: tifffile.TiffPage, source: Path) -> list[tuple[int, int, int, Any, bool]]:
     """Give the tags that say nothing of how pixels are stored, byte by byte as they stand."""
-    found = []
+    found: list[tuple[int, int, int, Any, bool]] = []
     with source.open("rb") as file:
         for tag in like.tags:
             if tag.code in WRITTEN or tag.dtype in OFFSETS:
                 continue
-            found.append((tag.code, int(tag.dtype), tag.count, _raw(file, tag), False))
+            kind, raw = int(tag.dtype), _raw(file, tag)
+            # a rational is two numbers, which tifffile does not count in bytes
+            pairs = f"{like.parent.byteorder}{2 * tag.count}{RATIONALS.get(kind, '')}"
+            value = struct.unpack(pairs, raw) if kind in RATIONALS else raw
+            found.append((tag.code, kind, tag.count, value, False))
     return found
 
 

@@ -104,22 +104,24 @@ def test_planes_lie_along_y_and_x_whatever_the_order_of_the_axes(tmp_path: Path,
     np.testing.assert_array_equal(read_zarr(tmp_path / "out.zarr/0"), np.invert(volume))
 
 
+@pytest.mark.parametrize("big", [False, True])
 @pytest.mark.parametrize("byteorder", ["<", ">"])
-def test_tiff_tags_are_kept_byte_by_byte(tmp_path: Path, byteorder: Any) -> None:
+def test_tiff_tags_are_kept_byte_by_byte(tmp_path: Path, byteorder: Any, big: bool) -> None:
     source, target = tmp_path / "in.tif", tmp_path / "out.tif"
-    with tifffile.TiffWriter(source, byteorder=byteorder) as writer:
+    with tifffile.TiffWriter(source, byteorder=byteorder, bigtiff=big) as writer:
         for number, plane in enumerate(planes(3)):
             note = json.dumps({"ZPositionUm": number, "Channel": "DAPI"})
             tags = [(51123, 2, None, note, True), (315, 2, None, "operator", True)]
             tags += [(65000, 12, 2, (0.5, 1.5), True), (65001, 3, 3, (1, 2, 3), True)]
+            tags += [(286, 5, 1, (7, 3), True), (65002, 10, 2, (-1, 2, 3, -4), True)]
             options: dict[str, Any] = {"datetime": "2025:01:01 10:00:00", "extratags": tags}
             writer.write(plane, contiguous=False, metadata=None, software="MM", **options)
     run(source, target)
     with tifffile.TiffFile(source) as raw, tifffile.TiffFile(target) as out:
         for one, other in zip(raw.pages, out.pages, strict=True):
             kept, had = other.aspage().tags, one.aspage().tags
-            for code in (306, 315, 51123, 65000, 65001):
-                assert kept[code].value == had[code].value
+            for code in (286, 306, 315, 51123, 65000, 65001, 65002):
+                assert (kept[code].count, kept[code].value) == (had[code].count, had[code].value)
         assert out.pages[0].aspage().software.startswith("MM; refocus-live ")
         np.testing.assert_array_equal(out.asarray(), np.invert(raw.asarray()))
 
