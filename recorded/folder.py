@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +9,7 @@ from refocus.configs import RefocusError
 from refocus.optics.images import list_images
 from refocus.optics.paths import leads_inside
 from refocus.recorded.data_set import DataSet, Marks
-from refocus.recorded.planes import About, Bands, Plane, log
+from refocus.recorded.planes import About, Bands, log
 from refocus.recorded.png import Png
 from refocus.recorded.tiff import Tiff
 
@@ -63,7 +61,7 @@ class Folder(DataSet):
             records.append(record)
             if all("left_out" in plane for plane in record["planes"]):
                 continue
-            file.write(target / image.name, image.name, partial(_of_file, bands, begins), marks)
+            file.write(target / image.name, image.name, _of_file(bands, begins), marks)
         self._copy_others(target)
         text = json.dumps(records, indent=2, ensure_ascii=False)
         (target / RECORD).write_text(text + "\n", encoding="utf-8")
@@ -79,8 +77,10 @@ class Folder(DataSet):
             shutil.copy2(other, target / other.name)
 
 
-def _of_file(bands: Bands, begins: int, plane: int) -> Iterator[Plane]:
-    return bands(begins + plane)
+def _of_file(bands: Bands, begins: int) -> Bands:
+    return Bands(
+        lambda plane: bands.rows(begins + plane), lambda plane: bands.stays(begins + plane)
+    )
 
 
 def open_file(source: Path, channels: tuple[str, ...] = ()) -> DataSet:

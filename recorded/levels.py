@@ -1,6 +1,6 @@
 """Smaller levels of a pyramid, averaged row by row as a plane goes by."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -69,6 +69,34 @@ class Shrinking:
             self._kept = self._kept[self._rows[ready][0] - self._first :].copy()
             self._first = self._rows[ready][0]
         yield np.rint(mean).astype(self._dtype)
+
+
+class Copying(Shrinking):
+    """Gives the rows of a level as it was, in the steps in which they would be averaged.
+
+    Parameters
+    ----------
+    shape, smaller, dtype
+        As :class:`Shrinking` takes them.
+    read
+        Gives rows of the level.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int],
+        smaller: tuple[int, int],
+        dtype: Any,
+        read: Callable[[slice], Plane],
+    ) -> None:
+        super().__init__(shape, smaller, dtype)
+        self._read, self._given = read, 0
+
+    def rows(self, band: NDArray[Any]) -> Iterator[Plane]:
+        """Give the rows of the level that would be complete with these."""
+        for made in super().rows(band):
+            begins, self._given = self._given, self._given + len(made)
+            yield self._read(slice(begins, self._given))
 
 
 def _sums(pixels: NDArray[Any], wanted: list[tuple[int, int]], axis: int) -> NDArray[np.uint64]:

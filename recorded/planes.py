@@ -16,16 +16,29 @@ log = logging.getLogger("refocus.process")
 
 Plane = NDArray[Any]
 """``(H, W)``, or rows or a window of one; ``uint8`` or ``uint16``."""
-Bands = Callable[[int], Iterator[Plane]]
-"""Gives the rows of a refocused plane by its number in the data set, from the top, band by band;
-zeros where it is left out. It waits for what is not refocused yet."""
-
 ROWS = 512
 """Of a plane, which go by at a time where it is not refocused, written or read back."""
 LARGEST_SIDE = 1 << 20
 """Of a plane, pixels: a small file may ask for far more than any scanner has."""
 LARGEST_PIECE = 1 << 29
 """Bytes of what is decoded at once, such as a tile, a strip or a chunk."""
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Gives the rows of refocused planes by their numbers in the data set.
+
+    Attributes
+    ----------
+    rows
+        Those of a plane from the top, band by band; zeros where it is left out. It waits for what
+        is not refocused yet.
+    stays
+        Whether a plane is not to be refocused, so that all of it stays as captured.
+    """
+
+    rows: Callable[[int], Iterator[Plane]]
+    stays: Callable[[int], bool]
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Png(DataSet):
 
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
         """Write the same with other pixels."""
-        plane = np.concatenate(list(bands(0)))
+        plane = np.concatenate(list(bands.rows(0)))
         written = io.BytesIO()
         Image.fromarray(plane).save(written, format="PNG")
         header, *pixels = [c for c in _split(written.getvalue()) if c[0] in OF_PIXELS]

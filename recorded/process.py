@@ -25,6 +25,7 @@ from refocus.recorded.crew import Here
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.folder import Folder, open_file
 from refocus.recorded.marks import describe, identify_content, identify_engine
+from refocus.recorded.planes import Bands
 from refocus.recorded.png import Png
 from refocus.recorded.progress import Progress, identify
 from refocus.recorded.refocusing import Options, Refocusing
@@ -155,7 +156,7 @@ def _write(work: Work, target: Path, marks: Marks) -> None:
     while True:
         work.progress.clear_result()
         try:
-            work.data.write(work.progress.result, target.name, work.bands, marks)
+            work.data.write(work.progress.result, target.name, Bands(work.bands, work.stays), marks)
         except PlaneLost:
             work.finished()  # so that no other does
         else:

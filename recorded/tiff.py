@@ -93,7 +93,8 @@ class Tiff(DataSet):
             for first, one in enumerate(self._pages):
                 out.page(
                     one.page,
-                    [_stored(one.page, bands(number)) for number in one.planes],
+                    [_stored(one.page, bands.rows(number)) for number in one.planes],
+                    [bands.stays(number) for number in one.planes],
                     hanging=one.hanging,
                     following=one.following,
                     text=_renamed(text_of(self.source, one.page), self._named, name),

@@ -61,6 +61,7 @@ class PageWriter:
         self,
         like: tifffile.TiffPage,
         rows: Rows,
+        stays: list[bool],
         *,
         hanging: list[tifffile.TiffPage],
         following: list[tifffile.TiffPage],
@@ -75,6 +76,8 @@ class PageWriter:
             The page that it replaces.
         rows
             Its pixels, as they are stored.
+        stays
+            Of each value of a pixel, whether it stays as captured, and its levels with it.
         hanging, following
             What hangs from that page (SubIFDs), and the reduced pages behind it.
         text, mark
@@ -82,22 +85,24 @@ class PageWriter:
         """
         others = [*hanging, *following]
         levels = [n for n, other in enumerate(others) if _is_level(other, like, others)]
-        kept = {n: [self._wait(f"{n}-{m}", others[n]) for m in range(len(rows))] for n in levels}
+        made = [m for m, as_captured in enumerate(stays) if not as_captured]
+        kept = {n: {m: self._wait(f"{n}-{m}", others[n]) for m in made} for n in levels}
         shape = like.imagelength, like.imagewidth
         sizes = {n: (others[n].imagelength, others[n].imagewidth) for n in levels}
         ways = [
-            [(Shrinking(shape, sizes[n], like.dtype), kept[n][sample]) for n in levels]
-            for sample in range(len(rows))
+            [(Shrinking(shape, sizes[n], like.dtype), kept[n][m]) for n in levels if m in made]
+            for m in range(len(rows))
         ]
         try:
             passing = [shrunk_on_the_way(*pair) for pair in zip(rows, ways, strict=True)]
             self._write(like, passing, text, len(hanging), mark)
             for n, other in enumerate(others):
-                made = [file.bands() for file in kept.get(n, ())]
-                stored = made or _as_it_is(self._source, other)
+                stored = _as_it_is(self._source, other)
+                for m, file in kept.get(n, {}).items():
+                    stored[m] = file.bands()
                 self._write(other, stored, text_of(self._source, other))
         finally:
-            for file in (file for files in kept.values() for file in files):
+            for file in (file for files in kept.values() for file in files.values()):
                 file.close()
 
     def _wait(self, name: str, level: tifffile.TiffPage) -> RowsFile:

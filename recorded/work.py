@@ -229,6 +229,10 @@ class Work:
             region = self.options.selection.region
             yield from put_back(recorded, region, self._refocused(plane, grid))
 
+    def stays(self, plane: int) -> bool:
+        """Say whether a plane is not to be refocused."""
+        return plane in self._as_captured
+
     def provenance(self, planes: Sequence[int], made_by: dict[str, Any]) -> dict[str, Any]:
         """Say what made planes, and how far each is to be trusted."""
         records = []

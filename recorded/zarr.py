@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -37,7 +37,7 @@ from refocus.recorded.planes import (
 )
 from refocus.recorded.plate import read_plate
 from refocus.recorded.zarr_groups import add_attributes, attributes_of
-from refocus.recorded.zarr_writer import UnderWay, write_image
+from refocus.recorded.zarr_writer import Captured, UnderWay, write_image
 
 KEPT = 1 << 28
 """Bytes of decoded chunks of an image that are kept while their neighbours are read."""
@@ -112,7 +112,8 @@ class Zarr(DataSet):
                 arrays = [open_array(one.image, level, write=True) for level in levels]
                 numbers = np.array(one.numbers).reshape(one.shape[:-2])
                 beside = target.with_name(f"{target.name}.rows")
-                write_image(arrays, numbers, bands, beside, under_way)
+                had = [_captured(one.image, level) for level in one.image.levels[1:]]
+                write_image(arrays, numbers, bands, beside, under_way, had)
                 group = target / one.image.group.relative_to(self.source)
                 made = marks.provenance(one.numbers)
                 earlier = attributes_of(group).get("refocus")
@@ -179,12 +180,29 @@ def _read(  # noqa: PLR0917
     rows: slice,
     columns: slice,
 ) -> Plane:
+    return _pixels(opened(image), image.levels[0], index, dtype, (rows, columns))
+
+
+def _pixels(
+    array: Any, level: Path, index: tuple[int, ...], dtype: Any, window: tuple[slice, ...]
+) -> Plane:
     try:
-        pixels = opened(image)[(*index, rows, columns)].read().result()
+        pixels = array[(*index, *window)].read().result()
     except (ValueError, OSError) as error:
-        where = f"{image.levels[0]}, plane {index}"
+        where = f"{level}, plane {index}"
         raise RefocusError(f"{where}: not readable: {reason_of(error)}") from error
     return np.ascontiguousarray(pixels, dtype=dtype)
+
+
+def _captured(image: ZarrImage, level: Path) -> Captured:
+    """Read rows of a level as captured; it is opened when some are asked for."""
+    opened = cache(partial(open_array, image, level))
+
+    def read(index: tuple[int, ...], rows: slice) -> Plane:
+        dtype = opened().dtype.numpy_dtype.newbyteorder("=")
+        return _pixels(opened(), level, index, dtype, (rows,))
+
+    return read
 
 
 def _of_channels(

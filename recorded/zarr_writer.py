@@ -1,9 +1,10 @@
 """Pixels of an OME-Zarr image: its first level, and the smaller ones as the planes go by."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import product
+from functools import partial
+from itertools import product, zip_longest
 from math import prod
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.configs import reason_of
-from refocus.recorded.levels import Shrinking, spans
+from refocus.recorded.levels import Copying, Shrinking, spans
 from refocus.recorded.planes import ROWS, Bands, Plane
 from refocus.recorded.rows import RowsFile, in_heights
 
@@ -22,6 +23,8 @@ MOST, MOST_BYTES = 8, LARGEST_BLOCK // 8
 """Writes under way, and the bytes of those before the latest."""
 
 Index = tuple[int, ...]
+Captured = Callable[[Index, slice], Plane]
+"""Gives rows of a plane of a level."""
 
 
 class UnderWay:
@@ -70,12 +73,13 @@ class UnderWay:
         self.finish()
 
 
-def write_image(
+def write_image(  # noqa: PLR0917
     arrays: list[Any],
     numbers: NDArray[np.int64],
     bands: Bands,
     beside: Path,
     under_way: UnderWay,
+    captured: Sequence[Captured] = (),
 ) -> None:
     """Write an image and its levels.
 
@@ -91,17 +95,26 @@ def write_image(
         A name for a file of rows that wait until they fill chunks.
     under_way
         Takes the writes; the last ones may not be finished on return.
+    captured
+        Read the smaller levels as captured, for planes that stay so; without, those are averaged.
     """
     full, *smaller = arrays
-    on_the_way = [a for a in smaller if a.shape[:-2] == full.shape[:-2]]
+    levels = list(zip_longest(smaller, captured))
+    on_the_way = [(a, had) for a, had in levels if a.shape[:-2] == full.shape[:-2]]
     for block in _blocks(full):
         shape = tuple(len(axis) for axis in block)
         places = list(product(*(range(n) for n in shape)))
-        planes = [bands(int(numbers[_at(block, place)])) for place in places]
-        outs = [_Out(array, block, beside, under_way) for array in (full, *on_the_way)]
+        indices = [_at(block, place) for place in places]
+        planes = [bands.rows(int(numbers[index])) for index in indices]
+        written = [full, *(level for level, _ in on_the_way)]
+        outs = [_Out(array, block, beside, under_way) for array in written]
+        stay = [bands.stays(int(numbers[index])) for index in indices]
         shrinking = [
-            [Shrinking(full.shape[-2:], level.shape[-2:], level.dtype.numpy_dtype) for _ in places]
-            for level in on_the_way
+            [
+                _shrinking(full, level, partial(had, index) if had and stays else None)
+                for index, stays in zip(indices, stay, strict=True)
+            ]
+            for level, had in on_the_way
         ]
         try:
             for rows in zip(*(in_heights(plane, ROWS) for plane in planes), strict=True):
@@ -119,6 +132,11 @@ def write_image(
         if level.shape[:-2] != full.shape[:-2]:
             under_way.finish()
             _average(full, level, beside, under_way)
+
+
+def _shrinking(full: Any, level: Any, had: Callable[[slice], Plane] | None) -> Shrinking:
+    how = full.shape[-2:], level.shape[-2:], level.dtype.numpy_dtype
+    return Copying(*how, had) if had else Shrinking(*how)
 
 
 class _Out:

@@ -230,3 +230,35 @@ def test_the_command_has_the_options_of_a_run(tmp_path: Path, plate: Path) -> No
         app, ["process", str(plate), str(tmp_path / "x.zarr"), "--channel", "FITC"]
     )
     assert "write NAME=MODEL" in str(bad.exception)
+
+
+@pytest.mark.parametrize("how", [{}, {"chunks": (1, 16, 16)}])
+@pytest.mark.parametrize("step", [2, 3])
+def test_levels_of_a_plane_that_stays_as_captured_stay_so(
+    tmp_path: Path, how: dict[str, Any], step: int
+) -> None:
+    source, target = tmp_path / "in.zarr", tmp_path / "out.zarr"
+    levels = [PLANES, PLANES[:, ::step, ::step]]  # by another rule than ours
+    write_zarr(source, levels, "cyx", **how)
+    said = json.loads((source / ".zattrs").read_text())
+    said["omero"] = {"channels": [{"label": "DAPI"}, {"label": "FITC"}]}
+    (source / ".zattrs").write_text(json.dumps(said))
+    assert run(source, target, channels={"DAPI": "auto"}).refocused == 1
+    for name, level in zip("01", levels, strict=True):
+        found = read_array(target / name)
+        np.testing.assert_array_equal(found[1], level[1])
+        assert (found[0] != level[0]).any()
+
+
+def test_levels_of_a_colour_that_stays_as_captured_stay_so(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    colours = np.stack([*PLANES, PLANES[0]], -1)
+    about: dict[str, Any] = {"photometric": "rgb", "metadata": None}
+    with tifffile.TiffWriter(source) as writer:
+        writer.write(colours, subifds=1, **about)
+        writer.write(colours[::2, ::2], subfiletype=1, **about)
+    run(source, target, channels={"green": "auto"})
+    with tifffile.TiffFile(target) as out:
+        level = out.pages[0].aspage().pages[0].asarray()
+    same = (level == colours[::2, ::2]).all((0, 1))
+    assert same.tolist() == [True, False, True]

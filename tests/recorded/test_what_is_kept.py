@@ -33,14 +33,21 @@ def planes(count: int) -> Pixels:
     return np.random.default_rng(0).integers(0, 4096, (count, 48, 64)).astype(np.uint16)
 
 
-def write_zarr(path: Path, levels: list[Pixels], axes: str, names: list[str] | None = None) -> None:
+def write_zarr(
+    path: Path, levels: list[Pixels], axes: str, names: list[str] | None = None, **how: Any
+) -> None:
     kinds = {"t": "time", "c": "channel"}
     path.mkdir(parents=True)
     (path / ".zgroup").write_text('{"zarr_format": 2}')
     names = names or [str(n) for n in range(len(levels))]
     for name, level in zip(names, levels, strict=True):
         spec = {"driver": "zarr", "kvstore": {"driver": "file", "path": str(path / name)}}
-        metadata = {"shape": level.shape, "dtype": level.dtype.str, "dimension_separator": "/"}
+        metadata = {
+            "shape": level.shape,
+            "dtype": level.dtype.str,
+            "dimension_separator": "/",
+            **how,
+        }
         array = tensorstore.open({**spec, "metadata": metadata}, create=True).result()
         array.write(level).result()
     scale = {"type": "scale", "scale": [1.0] * levels[0].ndim}
