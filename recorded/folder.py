@@ -1,6 +1,5 @@
 """A folder of images: each is written as it would be alone, and what is beside them is copied."""
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ from refocus.configs import RefocusError
 from refocus.optics.images import list_images
 from refocus.optics.paths import leads_inside
 from refocus.recorded.data_set import DataSet, Marks
+from refocus.recorded.marks import write_record
 from refocus.recorded.planes import About, Bands, log
 from refocus.recorded.png import Png
 from refocus.recorded.tiff import Tiff
@@ -63,8 +63,7 @@ class Folder(DataSet):
                 continue
             file.write(target / image.name, image.name, _of_file(bands, begins), marks)
         self._copy_others(target)
-        text = json.dumps(records, indent=2, ensure_ascii=False)
-        (target / RECORD).write_text(text + "\n", encoding="utf-8")
+        write_record(target / RECORD, records)
 
     def _copy_others(self, target: Path) -> None:
         for other in sorted(self.source.iterdir()):

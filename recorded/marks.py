@@ -1,6 +1,7 @@
 """What is written into a result of who made it."""
 
 import hashlib
+import json
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -50,3 +51,9 @@ def describe(info: EngineInfo) -> dict[str, Any]:
         "engine": info.describe(),
         "model_version": info.card.version if info.card else "",
     }
+
+
+def write_record(path: Path, said: Any) -> None:
+    """Write what is said of a result as JSON, which escapes a name that is no UTF-8."""
+    text = json.dumps(said, indent=2, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8", errors="backslashreplace")

@@ -9,7 +9,6 @@ What is done is kept beside the output's place, region by region, so that a run 
 on; the result takes its place once it is complete, and what is there is whole.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -24,7 +23,7 @@ from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.crew import Here
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.folder import Folder, open_file
-from refocus.recorded.marks import describe, identify_content, identify_engine
+from refocus.recorded.marks import describe, identify_content, identify_engine, write_record
 from refocus.recorded.planes import Bands
 from refocus.recorded.png import Png
 from refocus.recorded.progress import Progress, identify
@@ -126,7 +125,7 @@ def process(  # noqa: PLR0917
             _write(work, target, marks)
             done = work.finished()
         if record:
-            _write_record(record, marks.provenance(range(len(data.planes))))
+            write_record(record, marks.provenance(range(len(data.planes))))
         keep_table(_tabulate(work, refocusing), progress.result, target)
         progress.finish(target)
         refocusing.keep_light_path()
@@ -197,8 +196,3 @@ def _check_target(data: DataSet, target: Path, progress: Progress) -> Path | Non
         if path.exists() and not progress.is_begun:
             raise RefocusError(f"{path}: exists already; remove it first, or name another target")
     return beside[0] if ending in IMAGES else None
-
-
-def _write_record(path: Path, provenance: dict[str, Any]) -> None:
-    text = json.dumps(provenance, indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")

@@ -133,6 +133,9 @@ class Tiff(DataSet):
 
 def _renamed(stored: bytes, old: str, new: str) -> bytes:
     """Let the description of a file, in XML or not, name another one where it names that file."""
+    if new == old:
+        return stored
+    new = new.encode(errors="backslashreplace").decode()  # a name that is no UTF-8 is in no XML
     text = stored.decode(errors="surrogateescape")  # bytes of any encoding stay as they are
     if not text.lstrip().startswith("<"):
         return text.replace(f'"{old}"', f'"{new}"').encode(errors="surrogateescape")

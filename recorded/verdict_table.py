@@ -8,6 +8,7 @@ Beside a file it ends in ``.refocus.csv``, and in a folder it is ``refocus.csv``
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Self
 
 from refocus.configs.light_path import LightPath
@@ -59,8 +60,10 @@ class VerdictTable:
         self.plate: Plate | None = None
         self.root: Path | None = None
         self._count = 0
-        self._file = path.open("w", encoding="utf-8", newline="")
-        self._lines = csv.DictWriter(self._file, COLUMNS, restval="", lineterminator="\n")
+        self._file = path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        # csv quotes what ends its own lines, and others end theirs with \r
+        lines: Any = SimpleNamespace(write=lambda line: self._file.write(f"{line[:-2]}\n"))
+        self._lines = csv.DictWriter(lines, COLUMNS, restval="", lineterminator="\r\n")
         self._lines.writeheader()
 
     def add(self, image: Path, known: LightPath, info: EngineInfo | None, **said: Any) -> None:

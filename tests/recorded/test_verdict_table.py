@@ -2,7 +2,9 @@
 
 import csv
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from refocus.recorded.refocusing import Options
 from refocus.recorded.verdict_table import COLUMNS, read_verdicts
 
 from .test_plate import to_zarr_2
+from .test_what_is_kept import write_ome
 
 Lines = list[dict[str, str]]
 OPTICS = KnownOptics.model_validate(
@@ -183,3 +186,50 @@ def test_single_images_have_one_too(tmp_path: Path, plate: Path) -> None:
         "out.png": [("in.png", "in.png")],
         "out": [("in.png", "in.png"), ("in.tif", "0"), ("in.tif", "1")],
     }
+
+
+NAMES = ["DA\rPI", "DA\nPI", 'D,"A"', "=1+1", "D\r\n", " DAPI", "µ", ""]
+
+
+@pytest.mark.parametrize("plate", ["0.4"], indirect=True)
+@pytest.mark.parametrize("name", NAMES)
+def test_names_come_back_as_they_were(tmp_path: Path, plate: Path, name: str) -> None:
+    for path in plate.rglob(".zattrs"):
+        said = json.loads(path.read_text())
+        if "omero" in said:
+            said["omero"]["channels"][0]["label"] = name
+            path.write_text(json.dumps(said))
+    run(plate, tmp_path / "out.zarr")
+    table = tmp_path / "out.zarr/tables/refocus/table.csv"
+    assert [line["channel"] for line in read(table)] == [name, "FITC"] * 12
+    assert b"left_out\n0," in table.read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are text")
+@pytest.mark.parametrize("kind", ["a folder", "a file", "a channel", "an OME-TIFF"])
+def test_a_name_that_is_no_utf_8_is_escaped(tmp_path: Path, plate: Path, kind: str) -> None:
+    name = os.fsdecode(b"\xb5m.tif")
+    source, target = tmp_path / name, tmp_path / "out.tif"
+    if kind == "a channel":
+        source, target = plate, tmp_path / "out.zarr"
+        for path in plate.rglob("*"):
+            if path.name in {"zarr.json", ".zattrs"} and '"DAPI"' in path.read_text():
+                path.write_text(path.read_text().replace('"DAPI"', '"\\udcb5m.tif"'))
+    elif kind == "an OME-TIFF":
+        source, target = write_ome(tmp_path / "in.tif", '"in.tif"'), tmp_path / name
+    else:
+        tifffile.imwrite(source, np.zeros((32, 32), np.uint16), metadata=None)
+    if kind == "a folder":
+        (tmp_path / "in").mkdir()
+        source.rename(tmp_path / "in" / name)
+        source, target = tmp_path / "in", tmp_path / "out"
+    process(source, target, FakeEngine(), lambda done: None)
+    table = {"a folder": target / "refocus.csv", "a channel": target / "tables/refocus/table.csv"}
+    beside = target.with_name(target.name + ".refocus.csv")
+    read(table.get(kind, beside))
+    if kind != "an OME-TIFF":
+        assert "\\udcb5m.tif" in table.get(kind, beside).read_text()
+    if kind in {"a folder", "a file"}:
+        record = target / "refocus.json" if kind == "a folder" else beside.with_suffix(".json")
+        said = json.loads(record.read_text())
+        assert (said[0] if kind == "a folder" else said)["source"] == name
