@@ -43,7 +43,9 @@ class Progress:
 
     @classmethod
     def beside(cls, target: Path) -> "Progress":
-        """Name the one of a target."""
+        """Name the one of a target; one without a name of its own is refused by a RefocusError."""
+        if not target.name:
+            raise RefocusError(f"{target}: is no name for a result; name a file or folder in it")
         return cls(target.with_name(f".{target.name}.unfinished"))
 
     @property

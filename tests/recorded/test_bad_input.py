@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from typer.testing import CliRunner
 
+from refocus.acquisition.command.cli import app
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 from refocus.recorded.process import process
@@ -125,6 +127,16 @@ def test_the_place_of_the_input_is_none_for_the_output(tmp_path: Path, name: str
     with pytest.raises(RefocusError, match="exists already"):
         process(tmp_path / "in.tif", tmp_path / name, FakeEngine(), lambda done: None)
     assert (tmp_path / "in.tif").read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["", ".", "/", "..", "./"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_target_that_has_no_name_is_refused(tmp_path: Path, name: str, workers: int) -> None:
+    tifffile.imwrite(tmp_path / "in.tif", PLANES[0])
+    command = ["process", str(tmp_path / "in.tif"), name, "--engine", "fake"]
+    ended = CliRunner().invoke(app, [*command, "--workers", str(workers)])
+    assert isinstance(ended.exception, RefocusError)
+    assert re.search("is no name for a result|exists already", str(ended.exception))
 
 
 def test_two_images_in_one_file_are_two(tmp_path: Path) -> None:
