@@ -69,8 +69,15 @@ def is_zarr(folder: Path) -> bool:
     return any((folder / name).is_file() for name in ZARR_METADATA)
 
 
-def find_images(root: Path) -> list[ZarrImage]:
+def find_images(root: Path, broken: dict[Path, RefocusError] | None = None) -> list[ZarrImage]:
     """Find the images of an OME-Zarr: one, or those of all positions or wells; no labels.
+
+    Parameters
+    ----------
+    root
+        Its folder.
+    broken
+        Takes what is wrong with a group, by its folder, so that the others are found.
 
     Raises
     ------
@@ -78,7 +85,17 @@ def find_images(root: Path) -> list[ZarrImage]:
         There is none, metadata are broken, or a path or link leads out of the folder.
     """
     refuse_links_out(root)
-    found = [image for group in _groups(root) for image in _images(*group)]
+    faults: dict[Path, RefocusError] = {}
+    found: list[ZarrImage] = []
+    for path, document in _groups(root, faults):
+        try:
+            found += list(_images(path, document))
+        except RefocusError as error:
+            faults[path.parent] = error
+    if faults and (broken is None or not found):
+        raise next(iter(faults.values()))
+    if broken is not None:
+        broken |= faults
     if not found:
         raise RefocusError(
             f"{root}: holds no OME-Zarr image: it names no multiscale image; "
@@ -157,12 +174,17 @@ def open_array(image: ZarrImage, level: Path, write: bool = False, kept: int = 0
             context=tensorstore.Context({"cache_pool": {"total_bytes_limit": kept}}),
         ).result()
     except ValueError as error:
-        raise RefocusError(f"{level}: not a readable Zarr array: {reason_of(error)}") from error
+        raise RefocusError(f"{level}: not a readable Zarr array: {reason_read(error)}") from error
     if array.rank != len(image.axes):
         raise RefocusError(
             f"{level}: has {array.rank} axes, and its metadata name {len(image.axes)}; correct them"
         )
     return array.transpose(image.order)
+
+
+def reason_read(error: BaseException) -> str:
+    """Say in one line why something failed, without all that tensorstore was told."""
+    return reason_of(ValueError(str(error).partition(" [tensorstore_spec=")[0]))
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -182,7 +204,9 @@ def read_document(path: Path) -> dict[str, Any]:
     return found
 
 
-def _groups(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def _groups(
+    folder: Path, broken: dict[Path, RefocusError]
+) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Give the document of each group; walk into no array: it may have a million chunk files."""
     with os.scandir(folder) as found:
         entries = {entry.name: entry for entry in found}
@@ -190,13 +214,17 @@ def _groups(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
         return
     name = next((name for name in ("zarr.json", ".zattrs") if name in entries), None)
     if name is not None:
-        document = read_document(folder / name)
+        try:
+            document = read_document(folder / name)
+        except RefocusError as error:  # of what may be an array
+            broken[folder] = error
+            return
         if name == "zarr.json" and document.get("node_type") == "array":
             return
         yield folder / name, document
     for inner in sorted(entries):
         if inner not in NO_IMAGES and entries[inner].is_dir():
-            yield from _groups(folder / inner)
+            yield from _groups(folder / inner, broken)
 
 
 def ome_attributes(path: Path, document: dict[str, Any]) -> tuple[Any, Any]:

@@ -1,11 +1,11 @@
 """A plate as its metadata name it: wells, their fields, and which of them are not there."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from refocus.configs import RefocusError
-from refocus.optics.ome_zarr import ZARR_METADATA, metadata_of, ome_attributes, read_document
+from refocus.optics.ome_zarr import metadata_of, ome_attributes, read_document
 from refocus.optics.paths import inside
 
 NAMED = 4
@@ -34,10 +34,17 @@ class Plate:
     wells: dict[Path, tuple[str, str]]
     fields: dict[Path, tuple[Path, str]]
 
-    def lacking(self) -> str:
-        """Say in a line which wells and fields are not there; nothing where all are."""
-        wells = [folder for folder in self.wells if not _is_group(folder)]
-        fields = [folder for folder in self.fields if not _is_group(folder)]
+    def lacking(self, there: Collection[Path]) -> str:
+        """Say in a line which wells and fields are not there; nothing where all are.
+
+        Parameters
+        ----------
+        there
+            Folders of the images that are, and of what cannot be read.
+        """
+        said = {well for well, _ in self.fields.values()}
+        wells = [folder for folder in self.wells if folder not in said and folder not in there]
+        fields = [folder for folder in self.fields if folder not in there]
         names = ["".join(self.wells[well]) for well in wells]
         places = ["".join(self.wells[self.fields[f][0]]) + f"/{f.name}" for f in fields]
         counted = (
@@ -47,13 +54,20 @@ class Plate:
         return ", and ".join(filter(None, counted))
 
 
-def read_plate(root: Path) -> Plate | None:
+def read_plate(root: Path, broken: dict[Path, RefocusError]) -> Plate | None:
     """Read what a plate says of itself; None for an OME-Zarr that is none.
+
+    Parameters
+    ----------
+    root
+        Its folder.
+    broken
+        Takes what is wrong with a well, by its folder: broken metadata, or a path outside of it.
 
     Raises
     ------
     RefocusError
-        Metadata of the plate or of a well are broken, or name a path outside of it.
+        Metadata of the plate are broken, or name a path outside of it.
     """
     path = _document(root)
     if path is None:
@@ -69,7 +83,12 @@ def read_plate(root: Path) -> Plate | None:
         inside(root, well.path, path): (rows[well.rowIndex], columns[well.columnIndex])
         for well in plate.wells
     }
-    fields = {field: (well, field.name) for well in wells for field in _fields(well)}
+    fields: dict[Path, tuple[Path, str]] = {}
+    for well in wells:
+        try:
+            fields |= {field: (well, field.name) for field in _fields(well)}
+        except RefocusError as error:
+            broken[well] = error
     return Plate(plate.name or "", rows, columns, wells, fields)
 
 
@@ -88,10 +107,6 @@ def _fields(well: Path) -> Iterable[Path]:
 def _document(group: Path) -> Path | None:
     paths = (group / name for name in ("zarr.json", ".zattrs"))
     return next((path for path in paths if path.is_file()), None)
-
-
-def _is_group(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in ZARR_METADATA)
 
 
 def _listed(names: Sequence[str], count: int, what: str) -> str:

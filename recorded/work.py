@@ -99,7 +99,7 @@ class Work:
     Raises
     ------
     RefocusError
-        Nothing of it is to be refocused.
+        Nothing of it is to be refocused, or some of it cannot be and is not to be left out.
     """
 
     def __init__(  # noqa: PLR0917
@@ -139,6 +139,8 @@ class Work:
         if self._as_captured and len(self._as_captured) == len(data.planes) + len(data.unreadable):
             reasons = "; ".join(sorted(self._done.as_captured))
             raise RefocusError(f"{data.source}: nothing to refocus: {reasons}")
+        if self._broken is not None:
+            raise self._broken
 
     @contextmanager
     def done_by(self, crew: Crew) -> Iterator[None]:

@@ -1,7 +1,7 @@
 """An OME-Zarr 0.4 or 0.5: all is copied as it stands, and the pixels are replaced."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
 from itertools import product
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refocus.configs import RefocusError, reason_of
+from refocus.configs import RefocusError
 from refocus.configs.files import make_writable
 from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.ome_xml import zarr_light_paths
@@ -22,8 +22,10 @@ from refocus.optics.ome_zarr import (
     channel_name,
     channel_of,
     find_images,
+    is_zarr,
     open_array,
     pixel_size_um,
+    reason_read,
 )
 from refocus.recorded.data_set import DataSet, Marks
 from refocus.recorded.planes import (
@@ -35,7 +37,7 @@ from refocus.recorded.planes import (
     check_pixels,
     log,
 )
-from refocus.recorded.plate import read_plate
+from refocus.recorded.plate import Plate, read_plate
 from refocus.recorded.zarr_groups import add_attributes, attributes_of
 from refocus.recorded.zarr_writer import Captured, UnderWay, write_image
 
@@ -60,7 +62,7 @@ class _Image:
 
 
 class Zarr(DataSet):
-    """An OME-Zarr: all images of it.
+    """An OME-Zarr: all images of it; one that cannot be read is not among its planes.
 
     Parameters
     ----------
@@ -70,37 +72,49 @@ class Zarr(DataSet):
     Raises
     ------
     RefocusError
-        It is not readable, lacks a level, or holds pixels of the wrong kind.
+        Nothing of it is readable.
     """
 
     def __init__(self, source: Path) -> None:
         super().__init__(source)
-        images = find_images(source)
-        self.plate = read_plate(source)
-        if self.plate is not None and (lacking := self.plate.lacking()):
-            log.warning("%s: %s; the rest is done", source, lacking)
+        broken: dict[Path, RefocusError] = {}
+        found = find_images(source, broken)
+        self._levels = {level for image in found for level in image.levels}
+        self.plate = read_plate(source, broken)
+        images = found if self.plate is None else _begun(self.plate, found, broken, source)
         self._images: list[_Image] = []
         stated, opened = zarr_light_paths(source), lru_cache(OPEN)(_open_first)
         kinds: dict[tuple[object, ...], tuple[tuple[int, ...], Any]] = {}
         for image in images:
             kind = _kind(image)
-            if kind not in kinds:
-                kinds[kind] = _check(image)
-            shape, dtype = kinds[kind]
+            try:
+                shape, dtype = (
+                    kinds[kind] if kind in kinds else kinds.setdefault(kind, _check(image))
+                )
+            except RefocusError as error:
+                broken[image.group] = error
+                continue
             self._images.append(_Image(image, shape, len(self.planes)))
             for about in _planes(source, image, shape, _of_channels(image, stated)):
                 read = partial(_read, opened, image, about.place, dtype)
                 self.planes.append(RecordedPlane(about, (shape[-2], shape[-1]), dtype, read))
+        if not self.planes:
+            nothing = RefocusError(f"{source}: holds no pixels; give it once they are there")
+            raise next(iter(broken.values()), nothing)
+        groups = {image.group for image in images}
+        for folder, why in broken.items():
+            if groups.isdisjoint(folder.parents):  # else it is one of an image's arrays
+                name = _name(source, folder)
+                self.unreadable.append((About(name, name, image=folder), why))
 
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
         """Copy the whole hierarchy except the images' pixels, then write those refocused.
 
         ``name`` is what the target will be called in the end: an OME-Zarr does not say it anywhere.
         """
-        pixels = {level for one in self._images for level in one.image.levels}
 
         def not_pixels(folder: str, names: list[str]) -> list[str]:
-            inside = not pixels.isdisjoint((Path(folder), *Path(folder).parents))
+            inside = not self._levels.isdisjoint((Path(folder), *Path(folder).parents))
             return [name for name in names if inside and name not in ZARR_METADATA]
 
         shutil.copytree(self.source, target, ignore=not_pixels)
@@ -122,6 +136,16 @@ class Zarr(DataSet):
         if target not in said:  # once: the root of a plate names each of its wells
             said[target] = {"refocus": {key: v for key, v in made.items() if key != "planes"}}
         add_attributes(target, said)
+
+
+def _begun(
+    plate: Plate, found: list[ZarrImage], broken: Collection[Path], source: Path
+) -> list[ZarrImage]:
+    """Give the fields of a plate whose pixels were begun, and say which ones are missing."""
+    there = [image for image in found if is_zarr(image.levels[0])]
+    if lacking := plate.lacking({*(image.group for image in there), *broken}):
+        log.warning("%s: %s; the rest is done", source, lacking)
+    return there
 
 
 def _kind(image: ZarrImage) -> tuple[object, ...]:
@@ -150,7 +174,7 @@ def _planes(
     light_paths: tuple[LightPath, ...],
 ) -> Iterator[About]:
     names = [image.axes[axis] for axis in image.order[:-2]]
-    group = image.group.name if image.group == source else str(image.group.relative_to(source))
+    group = _name(source, image.group)
     step_um = axis_um(image, image.axes.index("z")) if "z" in names else 0.0
     in_stack = dict(zip(names, shape[:-2], strict=True)).get("z", 1) > 1
     for index in product(*(range(n) for n in shape[:-2])):
@@ -166,6 +190,10 @@ def _planes(
             in_stack=in_stack,
             z_um=axes["z"] * step_um if in_stack and step_um else None,
         )
+
+
+def _name(source: Path, group: Path) -> str:
+    return group.name if group == source else str(group.relative_to(source))
 
 
 def _open_first(image: ZarrImage) -> Any:
@@ -190,7 +218,7 @@ def _pixels(
         pixels = array[(*index, *window)].read().result()
     except (ValueError, OSError) as error:
         where = f"{level}, plane {index}"
-        raise RefocusError(f"{where}: not readable: {reason_of(error)}") from error
+        raise RefocusError(f"{where}: not readable: {reason_read(error)}") from error
     return np.ascontiguousarray(pixels, dtype=dtype)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.configs import reason_of
+from refocus.optics.ome_zarr import reason_read
 from refocus.recorded.levels import Copying, Shrinking, spans
 from refocus.recorded.planes import ROWS, Bands, Plane
 from refocus.recorded.rows import RowsFile, in_heights
@@ -61,7 +61,7 @@ class UnderWay:
             write.result()
         except ValueError as error:  # how tensorstore says that a disk is full
             where = str(array.spec().kvstore.path)
-            raise OSError(None, reason_of(error), where) from error
+            raise OSError(None, reason_read(error), where) from error
 
     def __enter__(self) -> Self:
         return self

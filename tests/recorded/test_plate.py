@@ -2,7 +2,9 @@
 
 import json
 import logging
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ import tensorstore
 from refocus.bench.plates import write_plate
 from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
+from refocus.optics.ome_zarr import find_images
 from refocus.recorded.plate import read_plate
 from refocus.recorded.process import open_data_set, process
+from refocus.recorded.verdict_table import read_verdicts
 from refocus.recorded.work import Processed
 
 CHANNELS = ("DAPI", "FITC")
@@ -91,7 +95,7 @@ def test_the_same_plate_comes_out(tmp_path: Path, plate: Path) -> None:
     assert run(plate, target).refocused == 24
     made, given = documents(target), documents(plate)
     assert {name: made.get(name) for name in given} == given
-    assert read_plate(target) is not None
+    assert read_plate(target, {}) is not None
     for field in (f"{row}/{column}/{f}" for row in "AB" for column in "123" for f in "01"):
         raw = read_array(plate / field / "0")
         np.testing.assert_array_equal(read_array(target / field / "0"), np.invert(raw))
@@ -130,12 +134,90 @@ def test_missing_wells_are_said_in_a_line_and_the_rest_is_done(
     )
 
 
+def document_of(group: Path) -> Path:
+    return next(p for p in (group / name for name in ("zarr.json", ".zattrs")) if p.exists())
+
+
+def no_array(field: Path) -> None:
+    shutil.rmtree(field / "0")
+
+
+def no_multiscales(field: Path) -> None:
+    document_of(field).write_text('{"zarr_format": 3, "node_type": "group"}')
+
+
+def no_metadata(field: Path) -> None:
+    document_of(field).unlink()
+
+
+@pytest.mark.parametrize("unfinished", [no_array, no_multiscales, no_metadata, shutil.rmtree])
+def test_a_field_that_was_only_begun_is_a_missing_one(
+    tmp_path: Path, plate: Path, unfinished: Callable[[Path], None], caplog: Any
+) -> None:
+    unfinished(plate / "A/2/1")
+    with caplog.at_level(logging.WARNING, "refocus"):
+        assert run(plate, tmp_path / "out.ome.zarr").refocused == 22
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert line == f"{plate}: 1 of 12 fields are missing (A2/1); the rest is done"
+    shutil.rmtree(plate / "A")
+    shutil.rmtree(plate / "B/1")
+    for field in ("B/2/0", "B/2/1", "B/3/0", "B/3/1"):
+        unfinished(plate / field)
+    with pytest.raises(RefocusError, match=r"plate\.ome\.zarr: holds no"):
+        open_data_set(plate)
+
+
+def of_floats(field: Path) -> None:
+    pixels = read_array(field / "0").astype(np.float32)
+    shutil.rmtree(field / "0")
+    write_array(field / "0", pixels)
+
+
+def empty_document(group: Path) -> None:
+    document_of(group).write_text("")
+
+
+def broken_document(group: Path) -> None:
+    path = document_of(group)
+    said = path.read_text().replace('"path": "0"', '"path": "../0"')
+    path.write_text(said.replace('"path":"0"', '"path":"../0"'))
+
+
+@pytest.mark.parametrize(
+    ("place", "damage", "refocused"),
+    [
+        ("A/2/1", of_floats, 22),
+        ("A/2/1", empty_document, 22),
+        ("A/2/1", broken_document, 22),
+        ("A/2", empty_document, 20),
+        ("A/2", broken_document, 24),  # its fields are whole
+    ],
+)
+def test_a_field_that_is_broken_is_left_out_if_so_told(
+    tmp_path: Path, plate: Path, place: str, damage: Callable[[Path], None], refocused: int
+) -> None:
+    target = tmp_path / "out.ome.zarr"
+    damage(plate / place)
+    with pytest.raises(RefocusError) as caught:
+        run(plate, target)
+    assert place in str(caught.value)
+    assert not re.search("\n|tensorstore_spec", str(caught.value))
+    assert not list(tmp_path.glob("*out*"))
+    done = process(plate, target, FakeEngine(), lambda done: None, keep_going=True)
+    assert (done.refocused, done.failed) == (refocused, 1)
+    lines = list(read_verdicts(target / "tables/refocus/table.csv"))
+    assert [line["image"] for line in lines if line["left_out"]] == [place]
+    if damage is of_floats:
+        assert not read_array(target / place / "0").any()
+
+
 def test_not_all_of_many_missing_wells_are_named(plate: Path) -> None:
     for well in ("A/1", "A/2", "A/3", "B/1", "B/2"):
         shutil.rmtree(plate / well)
-    found = read_plate(plate)
+    found = read_plate(plate, {})
     assert found is not None
-    assert found.lacking() == "5 of 6 wells are missing (A1, A2, A3, B1 and 1 more)"
+    there = {image.group for image in find_images(plate)}
+    assert found.lacking(there) == "5 of 6 wells are missing (A1, A2, A3, B1 and 1 more)"
 
 
 @pytest.mark.parametrize(
