@@ -45,7 +45,11 @@ def _channels(given: object) -> object:
     for text, (name, _, model) in zip(given, pairs, strict=True):
         if not name or not model:
             raise ValueError(f"write NAME=MODEL, such as DAPI=auto, got {text!r}")
-    return {name: model for name, _, model in pairs}
+    models = {name: model for name, _, model in pairs}
+    for text, (name, _, model) in zip(given, pairs, strict=True):
+        if models[name] != model:
+            raise ValueError(f"{text!r} and '{name}={models[name]}' are given; give one of them")
+    return models
 
 
 def _region(given: object, validate: ValidatorFunctionWrapHandler) -> object:

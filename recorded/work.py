@@ -132,6 +132,11 @@ class Work:
                 self._grids[number] = refocusing.grid(self._parts[number])
             except RefocusError as error:
                 self.fail(number, error)
+        names = {plane.about.channel for plane in data.planes}
+        for name in options.selection.chosen:
+            if name not in names:
+                there = ", ".join(sorted(names - {""})) or "no names of channels"
+                log.warning("%s: no plane is of channel %s; there are %s", data.source, name, there)
         self._done.of_regions = sum(len(grid) for grid in self._grids if grid is not None)
         self._left = [len(grid) if grid is not None else 0 for grid in self._grids]
         for about, unread in data.unreadable:

@@ -75,6 +75,15 @@ def test_it_says_why_a_plane_is_left(channel: str, says: str) -> None:
     assert Selection(channels={"FITC": "auto"}).left(channel, in_stack=False) == says
 
 
+def test_a_channel_that_is_not_there_is_named(
+    tmp_path: Path, plate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    channels = {"DAPI": "auto", "TYPO": "auto", "BF": "none"}
+    assert run(plate, tmp_path / "out.zarr", channels=channels).refocused == 6
+    (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert line == f"{plate}: no plane is of channel TYPO; there are DAPI, FITC"
+
+
 def test_a_channel_has_its_own_model(tmp_path: Path, plate: Path, model_file: Path) -> None:
     run_with = Selection(channels={"DAPI": str(model_file), "FITC": "fake"})
     process(

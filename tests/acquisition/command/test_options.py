@@ -80,6 +80,10 @@ def test_only_what_is_given_is_laid_over_the_file(
 @pytest.mark.parametrize(
     ("typed", "says"),
     [
+        (
+            "--channel DAPI=auto --channel DAPI=none",
+            "--channel: 'DAPI=auto' and 'DAPI=none' are given; give one of them",
+        ),
         ("--channel DAPI", "--channel: write NAME=MODEL, such as DAPI=auto, got 'DAPI'"),
         ("--region 1,2,x,4", "--region: give X,Y,WIDTH,HEIGHT in pixels"),
         ("--region 0,0,64", "got 0,0,64"),
