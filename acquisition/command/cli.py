@@ -348,6 +348,8 @@ def _main() -> int:
     raise_once(KeyboardInterrupt, signal.SIGINT)
     allow_open_files()
     kept = "what was captured is kept"
+    if sys.argv[1:2] == ["process"]:
+        kept = "what is done is kept: the same command goes on"
     return run_command(
         app, f"interrupted; {kept}", endings={Stopped: (f"terminated; {kept}", TERMINATED)}
     )

@@ -13,9 +13,11 @@ import numpy as np
 import pytest
 import tifffile
 
+from refocus.acquisition.command import cli
 from refocus.configs import RefocusError
 from refocus.configs.files import remove
 from refocus.configs.light_path import KnownOptics
+from refocus.configs.terminal import Stopped
 from refocus.engine.fake import FakeEngine
 from refocus.recorded import progress
 from refocus.recorded.process import process
@@ -324,3 +326,24 @@ def test_what_is_kept_outlives_a_file_that_took_the_place_of_the_result(tmp_path
     engine = FakeEngine()
     process(source, target, engine, lambda done: None)
     assert engine.calls <= 3
+
+
+@pytest.mark.parametrize(
+    ("error", "said", "status"),
+    [(KeyboardInterrupt(), "interrupted", 130), (Stopped(), "terminated", 143)],
+)
+def test_who_ends_it_is_told_how_it_goes_on(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    error: BaseException,
+    said: str,
+    status: int,
+) -> None:
+    source = write_tiff(tmp_path / "in.tif")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr("refocus.engine.open_engine", lambda *_, **__: Ending(2, error))
+    monkeypatch.setattr(sys, "argv", ["", "process", str(source), str(tmp_path / "out.tif")])
+    assert cli._main() == status
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.endswith(f"{said}; what is done is kept: the same command goes on")
