@@ -106,7 +106,7 @@ class PageWriter:
                 file.close()
 
     def _wait(self, name: str, level: tifffile.TiffPage) -> RowsFile:
-        path = self._beside.with_name(f"{self._beside.name}.level-{name}")
+        path = self._beside.with_name(f".level-{name}")  # a name may be as long as names can be
         assert level.dtype is not None
         return RowsFile(path, level.imagewidth, level.dtype.newbyteorder("="))
 

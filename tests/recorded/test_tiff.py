@@ -176,3 +176,13 @@ def test_reduced_pages_that_are_no_levels_stay_as_they_are(tmp_path: Path, form:
             assert page.aspage().description == about.get("description", "")
             if about.get("subfiletype", 0):
                 assert (number not in levels) == np.array_equal(page.asarray(), pixels)
+
+
+def test_a_name_as_long_as_names_can_be_has_levels_too(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    name = "l" * 245 + ".tif"
+    write_pages(tmp_path / "in" / name, [(STACK[0], {"subifds": 1}), (GREY_LEVEL, LEVEL)])
+    assert run(tmp_path / "in", tmp_path / "out").refocused == 1
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        *(name, "refocus.csv", "refocus.json")
+    }
