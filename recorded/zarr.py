@@ -130,6 +130,9 @@ class Zarr(DataSet):
                 write_image(arrays, numbers, bands, beside, under_way, had)
                 group = target / one.image.group.relative_to(self.source)
                 made = marks.provenance(one.numbers)
+                if group in said:  # it has several images
+                    said[group]["refocus"]["planes"] += made["planes"]
+                    continue
                 earlier = attributes_of(group).get("refocus")
                 # the source may have been refocused itself
                 said[group] = {"refocus": {**made, "before": earlier} if earlier else made}

@@ -18,6 +18,8 @@ from refocus.recorded.refocusing import Options
 from refocus.recorded.selection import Selection
 from refocus.recorded.work import Processed
 
+from .test_what_is_kept import planes, write_zarr
+
 
 def some_planes(count: int, dtype: str = "uint16") -> np.ndarray[Any, Any]:
     return np.random.default_rng(0).integers(0, 255, (count, 48, 64)).astype(dtype)
@@ -329,3 +331,17 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         run(source, source)
     with pytest.raises(RefocusError, match="lies inside"):
         run(source, source / "out")
+
+
+def test_two_images_of_one_group_are_both_told_of(tmp_path: Path) -> None:
+    write_zarr(tmp_path / "a.zarr", [planes(2)], "tyx")
+    write_zarr(tmp_path / "b.zarr", [planes(3)], "tyx", ["other"])
+    (tmp_path / "b.zarr/other").rename(tmp_path / "a.zarr/other")
+    first, second = (
+        json.loads((tmp_path / n / ".zattrs").read_text()) for n in ("a.zarr", "b.zarr")
+    )
+    first["multiscales"] += second["multiscales"]
+    (tmp_path / "a.zarr/.zattrs").write_text(json.dumps(first))
+    assert run(tmp_path / "a.zarr", tmp_path / "c.zarr").refocused == 5
+    said = json.loads((tmp_path / "c.zarr/.zattrs").read_text())["refocus"]
+    assert [plane["plane"] for plane in said["planes"]] == [[0], [1], [0], [1], [2]]
