@@ -14,6 +14,8 @@ from refocus.recorded.png import Png
 from refocus.recorded.tiff import Tiff
 
 RECORD = "refocus.json"
+INDEX = "NDTiff.index"
+"""Says where in its files the pages of an NDTiff lie."""
 
 
 class Folder(DataSet):
@@ -68,6 +70,9 @@ class Folder(DataSet):
     def _copy_others(self, target: Path) -> None:
         for other in sorted(self.source.iterdir()):
             if other in self._images or other.name.startswith("."):
+                continue
+            if other.name == INDEX:
+                log.warning("%s: not copied: pages lie elsewhere in the result", other)
                 continue
             if other.is_dir() or not leads_inside(self.source, other):
                 what = "a folder" if other.is_dir() else "a link that leads out of the folder"

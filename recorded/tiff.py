@@ -27,12 +27,16 @@ from refocus.recorded.planes import (
     RecordedPlane,
     check_piece,
     check_pixels,
+    log,
 )
 from refocus.recorded.segments import read_window, segment_shape
 from refocus.recorded.tiff_writer import PageWriter, text_of
 
 CLASSIC = (1 << 32) - (1 << 25)
 """Bytes that a TIFF can hold that is no BigTIFF, but for its tags."""
+
+HEADERS = (54773648, 483729)
+"""Stand behind the header of a TIFF that Micro-Manager wrote, or an NDTiff."""
 
 
 @dataclass
@@ -71,6 +75,7 @@ class Tiff(DataSet):
             self._named = notes.named
             _check_axes(tiff, source)
             self._big, self._order = tiff.is_bigtiff, tiff.byteorder
+            self._has_more = _is_micro_manager(tiff)
             for number, frame in enumerate(tiff.pages):
                 page = frame.aspage()
                 levels = [level.aspage() for level in page.pages or ()]
@@ -84,6 +89,10 @@ class Tiff(DataSet):
 
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
         """Write the same with other pixels: pages, levels, tags, tiles, compression."""
+        if self._has_more:
+            log.warning(
+                "%s: summary and comments of Micro-Manager are not taken along", self.source
+            )
         pages = [p for one in self._pages for p in (one.page, *one.hanging, *one.following)]
         size = sum(page.nbytes for page in pages)
         with tifffile.TiffWriter(
@@ -172,6 +181,13 @@ def _open_tiff(path: Path) -> tifffile.TiffFile:
         raise RefocusError(
             f"{path}: not a readable TIFF ({reason_of(error)}); replace it"
         ) from error
+
+
+def _is_micro_manager(tiff: tifffile.TiffFile) -> bool:
+    """Tell a file of Micro-Manager, or an NDTiff, which hold metadata beside those of the pages."""
+    tiff.filehandle.seek(8)
+    found = int.from_bytes(tiff.filehandle.read(4), "little" if tiff.byteorder == "<" else "big")
+    return found in HEADERS
 
 
 def _read_notes(tiff: tifffile.TiffFile, source: Path) -> TiffNotes:

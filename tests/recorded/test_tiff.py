@@ -186,3 +186,35 @@ def test_a_name_as_long_as_names_can_be_has_levels_too(tmp_path: Path) -> None:
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         *(name, "refocus.csv", "refocus.json")
     }
+
+
+def write_headed(path: Path, order: str, header: int) -> None:
+    """Write a page behind the header that Micro-Manager writes behind that of a TIFF."""
+    sides, begins = STACK[0].shape, 12 + 2 + 9 * 12 + 4
+    tags = {256: sides[1], 257: sides[0], 258: 16, 259: 1, 262: 1, 273: begins, 277: 1}
+    tags |= {278: sides[0], 279: STACK[0].nbytes}
+    page = struct.pack(f"{order}H", len(tags))
+    page += b"".join(struct.pack(f"{order}HHII", code, 4, 1, tags[code]) for code in tags)
+    first = struct.pack(f"{order}2sHII", {"<": b"II", ">": b"MM"}[order], 42, 12, header)
+    pixels = STACK[0].astype(f"{order}u2").tobytes()
+    path.write_bytes(first + page + bytes(4) + pixels)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("header", [54773648, 483729, 0])
+def test_what_micro_manager_keeps_beside_the_pages_is_said_to_stay(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, header: int, order: str
+) -> None:
+    source, target = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    write_headed(source / "a.tif", order, header)
+    (source / "NDTiff.index").write_bytes(b"where pages lie")
+    (source / "notes.txt").write_bytes(b"mine")
+    run(source, target)
+    np.testing.assert_array_equal(tifffile.imread(target / "a.tif"), np.invert(STACK[0]))
+    names = {path.name for path in target.iterdir()}
+    assert names == {"a.tif", "notes.txt", "refocus.csv", "refocus.json"}
+    said = [line.getMessage() for line in caplog.records if line.levelname == "WARNING"]
+    kept_back = f"{source / 'a.tif'}: summary and comments of Micro-Manager are not taken along"
+    index = f"{source / 'NDTiff.index'}: not copied: pages lie elsewhere in the result"
+    assert said == [*([kept_back] if header else []), index]
