@@ -39,12 +39,14 @@ EVERY_FRAME, EVERY = 12, 4
 not as sharp as the last that was looked at."""
 AS_SHARP = 0.2
 """Within which part a frame is as sharp as another."""
-MIDDLE = 512
-"""Side of the part of a frame whose sharpness is measured, pixels."""
-NEAR, AS_LIKELY = 2, 0.5
-"""Focus has jumped where a frame by itself says that the blur lies within so many steps of the grid
-of what was believed less than half as likely as elsewhere: its rings are no longer those of before,
-and frames are looked at until what is believed agrees with them."""
+MIDDLE, TOGETHER = 512, 4
+"""Side of the part of a frame whose sharpness is measured, and how many neighbours along a row are
+taken together, as of smooth specimens single ones show noise; pixels."""
+NEAR, AS_LIKELY, DOUBTED = 2, 0.5, 0.3
+"""A frame that is not as sharp doubts what was believed where it says by itself that the blur lies
+within so many steps of the grid of it less than half as likely as elsewhere, or less than 0.3 times
+as likely as believed. Focus has jumped then, and its rings are no longer those of before; frames
+are looked at, and not trusted, until what is believed agrees with them."""
 AT_ONE_PLACE = 8
 """So many of the last frames say together how wide the blur is."""
 FORGOTTEN = 1 / 30
@@ -182,12 +184,13 @@ class Beliefs:
         Returns
         -------
         tuple[Blur, ...]
-            The likeliest, and the next one that is another.
+            The likeliest, and the next one that is another. The chance of the first is 0 where the
+            frame doubts it.
         """
         before = self._of.get(channel)
         stays = before is not None and position == before.position
         unlike = before is not None and stays and _unlike(before, z_um, sharp)
-        jumped = before is not None and unlike and _jumped(before, frame)
+        jumped = before is not None and unlike and _doubts(before, frame)
         if before is not None and unlike and not jumped and not self._due(channel, before):
             self._of[channel] = before._replace(sharpness=sharp)  # of another specimen, or dimmer
             return before.likely
@@ -216,10 +219,11 @@ class Beliefs:
         )
         log = log_softmax(np.log(belief.folded + 1e-30))
         names = tuple(likely(Posterior(log, sampling, frame.aperture, ring_power=power)))
-        if before is not None and jumped and _jumped(belief, frame):
-            belief = belief._replace(sharpness=before.sharpness)  # look at the next
-        self._of[channel] = belief._replace(likely=names)
-        return names
+        self._of[channel] = belief = belief._replace(likely=names)
+        if before is None or not jumped or not _doubts(belief, frame):
+            return names
+        self._of[channel] = belief._replace(sharpness=before.sharpness)  # look at the next
+        return names[0]._replace(chance=0.0), *names[1:]
 
     def _due(self, channel: str, before: Belief) -> bool:
         """Say whether a frame is looked at whatever its sharpness."""
@@ -233,7 +237,9 @@ def sharpness(pixels: NDArray[Any]) -> float:
     fourth of the rows, so that each frame can be asked.
     """
     top, left = (max(0, n - MIDDLE) // 2 for n in pixels.shape)
-    rows = pixels[top : top + MIDDLE : 4, left : left + MIDDLE].astype(np.float32)
+    rows = pixels[top : top + MIDDLE : 4, left : left + MIDDLE]
+    whole = rows[:, : rows.shape[1] // TOGETHER * TOGETHER].reshape(len(rows), -1, TOGETHER)
+    rows = whole.sum(2, dtype=np.float32)
     change = np.diff(rows).ravel()
     return float(change @ change) / max(float(rows.var()) * change.size, 1e-6)
 
@@ -243,14 +249,14 @@ def _unlike(before: Belief, z_um: float | None, sharp: float) -> bool:
     return z_um == before.z_um and abs(sharp - before.sharpness) > AS_SHARP * before.sharpness
 
 
-def _jumped(before: Belief, frame: Posterior) -> bool:
+def _doubts(before: Belief, frame: Posterior) -> bool:
     """Say whether a frame by itself speaks against what was believed."""
     said = np.exp(frame.log).sum(1)
     believed, seen = (
         said[max(0, row - NEAR) : row + NEAR + 1].sum()
         for row in (int(np.argmax(before.folded.sum(1))), int(np.argmax(said)))
     )
-    return bool(believed < AS_LIKELY * seen)
+    return bool(believed < max(AS_LIKELY * seen, DOUBTED * before.likely[0].chance))
 
 
 def _moved(chances: NDArray[np.float64], how: tuple[float, float]) -> NDArray[np.float64]:

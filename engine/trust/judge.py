@@ -138,6 +138,8 @@ class Judge:
         limits = self._limits
         tiles = self._verdicts(evidence.distance_um, tile_scores, limits.tile_score)
         verdict = str(self._verdicts(np.array(distance), scores, limits.frame_score))
+        if likely is not None and not likely.first.chance and verdict == "refocused":
+            verdict = "unfamiliar"  # it was filtered for a blur that it doubts itself
         # less and less is taken as doubt grows, so that a wrong verdict costs little
         near = _ramp(evidence.distance_um, limits.in_focus_um, NEAR_RAMP * limits.in_focus_um)
         share = near * _ramp(tile_scores[..., 0], limits.tile_score, 2 * limits.tile_score)

@@ -44,9 +44,7 @@ def test_a_filter_that_is_told_the_light_path_brings_the_frame_nearer_to_focus(
 
 @pytest.mark.parametrize(("height", "apart"), [(1.0, 2e-3), (40.0, 1.0)])
 @pytest.mark.parametrize("shape", [(64, 64), (96, 160)])
-def test_a_device_makes_the_same_of_it(
-    shape: tuple[int, int], height: float, apart: float
-) -> None:
+def test_a_device_makes_the_same_of_it(shape: tuple[int, int], height: float, apart: float) -> None:
     rng = np.random.default_rng(1)
     frame = rng.normal(0.3, 0.2, shape).astype(np.float32)
     frame[20:40, 10:50] += height
