@@ -47,6 +47,8 @@ class Room:
                 f"{self._raw.parent}: is gone: something removes what this run saves; see what it "
                 "is; the run was stopped"
             ) from error
+        except OSError:  # it may be back at the next look; until then writing tells
+            return
         if free < self.SPARE_BYTES + coming:
             raise _full(self._raw)
 

@@ -327,7 +327,7 @@ def _acquire(
 def _check_sinks(live: Live, config: LiveConfig) -> RefocusError | None:
     """Refuse to call a run good whose refocused frames are not all on the disk."""
     for problem in live.problems:
-        if config.save and problem.startswith("Recorder"):
+        if config.save and problem.startswith("Recorder left out"):
             return RefocusError(
                 f"{config.save / REFOCUSED}: incomplete, the raw frames are kept: {problem}"
             )

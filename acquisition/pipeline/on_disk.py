@@ -7,6 +7,7 @@ looked at is what there is, so that it costs microseconds a frame and no memory.
 
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from refocus.acquisition.pipeline.plan import (
     position_name,
 )
 from refocus.acquisition.pipeline.sink import RunInfo
-from refocus.configs import reason_of
+from refocus.configs import RefocusError, reason_of
 
 METADATA = "zarr.json"
 DAMAGES = 20
@@ -177,13 +178,28 @@ def not_on_disk(saved: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def gone(path: Path, settings: AcquisitionSettings) -> str:
-    """Say which part of a file that is being written is not there any more; empty if all is."""
+    """Say which part of a file that is being written is not there any more; empty if all is.
+
+    Raises
+    ------
+    RefocusError
+        It cannot be looked at now, which says nothing of what is there.
+    """
     documents = [path / METADATA]
     for number in range(len(settings.positions)):
         group = path / array_group(settings, number)
         documents += [group / METADATA, group / "0" / METADATA]
     for document in documents:
-        if not document.is_file():
+        try:
+            there = stat.S_ISREG(document.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            there = False
+        except OSError as error:
+            raise RefocusError(
+                f"{document}: cannot be looked at: {reason_of(error)}; see that the folder can be "
+                "read, and that its disk or server answers"
+            ) from error
+        if not there:
             return f"{document}: is gone: something removes what this run saves; see what it is"
     return ""
 

@@ -260,7 +260,8 @@ class Pipeline:
                 logger.critical("run %s: the worker failed", run.info.run[:8], exc_info=True)
                 lost = run.queue.give_up()
                 run.problem(f"gave up on {lost} frames: the worker failed: {sentence_of(error)}")
-            self._close(run)
+            with run.guarded():
+                self._close(run)
 
     def _close(self, run: Run) -> None:
         stats = self._worker.close(run)
@@ -288,12 +289,12 @@ class Pipeline:
 
     def _look_after(self) -> None:
         """Give up on an engine, or a sink, that does not return; see whether raw data vanish."""
+        if self._hanging() and not self._drained():
+            seconds = self._patience_ns / 1e9
+            self._give_up(f"the engine or a sink has not returned for {seconds:g} s")
+            emit(self.events.hung, self.stats)
         run = self._serving
         if run is not None and isinstance(self._raw, RawZarr) and not (run.raw_closed or run.gone):
             run.gone = "" if run.view or not run.plan.by_place()[0] else self._raw.gone()
             if run.gone:
                 run.problem(run.gone)
-        if self._hanging() and not self._drained():
-            seconds = self._patience_ns / 1e9
-            self._give_up(f"the engine or a sink has not returned for {seconds:g} s")
-            emit(self.events.hung, self.stats)

@@ -84,7 +84,13 @@ class RawZarr:
         return pixels
 
     def gone(self) -> str:
-        """Say what was removed of the file since the run began; empty where nothing was."""
+        """Say what was removed of the file since the run began; empty where nothing was.
+
+        Raises
+        ------
+        RefocusError
+            It cannot be looked at now.
+        """
         from refocus.acquisition.pipeline.on_disk import gone
 
         return gone(self.path, self._settings) if self._settings is not None else ""

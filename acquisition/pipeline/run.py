@@ -3,6 +3,8 @@
 import logging
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from refocus.acquisition.pipeline.deferred import DeferredFrames
@@ -10,6 +12,7 @@ from refocus.acquisition.pipeline.plan import Plan
 from refocus.acquisition.pipeline.queue import FrameQueue
 from refocus.acquisition.pipeline.sink import RunInfo, Sink
 from refocus.acquisition.pipeline.stats import Durations, Stats
+from refocus.configs import sentence_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,6 +129,15 @@ class Run:
             unprocessed=self.unprocessed,
             **vars(counts),
         )
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Make a problem of whatever is raised within: the thread must live on."""
+        try:
+            yield
+        except BaseException as error:
+            logger.debug("traceback", exc_info=True)
+            self.problem(sentence_of(error))
 
     def problem(self, text: str) -> None:
         """Count and log something that went wrong; only the first of a kind is an error line."""

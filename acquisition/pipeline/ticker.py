@@ -38,7 +38,7 @@ class Ticker:
     run
         Gives the run in progress, or the last one.
     check
-        Called as often, to look after the worker.
+        Called as often during a run, to look after the worker.
     """
 
     def __init__(
@@ -87,8 +87,10 @@ class Ticker:
             if run is not None:
                 run.queue.discard()
             if self._stopping or now >= min(rested, due):
+                before = before if run is told else None
                 if run is not None:
-                    before = self._tell(run, before if run is told else None)
+                    with run.guarded():
+                        before = self._tell(run, before)
                 told, rested, look = run, now + REST_S, due
             else:
                 look = min(rested, due)
@@ -97,17 +99,19 @@ class Ticker:
             if now < due:
                 continue
             due = look = time.monotonic() + self._seconds
-            self._check()
             if run is not None:
+                with run.guarded():
+                    self._check()
                 self._hand_on(run)
 
     def _hand_on(self, run: Run) -> None:
         for sink in self._sinks:
             try:
                 sink.tick(run.stats())
-            except Exception as error:
+            except BaseException as error:  # a sink's own kind must not end the thread
                 run.problem(f"{type(sink).__name__}: {error}".replace("\n", " "))
-        emit(self._events.ticked, run.stats)
+        with run.guarded():
+            emit(self._events.ticked, run.stats)
 
     def _tell(self, run: Run, before: Counts | None) -> Counts:
         """Log and emit how the alarm changed since ``before``; give what was told now."""

@@ -358,9 +358,10 @@ class Worker:
             for sink in others:
                 self._call(run, sink, "close", stats)
             if run.deferred is not None:
-                run.deferred.close()
+                with run.guarded():  # closing writes what a full disk has not taken
+                    run.deferred.close()
             run.over.set()
-        for text, count in run.problems.items():
+        for text, count in tuple(run.problems.items()):
             if count > 1:
                 logger.error("run %s: %d times: %s", run.info.run[:8], count, text)
         return stats

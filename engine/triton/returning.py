@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from refocus.engine.fallback import FallbackEngine
-from refocus.engine.protocol import DeviceError, Engine, EngineError, log
+from refocus.engine.protocol import DeviceError, Engine, log
 
 EVERY_S = 2.0
 """How often a server that went is looked for."""
@@ -59,7 +59,7 @@ class ReturningEngine(FallbackEngine):
         while not self._ending.wait(self._every_s):
             try:
                 back = self._opened()
-            except EngineError as error:
+            except Exception as error:
                 # a server that is not there yet is no news; one with another model is
                 if str(error) != told and not isinstance(error, DeviceError):
                     log.warning("the served engine is not taken back: %s", error)

@@ -13,7 +13,7 @@ from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.acquisition.sinks.headers import frame_header, run_header, stats_fields
-from refocus.configs import RefocusError
+from refocus.configs import sentence_of
 from refocus.stream.messages import EndHeader, StatsHeader
 from refocus.stream.subscriber import ReceivedFrame
 from refocus.view.stream_state import StreamState
@@ -75,8 +75,9 @@ class AttachedCore(StreamState):
     def _follow(self) -> None:
         try:
             live = attach(self._core, sinks=[_Note(self)], **self._options)
-        except RefocusError as error:
-            self.obstacle = str(error)
+        except Exception as error:
+            logger.debug("traceback", exc_info=True)
+            self.obstacle = sentence_of(error)
             return
         self.obstacle = ""
         self.note(None, "connected")

@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import threading
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,12 +13,13 @@ import useq
 from refocus.acquisition import attach
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.acquisition.pipeline.layout import layout
-from refocus.acquisition.pipeline.on_disk import look, not_on_disk
+from refocus.acquisition.pipeline.on_disk import gone, look, not_on_disk
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.sinks.recorder import Recorder
+from refocus.configs import RefocusError
 from refocus.engine.fake import FakeEngine
 
-from ...conftest import loops
+from ...conftest import Gated, loops
 
 SEQUENCES = {
     "time-lapse": loops(4),
@@ -137,6 +140,59 @@ def test_what_is_removed_or_damaged_is_told(  # noqa: PLR0917
     (line,) = not_on_disk({"raw": report})
     assert f"{missing} of 24 raw frames that were received" in line
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "is gone"),
+        (NotADirectoryError(20, "Not a directory"), "is gone"),
+        (PermissionError(13, "Permission denied"), "cannot be looked at: Permission denied"),
+        (OSError(116, "Stale file handle"), "cannot be looked at: Stale file handle"),
+        (OSError(5, "Input/output error"), "cannot be looked at: Input/output error"),
+    ],
+)
+def test_a_file_that_cannot_be_looked_at_is_not_gone(tmp_path, monkeypatch, error, said):
+    path = tmp_path / "raw.ome.zarr"
+    camera = {"width": 48, "height": 32, "dtype": "uint16"}
+    settings = layout(RunInfo("run", sequence=TWO, camera=camera), camera, path)
+
+    def fail(self, **how):
+        raise error
+
+    monkeypatch.setattr(Path, "stat", fail)
+    try:
+        told = gone(path, settings)
+    except RefocusError as refused:
+        assert "is gone" not in said
+        told = str(refused)
+    assert told.startswith(f"{path / 'zarr.json'}: {said}")
+
+
+def test_a_disk_that_does_not_answer_for_a_while_ends_neither_the_run_nor_the_watch(
+    tmp_path, monkeypatch
+):
+    """And an engine that hangs then is given up all the same."""
+    real, sick, ticks, gate = Path.stat, [], [], threading.Event()
+
+    def stat(self, **how):
+        if sick and self.suffix == ".json":
+            raise OSError(116, "Stale file handle")
+        return real(self, **how)
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with SimulatedMicroscope(frame_shape=(32, 48), fps=50) as microscope:
+        core, raw = microscope.core, tmp_path / "raw.ome.zarr"
+        sinks, engine = [Recorder(tmp_path / "refocused.ome.zarr")], Gated(gate, free=2)
+        with attach(core, engine=engine, raw=raw, sinks=sinks, patience_seconds=0.1) as live:
+            live.events.ticked.connect(lambda stats: ticks.append(stats) or sick.append(True))
+            core.mda.run(loops(20), output=raw)
+            assert live.wait(60)
+        gate.set()
+    assert ticks
+    assert any("has not returned for 0.1 s" in text for text in live.problems)
+    assert any("cannot be looked at: Stale file handle" in text for text in live.problems)
+    assert not any("is gone" in text for text in live.problems)
 
 
 @pytest.mark.parametrize("what", ["raw.ome.zarr", "refocused.ome.zarr", "raw.ome.zarr/0"])

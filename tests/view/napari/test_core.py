@@ -113,6 +113,7 @@ def test_the_live_view_of_a_core(core: AttachedCore, microscope: SimulatedMicros
     [
         ({"engine": "none.onnx"}, "none.onnx: no such model"),
         ({"engine": FakeEngine(), "region": "1,2"}, "give X,Y,WIDTH,HEIGHT in pixels"),
+        ({"engine": FakeEngine(), "no_such_option": 1}, "no_such_option"),
     ],
 )
 def test_what_cannot_be_attached_says_so(
