@@ -1,5 +1,6 @@
 """Files that are there when they are whole, and folders that are a user's own."""
 
+import errno
 import os
 import secrets
 import shutil
@@ -28,7 +29,14 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
     ------
     Path
         Where to write. What is there after an error is removed.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; or what is there is no file, such as a device, and would be lost.
     """
+    if is_no_file(path):
+        raise OSError(errno.EEXIST, "is there, and is no regular file", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     own = f".{secrets.token_hex(4)}" if shared else ""
     part = path.with_name(f".{path.name}{own}.part")
@@ -39,6 +47,11 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
         with suppress(OSError):  # what went wrong first is what is told
             part.unlink(missing_ok=True)
         raise
+
+
+def is_no_file(path: Path) -> bool:
+    """Tell whether something is there that is no file: a folder, a pipe, a device."""
+    return path.exists() and not path.is_file()
 
 
 def make_writable(folder: Path) -> None:

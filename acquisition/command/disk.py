@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from refocus.configs import RefocusError, one_line, reason_of
+from refocus.configs.files import is_no_file
 
 RAW, REFOCUSED = "raw.ome.zarr", "refocused.ome.zarr"
 
@@ -62,10 +63,14 @@ def check_outputs(save: Path | None, report: Path | None) -> None:
                     f"{save / name}: exists already, and is not overwritten; "
                     "name another folder with --save"
                 )
-    if report is not None and (report.is_dir() or report.suffix.lower() == ".png"):
+    if report is not None and (
+        is_no_file(report)
+        or report.suffix.lower() == ".png"
+        or is_no_file(report.with_suffix(".png"))
+    ):
         raise RefocusError(
-            f"{report}: not a file name for the report; name one that ends in .json "
-            "(the picture gets the same name with .png)"
+            f"{report}: cannot be the report, which is a file, and beside it another of the same "
+            "name in .png; name one that ends in .json, where no folder or device is"
         )
     for folder in (save, report.parent if report else None):
         if folder is None:

@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.files import replacing
+from refocus.configs.files import is_no_file, replacing
 from refocus.engine.light_path.belief import Belief, Beliefs
 from refocus.engine.light_path.estimate import ABERRATIONS, RADII
 
@@ -79,6 +79,8 @@ class BeliefFile:
         if not path.exists():
             return
         try:
+            if is_no_file(path):  # reading a pipe would wait for ever
+                raise OSError("no regular file")
             kept = _File.model_validate_json(path.read_bytes()).channels
         except (OSError, ValidationError) as error:
             raise RefocusError(

@@ -1,5 +1,7 @@
 """A file is there when it is whole."""
 
+import os
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,6 +28,19 @@ def test_what_a_kill_left_is_taken_over_by_the_next_writer(tmp_path: Path) -> No
         part.write_text("whole")
     assert file.read_text() == "whole"
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+@pytest.mark.parametrize("linked", [False, True])
+def test_what_is_no_regular_file_is_not_replaced(linked: bool, tmp_path: Path) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    with pytest.raises(OSError, match="no regular file"), replacing(link if linked else pipe):
+        pytest.fail("nothing may be written")
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert sorted(tmp_path.iterdir()) == [link, pipe]
 
 
 @pytest.mark.parametrize("fails", [False, True])

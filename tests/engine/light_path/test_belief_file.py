@@ -1,6 +1,8 @@
 """What a rig's runs keep of its light path: one begins where another ended, of the same model."""
 
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,15 @@ def _change(text: str, **changes: Any) -> str:
     stored = json.loads(text)
     stored["channels"]["DAPI"] |= changes
     return json.dumps(stored)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such files")
+def test_a_pipe_is_neither_read_nor_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "rig.json"
+    os.mkfifo(path)
+    with pytest.raises(RefocusError, match="is no file of light paths"):
+        BeliefFile(path, lambda channel: "")
+    assert path.is_fifo()
 
 
 @pytest.mark.parametrize(
