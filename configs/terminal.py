@@ -15,14 +15,22 @@ class Stopped(BaseException):
     """The process was asked to end (SIGTERM), as Ctrl-C raises ``KeyboardInterrupt``."""
 
 
-def raise_once(kind: type[BaseException], number: int) -> None:
-    """Have a signal raise an exception, once: the clean-up is left to finish."""
+ENDINGS = {"SIGINT": KeyboardInterrupt, "SIGTERM": Stopped}
+_may_raise: set[str] = set()
 
-    def handle(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_IGN)
-        raise kind
 
-    signal.signal(number, handle)
+def end_on_signals() -> None:
+    """Have the signals that end a command raise, the first of them alone: the clean-up goes on."""
+    for name in ENDINGS:
+        _may_raise.add(name)
+        signal.signal(signal.Signals[name], _raise)
+
+
+def _raise(number: int, frame: object) -> None:
+    name = signal.Signals(number).name
+    if name in _may_raise:
+        _may_raise.clear()
+        raise ENDINGS[name]
 
 
 def how_many(number: int, of_what: str) -> str:

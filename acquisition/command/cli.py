@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from contextlib import closing
@@ -26,7 +25,7 @@ from refocus.configs.command import (
     run_command,
 )
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
-from refocus.configs.terminal import Stopped, how_many, log_to, progress_bar, raise_once
+from refocus.configs.terminal import Stopped, end_on_signals, how_many, log_to, progress_bar
 
 if TYPE_CHECKING:
     from refocus.engine.protocol import EngineInfo
@@ -344,8 +343,7 @@ def _main() -> int:
     os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")  # what it warns of is told in our words
     log_to(err, "refocus-live")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
-    raise_once(Stopped, signal.SIGTERM)
-    raise_once(KeyboardInterrupt, signal.SIGINT)
+    end_on_signals()
     allow_open_files()
     kept = "what was captured is kept"
     if sys.argv[1:2] == ["process"]:

@@ -26,13 +26,20 @@ from .conftest import (
 
 
 @pytest.mark.parametrize(
-    ("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
+    ("sent", "then", "status"),
+    [
+        (signal.SIGINT, signal.SIGINT, 130),
+        (signal.SIGTERM, signal.SIGTERM, 143),
+        (signal.SIGINT, signal.SIGTERM, 130),
+        (signal.SIGTERM, signal.SIGINT, 143),
+    ],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 def test_an_interrupted_run_keeps_what_it_captured(
     tmp_path: Path,
     running: Callable[..., subprocess.Popen[str]],
     sent: signal.Signals,
+    then: signal.Signals,
     status: int,
 ) -> None:
     endpoint, save = free_endpoint(), tmp_path / "out"
@@ -47,7 +54,7 @@ def test_an_interrupted_run_keeps_what_it_captured(
             if isinstance(message, ReceivedFrame):
                 seen += 1
                 if seen in (5, 6):  # the second must not cut the clean-up short
-                    process.send_signal(sent)
+                    process.send_signal(sent if seen == 5 else then)
     waiting, *said = process.communicate(timeout=PATIENCE)[1].splitlines()
     assert process.returncode == status
     assert waiting == f"waiting for 1 subscriber on {endpoint}"
