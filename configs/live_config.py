@@ -96,8 +96,9 @@ class SourceOptions(_Options):
     """The useq sequence to acquire, YAML or JSON."""
     frames: Annotated[int | None, Field(ge=1), Option("N", 40)] = None
     """How many frames; else 40, or the whole replay."""
-    fps: Annotated[float | None, Field(gt=0.0, le=10_000.0), Option("F", 20)] = None
-    """Rate of the simulated or replaying camera. Without it, the camera waits for room in the
+    fps: Annotated[float | None, Field(ge=0.25, le=10_000.0), Option("F", 20)] = None
+    """Rate of the simulated or replaying camera, at least 0.25; a slower run is a --sequence with
+    an interval. Without it, the camera waits for room in the
     queue, and nothing is dropped."""
     size: Annotated[int, Field(ge=32, le=8192), Option("PX")] = 512
     """Side of the demo's frame, pixels."""

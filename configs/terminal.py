@@ -26,6 +26,18 @@ def end_on_signals() -> None:
         signal.signal(signal.Signals[name], _raise)
 
 
+@contextmanager
+def leaving_on_ctrl_c() -> Iterator[None]:
+    """Let a further Ctrl-C raise, once: for a wait that need not be waited for."""
+    first = "SIGINT" in _may_raise
+    _may_raise.add("SIGINT")
+    try:
+        yield
+    finally:
+        if not first:
+            _may_raise.discard("SIGINT")
+
+
 def _raise(number: int, frame: object) -> None:
     name = signal.Signals(number).name
     if name in _may_raise:

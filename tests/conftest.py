@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from filelock import FileLock, ReadWriteLock
 from numpy.typing import NDArray
 
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
+from refocus.configs import terminal
 from refocus.engine.fake import FakeEngine
 from refocus.engine.protocol import UNKNOWN, Frame, LightPath, Ticket
 
@@ -120,6 +122,16 @@ def own_logging() -> Iterator[None]:
     yield
     logger.setLevel(level)
     logger.propagate, logger.handlers = propagate, handlers
+
+
+@pytest.fixture
+def own_signals() -> Iterator[None]:
+    """Undo what a command does to the signals of the process."""
+    before = {name: signal.getsignal(signal.Signals[name]) for name in terminal.ENDINGS}
+    yield
+    terminal._may_raise.clear()
+    for name, handler in before.items():
+        signal.signal(signal.Signals[name], handler)
 
 
 @pytest.fixture

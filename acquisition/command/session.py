@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Container, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -36,6 +36,7 @@ from refocus.acquisition.live import Live
 from refocus.acquisition.pipeline.stats import Stats
 from refocus.configs import Incomplete, RefocusError, one_line, reason_of
 from refocus.configs.live_config import LiveConfig
+from refocus.configs.terminal import leaving_on_ctrl_c
 from refocus.engine.protocol import Engine
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ log = logging.getLogger("refocus.run")
 
 SETTLE_SECONDS = 30.0
 """How long the frames already taken may still need once a run was interrupted."""
+
+CAMERA_SECONDS = 2.0
+"""How long a run that ends waits for the camera's frame before it says so."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,10 @@ class Watcher(Protocol):
 
     def progress(self, stats: Stats) -> None:
         """Show how many frames there are, about ten times a second."""
+        ...
+
+    def cancelling(self) -> None:
+        """Say that the run ends, but for a frame that the camera has not given yet."""
         ...
 
     def judging(self) -> None:
@@ -296,7 +304,8 @@ def _acquire(
         finally:
             over.set()
 
-    thread = threading.Thread(target=acquire, name="acquisition")
+    # a daemon: who leaves a camera alone does not wait for it at the end of the process, either
+    thread = threading.Thread(target=acquire, name="acquisition", daemon=True)
     room = Room(raw, source.core.getImageBufferSize() if raw else 0)
     if live.guard is not None:
         live.guard.stops = True
@@ -314,14 +323,24 @@ def _acquire(
         while not live.wait(timeout=0.1):
             watcher.progress(live.stats)
     except BaseException:
-        while not over.is_set():  # again and again: before it has begun, a cancel is lost
-            source.core.mda.cancel()
-            over.wait(0.1)
+        _cancel(source, over, watcher)
         raise
     if live.guard is not None and live.guard.error is not None:
         raise live.guard.error
     for error in (*problems, *map(OSError, upstream.unsaved)):
         raise explained(error, raw) from error
+
+
+def _cancel(source: Source, over: threading.Event, watcher: Watcher) -> None:
+    """End the acquisition; that is not before the frame that the camera is taking."""
+    for _ in range(round(CAMERA_SECONDS / 0.1)):
+        source.core.mda.cancel()  # again and again: before it has begun, a cancel is lost
+        if over.wait(0.1):
+            return
+    watcher.cancelling()
+    with suppress(KeyboardInterrupt), leaving_on_ctrl_c():
+        while not over.wait(0.1):
+            source.core.mda.cancel()
 
 
 def _check_sinks(live: Live, config: LiveConfig) -> RefocusError | None:

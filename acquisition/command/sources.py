@@ -286,12 +286,17 @@ def _micro_manager(config: LiveConfig) -> Iterator[Source]:
         )
     finally:
         super(CMMCorePlus, core).registerCallback(None)
-        with suppress(RuntimeError):  # a run that broke off may have left it running
-            core.stopSequenceAcquisition()
-        try:
-            core.unloadAllDevices()
-        except RuntimeError as error:  # what ended the run is told, and not this
-            log.warning("devices not released: %s", one_line(error))
+        if not core.mda.is_running():  # else whatever is called would wait for the camera's frame
+            _release(core)
+
+
+def _release(core: CMMCorePlus) -> None:
+    with suppress(RuntimeError):  # a run that broke off may have left it running
+        core.stopSequenceAcquisition()
+    try:
+        core.unloadAllDevices()
+    except RuntimeError as error:  # what ended the run is told, and not this
+        log.warning("devices not released: %s", one_line(error))
 
 
 def check_camera(core: CMMCorePlus, where: str = "") -> None:

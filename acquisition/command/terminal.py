@@ -57,6 +57,10 @@ class Terminal:
         done = stats.received + stats.skipped - stats.in_flight - stats.deferred
         self._bar.update(self._task, completed=done, figures=figures)
 
+    def cancelling(self) -> None:
+        """Say what is waited for, and how to leave it."""
+        self._console.print("waiting for the camera to end its frame; Ctrl-C leaves it alone")
+
     def judging(self) -> None:
         """Say that results are being compared with their references."""
         self._bar.update(self._task, description="measuring", figures="")

@@ -34,6 +34,9 @@ REMEMBERED = 100_000
 PATIENCE_S, LAST_PATIENCE_S = 1.0, 60.0
 """How long it waits for its reader to take a frame: while the ring has room, and without."""
 
+LOOK_S = 0.05
+"""How soon it notices, between two frames, that its acquisition was cancelled."""
+
 GetBuffer = Callable[[Sequence[int], DTypeLike], NDArray[Any]]
 
 
@@ -51,7 +54,8 @@ class SceneCamera(SimpleCameraDevice):
         The stages it reads at each exposure; it triggers the focus stage after each.
     fps
         Frames per second, whatever becomes of them: a reader too slow lets the ring overflow,
-        as with a real camera. None for as fast as they are read.
+        as with a real camera. None for as fast as they are read. The frame that is due when an
+        acquisition is cancelled comes at once, because the engine waits for it.
     """
 
     def __init__(
@@ -141,8 +145,10 @@ class SceneCamera(SimpleCameraDevice):
         for _ in itertools.count() if n is None else range(n):
             # on a fixed schedule, so that a late frame does not delay the rest
             self._due += self._period_s
-            if (wait := self._due - time.perf_counter()) > 0:
-                time.sleep(wait)
+            while (wait := self._due - time.perf_counter()) > 0:
+                time.sleep(min(wait, LOOK_S))
+                if wait > LOOK_S and self.ring and self.ring.cancelled():
+                    break
             if not self._period_s and n is not None and n > 1 and self.ring:
                 self.ring.wait_for_reader()
             # no sooner than this: a ring that has been emptied starts again where it is warm
@@ -194,6 +200,11 @@ class Ring:
             if time.monotonic() - since > patience:
                 return
         self._burst = 1
+
+    def cancelled(self) -> bool:
+        """Whether the acquisition waits for no more than the frame that it waits for."""
+        core = self._core()
+        return core is not None and core.mda.status.cancel_requested
 
     def _look(self) -> tuple[int, int, int]:
         """Give the frames that fit into the ring, those that still fit, and those waiting."""

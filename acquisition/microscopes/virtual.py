@@ -110,7 +110,8 @@ class VirtualMicroscope:
             time.sleep(0.005)
         if self.core.isSequenceRunning():
             self.core.stopSequenceAcquisition()
-        self.core.unloadAllDevices()
+        if not self.core.mda.is_running():  # else unloading would wait for the camera's frame
+            self.core.unloadAllDevices()
 
     def __enter__(self) -> Self:
         return self

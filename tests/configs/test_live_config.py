@@ -65,7 +65,8 @@ def test_the_shipped_preset_is_the_one_made_from_the_model() -> None:
     [
         ("demo: true\npolcy: newest\n", "line 2: unknown key 'polcy'; did you mean 'policy'?"),
         ("demo: true\nzzz: 1\n", "line 2: unknown key 'zzz'; allowed: demo, replay"),
-        ("# a\n\ndemo: true\nfps: -1\n", "line 4: fps: input should be greater than 0, got -1"),
+        ("# a\n\ndemo: true\nfps: -1\n", "line 4: fps: input should be greater than or equ"),
+        ("demo: true\nfps: 0.01\n", "fps: input should be greater than or equal to 0.25, got 0.0"),
         ("demo: true\npolicy: oldest\n", "line 2: policy: input should be 'newest' or 'every'"),
         ("demo: true\nframes: many\n", "line 2: frames: input should be a valid integer"),
         ("demo: true\npublish: 5556\n", "line 2: publish: input should be a valid string"),

@@ -1,22 +1,13 @@
 """How a command is asked to end: once, and then it is left to finish."""
 
 import signal
-from collections.abc import Iterator
 
 import pytest
 
 from refocus.configs import terminal
-from refocus.configs.terminal import Stopped, end_on_signals
+from refocus.configs.terminal import Stopped, end_on_signals, leaving_on_ctrl_c
 
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    """Undo what a command does to the signals of the process."""
-    before = {name: signal.getsignal(signal.Signals[name]) for name in terminal.ENDINGS}
-    yield
-    terminal._may_raise.clear()
-    for name, handler in before.items():
-        signal.signal(signal.Signals[name], handler)
+pytestmark = pytest.mark.usefixtures("own_signals")
 
 
 @pytest.mark.parametrize("then", terminal.ENDINGS)
@@ -34,3 +25,17 @@ def test_a_command_that_begins_can_be_ended_again() -> None:
         end_on_signals()
         with pytest.raises(Stopped):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_what_need_not_be_waited_for_is_left_by_one_ctrl_c_and_by_nothing_else() -> None:
+    end_on_signals()
+    with pytest.raises(Stopped):
+        signal.raise_signal(signal.SIGTERM)
+    with leaving_on_ctrl_c():
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)
+    with leaving_on_ctrl_c():
+        pass
+    signal.raise_signal(signal.SIGINT)

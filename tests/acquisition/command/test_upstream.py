@@ -24,6 +24,9 @@ class Unwatched:
     def progress(self, stats):
         pass
 
+    def cancelling(self):
+        pass
+
     def judging(self):
         pass
 

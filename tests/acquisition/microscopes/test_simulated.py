@@ -293,6 +293,19 @@ def test_a_cancelled_run_ends(microscope):
     assert not microscope.core.isSequenceRunning()
 
 
+@pytest.mark.parametrize("hardware", [True, False])
+def test_a_cancelled_run_does_not_wait_for_a_frame_that_is_far_off(hardware):
+    with SimulatedMicroscope(frame_shape=(32, 32), fps=0.001) as microscope:
+        mda = microscope.core.mda
+        mda.engine.use_hardware_sequencing, mda.engine.timeout_base = hardware, 1000
+        thread = microscope.core.run_mda(microscope.sequence(3))
+        until = time.monotonic() + 60  # of 1000 s for a frame
+        while thread.is_alive() and time.monotonic() < until:
+            mda.cancel()
+            thread.join(0.1)
+        assert not thread.is_alive()
+
+
 def test_closing_ends_a_run():
     captured = threading.Event()
     with SimulatedMicroscope(frame_shape=(32, 32), fps=50) as microscope:

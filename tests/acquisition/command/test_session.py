@@ -1,0 +1,59 @@
+"""A run that is ended while its camera takes a frame that is far off."""
+
+import json
+import os
+import signal
+import sys
+import threading
+
+import pytest
+
+from refocus.acquisition.command import session
+from refocus.acquisition.microscopes.devices import SceneCamera
+from refocus.configs.live_config import LiveConfig
+from refocus.configs.terminal import end_on_signals
+
+from .test_upstream import Unwatched
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_camera_that_gives_no_frame_is_told_of_and_left(tmp_path, monkeypatch, own_signals):
+    exposing, gate, over, told = threading.Event(), threading.Event(), threading.Event(), []
+    snap = SceneCamera.snap
+
+    def stuck(camera, buffer):
+        exposing.set()
+        gate.wait()
+        return snap(camera, buffer)
+
+    def send(*signals):
+        for each in signals:
+            os.kill(os.getpid(), each)
+
+    def send_until_over():
+        while not over.wait(0.05):  # SIGTERM leaves nothing, and Ctrl-C only the camera
+            send(signal.SIGTERM, signal.SIGINT)
+
+    class Watching(Unwatched):
+        def begin(self, source, engine):
+            threading.Thread(target=lambda: exposing.wait() and send(signal.SIGINT)).start()
+
+        def cancelling(self):
+            told.append("cancelling")
+            threading.Thread(target=send_until_over).start()
+
+    monkeypatch.setattr(SceneCamera, "snap", stuck)
+    report = tmp_path / "report.json"
+    before = set(threading.enumerate())
+    config = LiveConfig(demo=True, size=64, frames=3, engine="fake", report=report)
+    end_on_signals()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            session.run(config, Watching())
+    finally:
+        gate.set()
+        over.set()
+        for thread in set(threading.enumerate()) - before:
+            thread.join(60)
+    assert told == ["cancelling"]
+    assert json.loads(report.read_text())["error"] == "KeyboardInterrupt"
