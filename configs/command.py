@@ -261,7 +261,8 @@ def allow_open_files(most: int = 65536) -> None:
 
 def _complain(name: str, text: str) -> None:
     line = printable(f"{name}: {text}".replace("\n", " "))
-    make_console(stderr=True).print(line, style="red", markup=False)
+    with suppress(OSError):  # the terminal was closed
+        make_console(stderr=True).print(line, style="red", markup=False)
 
 
 def _explain(

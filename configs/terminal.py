@@ -3,7 +3,7 @@
 import logging
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -12,18 +12,26 @@ from refocus.configs.command import printable
 
 
 class Stopped(BaseException):
-    """The process was asked to end (SIGTERM), as Ctrl-C raises ``KeyboardInterrupt``."""
+    """The process was asked to end, by SIGTERM or as its terminal was closed (SIGHUP)."""
 
 
 ENDINGS = {"SIGINT": KeyboardInterrupt, "SIGTERM": Stopped}
+if hasattr(signal, "SIGHUP"):
+    ENDINGS["SIGHUP"] = Stopped
 _may_raise: set[str] = set()
 
 
 def end_on_signals() -> None:
-    """Have the signals that end a command raise, the first of them alone: the clean-up goes on."""
+    """Have the signals that end a command raise, the first of them alone: the clean-up goes on.
+
+    A closed terminal is not to end a command under ``nohup``, which ignores that signal.
+    """
     for name in ENDINGS:
+        number = signal.Signals[name]
+        if name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN:
+            continue
         _may_raise.add(name)
-        signal.signal(signal.Signals[name], _raise)
+        signal.signal(number, _raise)
 
 
 @contextmanager
@@ -98,7 +106,8 @@ class LogLines(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print one."""
         line = printable(" ".join(f"{self._command}: {record.getMessage()}".split()))
-        self._console.print(line, style="yellow", markup=False)
+        with suppress(OSError):  # the terminal was closed, which is no reason to end a thread
+            self._console.print(line, style="yellow", markup=False)
 
 
 def log_to(console: Console, command: str, *loggers: str) -> None:

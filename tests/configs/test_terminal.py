@@ -1,11 +1,14 @@
 """How a command is asked to end: once, and then it is left to finish."""
 
+import io
+import logging
 import signal
 
 import pytest
+from rich.console import Console
 
 from refocus.configs import terminal
-from refocus.configs.terminal import Stopped, end_on_signals, leaving_on_ctrl_c
+from refocus.configs.terminal import LogLines, Stopped, end_on_signals, leaving_on_ctrl_c
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -13,11 +16,32 @@ pytestmark = pytest.mark.usefixtures("own_signals")
 @pytest.mark.parametrize("then", terminal.ENDINGS)
 @pytest.mark.parametrize(("first", "raised"), terminal.ENDINGS.items())
 def test_after_one_signal_none_raises(first: str, raised: type[BaseException], then: str) -> None:
+    if first == "SIGHUP":
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     end_on_signals()
     with pytest.raises(raised):
         signal.raise_signal(signal.Signals[first])
     for _ in range(2):
         signal.raise_signal(signal.Signals[then])
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="Windows has no such signal")
+def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    end_on_signals()
+    signal.raise_signal(signal.SIGHUP)
+    with pytest.raises(Stopped):
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_terminal_that_was_closed_fails_no_thread_that_warns() -> None:
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+    log = logging.getLogger(f"{__name__}.closed")
+    log.addHandler(LogLines(Console(file=Closed()), "refocus-live"))
+    log.warning("told to nobody")
 
 
 def test_a_command_that_begins_can_be_ended_again() -> None:
