@@ -26,6 +26,10 @@ def read_only(pixels: NDArray[np.generic]) -> NDArray[np.generic]:
     return view
 
 
+NO_PLACE = -1
+"""Of a frame that came twice for one event, or is not of its sequence."""
+
+
 @dataclass(frozen=True, eq=False)
 class CapturedFrame:
     """One frame as the camera gave it.
@@ -59,7 +63,7 @@ class CapturedFrame:
         File the frame came from, in a replay; else ``""``.
     place
         Where it belongs in the order of the sequence, from 0, frames that the camera lost
-        included; None where nobody has worked it out.
+        included; ``NO_PLACE`` where it has none, None where nobody has worked it out.
     """
 
     pixels: NDArray[np.generic]

@@ -22,7 +22,7 @@ from ome_writers import (
 )
 from useq import AcquireImage, MDAEvent, MDASequence
 
-from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.frame import NO_PLACE, CapturedFrame
 from refocus.acquisition.pipeline.plan import is_planned
 from refocus.acquisition.pipeline.sink import RunInfo
 
@@ -44,11 +44,8 @@ class Places:
         self._count = 0
         self._latest: tuple[object, int] | None = None
 
-    def of(self, frame: CapturedFrame) -> int | None:
-        """Place of a frame, from 0; asked once per frame, unless it knows it itself.
-
-        None where it has none: it came twice, or is not of this sequence.
-        """
+    def of(self, frame: CapturedFrame) -> int:
+        """Place of a frame, from 0, or ``NO_PLACE``; asked once per frame, unless it knows it."""
         if frame.place is not None:
             return frame.place
         if self._events is None:
@@ -56,12 +53,12 @@ class Places:
         camera = int(frame.index.get("cam", 0))
         key = _key(frame.index)
         if (key, camera) == self._latest:
-            return None
+            return NO_PLACE
         self._latest = (key, camera)
         until = self._count + LOOK_AHEAD
         while key not in self._seen:
             if self._count >= until or (event := next(self._events, None)) is None:
-                return None
+                return NO_PLACE
             self._seen[_key(event.index)] = self._count
             self._count += 1
         last = camera == self._cameras - 1

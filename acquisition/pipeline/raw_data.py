@@ -8,7 +8,7 @@ import numpy as np
 
 from refocus.acquisition.pipeline.arrival import sample
 from refocus.acquisition.pipeline.deferred import Deferred
-from refocus.acquisition.pipeline.frame import CapturedFrame
+from refocus.acquisition.pipeline.frame import NO_PLACE, CapturedFrame
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.engine.protocol import Frame
 
@@ -73,7 +73,7 @@ class RawZarr:
         """Give a frame's pixels; None where the file does not hold them yet."""
         from refocus.acquisition.pipeline.layout import locate
 
-        if self._settings is None or frame.place is None:
+        if self._settings is None or frame.place in (None, NO_PLACE):
             return None
         at = locate(self._settings, frame.place)
         try:

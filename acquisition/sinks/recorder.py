@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from ome_writers import AcquisitionSettings, create_stream
 
-from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.pipeline.arrival import sample
+from refocus.acquisition.pipeline.frame import NO_PLACE, CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.layout import Places, cameras, layout, locate
 from refocus.acquisition.pipeline.on_disk import Saved, gone, look
 from refocus.acquisition.pipeline.plan import Where, is_planned
@@ -88,7 +89,8 @@ class Recorder:
         self._run = run
         self._places = Places(run)
         self._next = 0
-        self._last = -1
+        self._last = NO_PLACE
+        self._sample = b""
         self._gaps: list[dict[str, Any]] = []
         self._gap_count = 0
         self._origin_ns: int | None = None
@@ -125,7 +127,10 @@ class Recorder:
         return stream
 
     def put(self, result: FrameResult) -> None:
-        """Write one result in its place. A frame of another size or dtype is refused."""
+        """Write one result in its place.
+
+        A frame of another size or dtype is refused, and so is a further one of the same event.
+        """
         frame = result.captured
         height, width = result.pixels.shape
         if self._over:
@@ -141,9 +146,10 @@ class Recorder:
         if result.pixels.shape != self._shape or result.pixels.dtype != self._dtype:
             self._refuse(result)
         place = self._places.of(frame)
-        if place is None:
-            self._note_gap(frame, "has no place of its own in the sequence")
+        if place == NO_PLACE:
+            self._pass_over(frame)
             return
+        self._sample = sample(frame.pixels)
         try:
             if self._gone:
                 raise RefocusError(self._gone)
@@ -172,6 +178,15 @@ class Recorder:
             "binning, region and pixel type"
         )
 
+    def _pass_over(self, frame: CapturedFrame) -> None:
+        """Leave out a frame without a place of its own; only one told of twice is not missed."""
+        self._note_gap(frame, "has no place of its own in the sequence")
+        if sample(frame.pixels) != self._sample:
+            raise Refused(
+                f"{self.path}: frames came for which the sequence has no place: they are not "
+                "saved; have the acquisition engine give one frame for each event and camera"
+            )
+
     def _write(self, stream: "OMEStream", place: int, result: FrameResult) -> None:
         """Write behind the frames before it, or where it was passed."""
         known = self._describe(result, place)
@@ -186,11 +201,12 @@ class Recorder:
 
     def skip(self, frame: CapturedFrame, reason: str) -> None:
         """Leave the frame's place empty, and note why."""
-        if (place := self._places.of(frame)) is not None:
-            self._last = max(self._last, place)
+        place = self._places.of(frame)
+        self._last = max(self._last, place)
         if self._lines is not None:
             known = {"frame": frame.frame, "index": dict(frame.index), "channel": frame.channel}
-            self._lines.add({"place": place, **known, "left_empty": reason})
+            at = None if place == NO_PLACE else place
+            self._lines.add({"place": at, **known, "left_empty": reason})
         self._note_gap(frame, reason)
 
     def tick(self, stats: Stats) -> None:

@@ -41,6 +41,32 @@ def test_events_that_are_decided_on_as_it_runs(core, keep):
     assert [result.captured.index["t"] for result in deciding.results] == list(range(5))
 
 
+@pytest.mark.parametrize("saved", [True, False])
+def test_an_engine_that_gives_two_frames_for_an_event(core, tmp_path, saved):
+    """The second has no place: it is refused, and does not take that of the first."""
+    engine, given = core.mda.engine, []
+
+    def exec_event(event):
+        for _ in range(2):
+            for payload in type(engine).exec_event(engine, event):
+                given.append(payload[0])
+                yield payload
+
+    engine.exec_event = exec_event
+    recorder, raw = Recorder(tmp_path / "refocused.ome.zarr"), tmp_path / "raw.ome.zarr"
+    sequence = loops(3, channels=["DAPI", {"config": "FITC", "acquire_every": 3}])
+    with attach(
+        core, engine=FakeEngine(), sinks=[recorder], raw=raw if saved else None, queue=16
+    ) as live:
+        core.mda.run(sequence, output=raw)
+    stats = live.stats.check()
+    assert (stats.published, stats.failed) == (4, 4)
+    assert any("the sequence has no place" in text for text in live.problems)
+    (recorded,) = zarr_arrays(recorder.path).values()
+    np.testing.assert_array_equal(recorded, [np.invert(pixels) for pixels in given[::2]])
+    assert stats.saved["refocused"]["missing"] == 0
+
+
 def test_a_blocked_iterable_ends_with_cancel_and_stop(core, keep):
     events, arrived = queue.Queue(), threading.Event()
     core.mda.events.frameReady.connect(lambda *frame: arrived.set())

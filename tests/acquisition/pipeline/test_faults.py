@@ -355,7 +355,7 @@ def test_a_camera_that_changes_its_frame_size(rig, keep, tmp_path):
 
 
 def test_a_frame_that_comes_twice(rig, keep, tmp_path):
-    """It is refocused twice, and recorded once, in its place."""
+    """It is refocused twice, and recorded once, in its place: of what came nothing is missing."""
     events = rig.core.mda.events
     recorder = Recorder(tmp_path / "refocused.ome.zarr")
 
