@@ -18,3 +18,11 @@ def is_local(endpoint: str) -> bool | None:
         return True
     match = re.match(r"^\w+://(\[[^\]]*\]|[^\[\]]*?):[^:]*$", endpoint)
     return None if match is None else is_loopback(match[1])
+
+
+def check_port(endpoint: str) -> None:
+    """Refuse what is no port of a TCP endpoint: ZeroMQ takes another for it (ValueError)."""
+    port = endpoint.rpartition(":")[2]
+    number = int(port) if port.isascii() and port.isdecimal() else 2**16
+    if endpoint.startswith("tcp:") and port != "*" and number >= 2**16:
+        raise ValueError(f"{port!r} is no port, which is a number up to 65535")

@@ -32,7 +32,7 @@ LONGEST_S = 3600.0
 
 def _endpoint(publish: str | None) -> str | None:
     scheme, _, address = (publish or "").partition("://")
-    if publish is not None and (scheme not in ("tcp", "ipc", "inproc") or not address):
+    if publish is not None and (scheme not in ("tcp", "ipc") or not address):
         raise ValueError(f"{publish!r} is not an endpoint; write for example tcp://127.0.0.1:5556")
     return publish
 

@@ -19,6 +19,7 @@ import zmq
 from numpy.typing import NDArray
 
 from refocus.configs import RefocusError
+from refocus.configs.hosts import check_port
 from refocus.stream.keys import unlock
 from refocus.stream.link import Link, LinkState
 from refocus.stream.messages import (
@@ -149,6 +150,7 @@ class Subscription:
         try:
             if keys is not None:
                 unlock(self._socket, keys)
+            check_port(endpoint)
             self._socket.connect(endpoint)
         except RefocusError:
             self.close()

@@ -77,6 +77,10 @@ class Watcher(Protocol):
         """Say that the run waits for so many subscribers to join."""
         ...
 
+    def publishing(self, endpoint: str) -> None:
+        """Say which endpoint was chosen."""
+        ...
+
     def begin(self, source: Source, engine: Engine) -> None:
         """Say that the microscope and the engine are ready."""
         ...
@@ -210,6 +214,7 @@ def _run(
     source, engine, live, album = begun.source, begun.engine, begun.live, begun.album
     broken: BaseException | None = None
     try:
+        _tell_chosen(live, config, watcher)
         _wait_for_subscribers(live, config, watcher)
         watcher.begin(source, engine)
         _acquire(source, live, config.save / RAW if config.save else None, watcher, upstream)
@@ -278,6 +283,13 @@ def _check_told_channels(source: Source) -> None:
 def _queue(config: LiveConfig, source: Source) -> int:
     # where the camera waits, a longer queue only makes every frame older
     return 1 if source.throttle and "queue" not in config.model_fields_set else config.queue
+
+
+def _tell_chosen(live: Live, config: LiveConfig, watcher: Watcher) -> None:
+    """Say where readers connect, if that was left open."""
+    endpoint, asked = live.endpoint, config.publish or ""
+    if endpoint and endpoint.rpartition(":")[2] != asked.rpartition(":")[2]:
+        watcher.publishing(endpoint)
 
 
 def _wait_for_subscribers(live: Live, config: LiveConfig, watcher: Watcher) -> None:

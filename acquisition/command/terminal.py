@@ -35,6 +35,10 @@ class Terminal:
         if not self._console.is_terminal:
             self._console.print(text)
 
+    def publishing(self, endpoint: str) -> None:
+        """Say which endpoint was chosen."""
+        self._console.print(f"publishing on {endpoint}")
+
     def begin(self, source: "Source", engine: "Engine") -> None:
         """Say that frames are about to come."""
         self._bar.update(self._task, description="refocusing", total=source.frames)

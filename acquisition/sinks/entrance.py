@@ -24,7 +24,7 @@ from pathlib import Path
 import zmq
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.hosts import is_local
+from refocus.configs.hosts import check_port, is_local
 
 logger = logging.getLogger("refocus.acquisition")
 
@@ -216,10 +216,11 @@ def _listen(endpoint: str) -> tuple[socket.socket, str]:
     """Bind, and give the endpoint as it is then."""
     if endpoint.startswith("ipc://"):
         return _listen_on_file(endpoint)
+    check_port(endpoint)
     # ZeroMQ knows what it takes for a host: interfaces, wildcards. It is asked on another port, for
     # on this one readers may be waiting already
     head, _, port = re.sub(r"^tcp://localhost:", "tcp://127.0.0.1:", endpoint).rpartition(":")
-    number = int(port) if port.isascii() and port.isdecimal() and int(port) < 2**16 else 0
+    number = int(port) if port != "*" else 0
     with zmq.Context() as context, context.socket(zmq.XPUB) as probe:
         probe.bind(f"{head}:{'*' if number else port}")
         bound = probe.getsockopt_string(zmq.LAST_ENDPOINT).rstrip("\0")

@@ -1,4 +1,4 @@
-"""A run that is ended while its camera takes a frame that is far off."""
+"""What a run tells whoever watches: of a port that was chosen, of a frame that is far off."""
 
 import json
 import os
@@ -57,3 +57,18 @@ def test_a_camera_that_gives_no_frame_is_told_of_and_left(tmp_path, monkeypatch,
             thread.join(60)
     assert told == ["cancelling"]
     assert json.loads(report.read_text())["error"] == "KeyboardInterrupt"
+
+
+@pytest.mark.parametrize(
+    ("publish", "told"), [("tcp://127.0.0.1:*", 1), ("tcp://127.0.0.1:0", 1), (None, 0)]
+)
+def test_the_port_that_was_chosen_is_told(publish, told):
+    class Watching(Unwatched):
+        def publishing(self, endpoint):
+            endpoints.append(endpoint)
+
+    endpoints = []
+    config = LiveConfig(demo=True, size=64, frames=1, engine="fake", publish=publish)
+    session.run(config, Watching())
+    assert len(endpoints) == told
+    assert all(int(endpoint.rpartition(":")[2]) > 0 for endpoint in endpoints)

@@ -18,6 +18,9 @@ class Unwatched:
     def waiting(self, subscribers, endpoint):
         pass
 
+    def publishing(self, endpoint):
+        pass
+
     def begin(self, source, engine):
         pass
 

@@ -182,6 +182,10 @@ def test_a_second_run_counts_from_0_again(publisher):
         ("127.0.0.1:5555", "not one to bind to"),
         ("tcp://127.0.0.1", "not one to bind to"),
         ("tcp://127.0.0.1:port", "not one to bind to"),
+        ("tcp://127.0.0.1:65536", "'65536' is no port, which is a number up to 65535"),
+        ("tcp://127.0.0.1:99999", "'99999' is no port, which is a number up to 65535"),
+        ("tcp://127.0.0.1:-1", "'-1' is no port, which is a number up to 65535"),
+        ("tcp://127.0.0.1:+5555", "'\\+5555' is no port, which is a number up to 65535"),
         ("carrier-pigeon://roof", "not one to bind to"),
         ("", "not one to bind to"),
     ],
@@ -243,8 +247,12 @@ def test_a_reader_ignores_what_it_does_not_know_and_refuses_what_it_misunderstan
 def test_silence_is_told():
     with pytest.raises(RefocusError, match=r"nothing heard for 0\.01 s; see that an acquisition"):
         list(subscribe("tcp://127.0.0.1:9", timeout=0.01))
+
+
+@pytest.mark.parametrize("endpoint", ["nowhere", "tcp://127.0.0.1:99999"])
+def test_what_is_no_endpoint_is_not_waited_for(endpoint):
     with pytest.raises(RefocusError, match="not one to connect to"):
-        subscribe("nowhere")
+        subscribe(endpoint)
 
 
 def test_subscribing_needs_no_microscope_nor_engine():
