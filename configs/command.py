@@ -168,6 +168,7 @@ def _parameter(
         help=help,
         show_default=False,
         rich_help_panel=group,
+        path_type=str,  # of an empty one a Path would make the folder here
     )
     return inspect.Parameter(
         field,

@@ -17,8 +17,10 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
+    field_validator,
     model_validator,
 )
 
@@ -77,6 +79,15 @@ def _duration(given: object) -> str | None:
 
 class _Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_empty(cls, given: object, info: ValidationInfo) -> object:
+        """Refuse an empty path, as of a variable that is not set: it would be the folder here."""
+        field = cls.model_fields[info.field_name or ""]
+        if given == "" and Path in get_args(field.annotation):
+            raise ValueError("name a file or a folder, or leave it out; got ''")
+        return given
 
 
 class SourceOptions(_Options):
@@ -329,7 +340,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Settings]:
     found = read_settings(path, LiveConfig, example="fps: 20")
     values = dict(found.values)
     for key, field in LiveConfig.model_fields.items():
-        if Path in get_args(field.annotation) and isinstance(values.get(key), str):
+        if Path in get_args(field.annotation) and isinstance(values.get(key), str) and values[key]:
             values[key] = path.parent / Path(values[key]).expanduser()
     return values, found
 

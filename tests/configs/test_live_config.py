@@ -94,6 +94,11 @@ def test_the_shipped_preset_is_the_one_made_from_the_model() -> None:
         ("demo: true\nchannels: DAPI\n", "line 2: channels: input should be a valid dict"),
         ("demo: true\nchannels: [DAPI]\n", "line 2: channels: write NAME=MODEL"),
         ("demo: true\npublish: inproc://x\n", "publish: 'inproc://x' is not an endpoint"),
+        ("demo: true\nsave: ''\n", "line 2: save: name a file or a folder, or leave it out"),
+        (
+            "demo: true\nlight_path: ''\n",
+            "line 2: light_path: name a file or a folder",
+        ),
         ("demo: true\npublish: nowhere\n", "line 2: publish: 'nowhere' is not an endpoint"),
         ("demo: true\npixel_size_um: 0.3\n", "'pixel_size_um'; it belongs below 'optics:'; allow"),
         ("demo: true\noptics:\n  nna: 0.7\n", "line 3: unknown key 'nna'; did you mean 'na'?"),

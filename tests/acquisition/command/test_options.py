@@ -89,6 +89,9 @@ def test_only_what_is_given_is_laid_over_the_file(
         ("--region 0,0,64", "got 0,0,64"),
         ("--policy oldest", "--policy: input should be 'newest' or 'every', got 'oldest'"),
         ("--publish nowhere", "--publish: 'nowhere' is not an endpoint; write for example tcp://"),
+        ("--save=", "--save: name a file or a folder, or leave it out"),
+        ("--report=", "--report: name a file or a folder, or leave it out"),
+        ("--keys=", "--keys: name a file or a folder, or leave it out"),
         ("--queue many", "'--queue'"),
         ("--na wide", "'--na'"),
         (
