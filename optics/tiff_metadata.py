@@ -170,7 +170,7 @@ class TiffNotes:
         if isinstance(value, str):
             try:
                 value = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 value = None
         return value if isinstance(value, dict) else {}
 

@@ -125,7 +125,7 @@ def main() -> None:
 
 
 def _main() -> int:
-    log_to(err, "refocus-view")
+    log_to(err, "refocus-view", "uvicorn")
     signal.signal(signal.SIGTERM, _on_sigterm)
     # a script that starts it in the background has SIGINT ignored, and still ends it that way
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -97,6 +97,6 @@ def decode(text: str) -> Acknowledged | Pinged | Selected | Recalled | None:
             return Selected(wanted, content.get("each") is True)
         if kind == "recall":
             return Recalled(None if content["serial"] is None else int(content["serial"]))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         pass
     return None

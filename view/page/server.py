@@ -142,6 +142,7 @@ class Server(uvicorn.Server):
                 ws_per_message_deflate=False,  # noise of a camera does not compress
                 ws_ping_interval=None,  # a ping waits behind a frame, for long on a slow network
                 lifespan="off",
+                log_config=None,  # a line for what a stranger sends wrong, and no traceback
                 log_level="warning",  # the log of requests would hold the token
                 access_log=False,
                 server_header=False,

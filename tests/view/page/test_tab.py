@@ -128,6 +128,7 @@ def test_another_schema_is_told_and_forgotten(stream, tab):
         '{"type": "select", "p": "x"}',
         '{"type": "recall"}',
         '{"type": 3}',
+        pytest.param("[" * 60_000, id="deep"),
     ],
 )
 def test_what_a_tab_should_not_say_is_passed_over(stream, tab, gradient, text):
