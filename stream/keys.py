@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import zmq
 
 PUBLISHER, READER, READERS = "publisher", "reader", "readers"
+SECRET = ".key_secret"
 
 
 def make_keys(folder: Path, reader: str = READER) -> list[Path]:
@@ -45,7 +46,7 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
             "--reader, or another folder"
         )
     if ours.exists():
-        _refuse_written_by_others(ours)
+        _refuse_open_to_others(ours)
     try:
         previous = os.umask(0o077)  # a secret is readable by its owner, from its first byte
         try:
@@ -80,7 +81,7 @@ def guard(socket: "zmq.Socket[bytes]", folder: Path) -> Any:
     readers = folder / READERS
     if not readers.is_dir():
         raise RefocusError(f"{readers}: no such folder; make keys with 'refocus-live keys DIR'")
-    _refuse_written_by_others(folder)
+    _refuse_open_to_others(folder)
     authenticator = ThreadAuthenticator(socket.context)
     authenticator.start()
     authenticator.configure_curve(domain="*", location=str(readers))
@@ -94,13 +95,13 @@ def unlock(socket: "zmq.Socket[bytes]", folder: Path) -> None:
     told = "use the folder that 'refocus-live keys' made for this reader"
     public, secret = _load(folder / f"{READER}.key_secret", told)
     server, _ = _load(folder / f"{PUBLISHER}.key", told, secret=False)
-    _refuse_written_by_others(folder)
+    _refuse_open_to_others(folder)
     socket.curve_publickey, socket.curve_secretkey = public, secret
     socket.curve_serverkey = server
 
 
-def _refuse_written_by_others(folder: Path) -> None:
-    """Refuse keys that somebody else could have put there."""
+def _refuse_open_to_others(folder: Path) -> None:
+    """Refuse keys that somebody else could have put there, and secrets that others can read."""
     if sys.platform == "win32":
         return
     for path in (folder, *sorted(folder.rglob("*"))):
@@ -119,6 +120,11 @@ def _refuse_written_by_others(folder: Path) -> None:
             raise RefocusError(
                 f"{path}: others can write it, and so let themselves in; see whose keys it holds, "
                 f"then run: chmod -R go-w {shlex.quote(str(folder))}"
+            )
+        if path.suffix == SECRET and found.st_mode & 0o044:
+            raise RefocusError(
+                f"{path}: others can read this secret key; if nobody has, run: "
+                f"chmod 600 {shlex.quote(str(path))}, and else make new keys"
             )
 
 

@@ -30,6 +30,26 @@ def test_a_folder_that_others_can_write_is_refused(tmp_path, place):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="has no such permissions")
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_secret_that_others_can_read_is_refused(tmp_path, mode):
+    ours, theirs = make_keys(tmp_path / "keys")
+    for path in (*ours.rglob("*.key"), *theirs.glob("*.key")):
+        path.chmod(0o644)  # what is public may be read
+    with Publisher("tcp://127.0.0.1:*", keys=ours, linger_seconds=0.1) as publisher:
+        subscribe(publisher.endpoint, keys=theirs).close()
+    for folder, opened in (
+        (ours, lambda: Publisher("tcp://127.0.0.1:*", keys=ours)),
+        (theirs, lambda: subscribe("tcp://127.0.0.1:1", keys=theirs)),
+    ):
+        secret = folder / f"{folder.name}.key_secret"
+        secret.chmod(mode)
+        with pytest.raises(RefocusError, match=f"others can read .* chmod 600 {secret}"):
+            opened()
+        secret.chmod(0o600)
+        opened().__exit__(None, None, None)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such permissions")
 @pytest.mark.parametrize("place", ["", "readers", "readers/reader.key", "publisher.key_secret"])
 def test_keys_that_belong_to_another_user_are_refused(tmp_path, monkeypatch, place):
     made = tmp_path / "keys"
