@@ -18,6 +18,29 @@ SAID = {
 }
 
 
+def of_bits(pixel_format, dtype, *values):
+    """Give the bit depths of frames that are all of such values, one after another."""
+    info = {"camera_label": "Camera", "pixel_format": pixel_format}
+    context = RunContext({"image_infos": [info]})
+    for value in values:
+        pixels = np.full((4, 5), value, dtype)
+        yield MDAArrival(context, 0, pixels, useq.MDAEvent(), SAID, 0).describe().bit_depth
+
+
+@pytest.mark.parametrize(
+    ("pixel_format", "dtype", "values", "bits"),
+    [
+        ("Mono10", np.uint16, (0, 1023, 1024, 65_535, 9), [10, 10, 11, 16, 16]),
+        ("Mono12", np.uint16, (4095, 4096, 4095), [12, 13, 13]),
+        ("Mono16", np.uint16, (0, 65_535), [16, 16]),
+        ("Mono8", np.uint8, (255,), [8]),
+        ("odd", np.float32, (3.0, math.nan), [32, 32]),
+    ],
+)
+def test_a_camera_that_is_set_to_more_bits_in_mid_run(pixel_format, dtype, values, bits):
+    assert list(of_bits(pixel_format, dtype, *values)) == bits
+
+
 def described(**odd):
     context = RunContext({"position": {"x": 8.0, "z": 9.0}})
     event = useq.MDAEvent(exposure=10)
