@@ -241,7 +241,8 @@ def sharpness(pixels: NDArray[Any]) -> float:
     whole = rows[:, : rows.shape[1] // TOGETHER * TOGETHER].reshape(len(rows), -1, TOGETHER)
     rows = whole.sum(2, dtype=np.float32)
     change = np.diff(rows).ravel()
-    return float(change @ change) / max(float(rows.var()) * change.size, 1e-6)
+    contrast = float(rows.var()) * change.size
+    return float(change @ change) / max(contrast, 1e-6)
 
 
 def _unlike(before: Belief, z_um: float | None, sharp: float) -> bool:
