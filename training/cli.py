@@ -267,8 +267,8 @@ def _main() -> int:
 
 
 def _quieten() -> None:
-    """Leave the terminal to our own words: Lightning and pooch tell of themselves."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pooch"):
+    """Leave the terminal to our own words: libraries tell of themselves."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning", "pooch", "tifffile"):
         logging.getLogger(name).setLevel(logging.ERROR)
     # threads that wait by spinning fight each other on a busy machine
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

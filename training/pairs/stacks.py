@@ -106,7 +106,8 @@ def read_stacks(file: Path) -> list[Stack]:
     Raises
     ------
     RefocusError
-        The file is damaged, has too few planes, NaN, constant planes, or colours.
+        The file is damaged, is not all of its image, has too few planes, NaN, constant planes, or
+        colours.
     """
     try:
         images = list(_read_zarr(file) if file.is_dir() else _read_tiff(file))
@@ -116,6 +117,8 @@ def read_stacks(file: Path) -> list[Stack]:
         raise RefocusError(
             f"{file}: not a readable stack ({reason_of(error)}); remove or replace it"
         ) from error
+    if not images:
+        raise RefocusError(f"{file}: all its planes are in other files; remove it")
     stacks: list[Stack] = []
     for label, pixels, axes, step in images:
         stacks += _split(file, label, pixels, axes, step)
@@ -260,16 +263,26 @@ Image = tuple[str, NDArray[Any], str, float | None]
 
 
 def _read_tiff(file: Path) -> Iterator[Image]:
-    with tifffile.TiffFile(file) as tiff:
+    # Micro-Manager's own index joins the files of a set; its OME-XML says which planes are whose
+    with tifffile.TiffFile(file, is_mmstack=False) as tiff:
         step = TiffNotes(tiff).step_um(unstated=1.0) or None
         shapes = {page.shape for page in tiff.pages}
         if len(shapes) > 1 and len(tiff.series) > 1 and not tiff.is_ome:
             raise RefocusError(f"{file}: has planes of mixed sizes {sorted(shapes)}; split it")
         for number, series in enumerate(tiff.series):
+            label = f", image {number}" if len(tiff.series) > 1 else ""
+            here = [page is not None and page.parent.filename == tiff.filename for page in series]
+            if not any(here):  # of a set: it is read from the file that holds it
+                continue
+            if not all(here):
+                raise RefocusError(
+                    f"{file}{label}: has planes in other files, or misses some; save it whole, as "
+                    "one file"
+                )
             axes = series.axes
             if "Z" not in axes:  # a plain TIFF calls its planes I, Q or S
                 axes = axes.replace("I", "Z", 1).replace("Q", "Z", 1)
-            yield f", image {number}" if len(tiff.series) > 1 else "", series.asarray(), axes, step
+            yield label, series.asarray(), axes, step
 
 
 def _read_zarr(folder: Path) -> Iterator[Image]:

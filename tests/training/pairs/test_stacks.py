@@ -17,7 +17,14 @@ from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei
 from refocus.training.pairs.data import TrainingPairs
-from refocus.training.pairs.stacks import find_focus, pairs, read_stacks, shift_px, training_fields
+from refocus.training.pairs.stacks import (
+    find_focus,
+    list_stacks,
+    pairs,
+    read_stacks,
+    shift_px,
+    training_fields,
+)
 
 STEP = 4.0
 FOCUS = 3
@@ -213,6 +220,60 @@ def test_a_stack_that_cannot_be_used_is_named(
         training_fields(config)
     assert str(tmp_path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def write_set(folder: Path, files: list[Planes], spanning: bool = False) -> None:
+    """Write files, each with an OME-XML that names all of them, as Micro-Manager does.
+
+    Each is an image, or all of them together are one.
+    """
+    names = [f"set_MMStack_Pos{number}.ome.tif" for number in range(len(files))]
+    images = [[(n, z) for z in range(len(planes))] for n, planes in enumerate(files)]
+    if spanning:
+        images = [[place for image in images for place in image]]
+    note = '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:OWN">'
+    for number, places in enumerate(images):
+        data = "".join(
+            f'<TiffData FirstZ="{z}" IFD="{page}" PlaneCount="1">'
+            f'<UUID FileName="{names[file]}">urn:uuid:{file}</UUID></TiffData>'
+            for z, (file, page) in enumerate(places)
+        )
+        rows, columns = files[number].shape[1:]
+        note += (
+            f'<Image ID="Image:{number}"><Pixels ID="Pixels:{number}" DimensionOrder="XYZCT" '
+            f'Type="uint16" SizeX="{columns}" SizeY="{rows}" SizeZ="{len(places)}" SizeC="1" '
+            f'SizeT="1" PhysicalSizeZ="{STEP}">{data}</Pixels></Image>'
+        )
+    for number, planes in enumerate(files):
+        tifffile.imwrite(
+            folder / names[number],
+            planes,
+            description=note.replace("OWN", str(number)) + "</OME>",
+            metadata=None,
+            photometric="minisblack",
+            compression="zlib",
+        )
+
+
+def test_each_file_of_a_set_gives_its_own_stack(tmp_path: Path) -> None:
+    written = [make_stack(seed, side=64) for seed in range(4)]
+    write_set(tmp_path, written)
+    for file, planes in zip(list_stacks(tmp_path), written, strict=True):
+        (stack,) = read_stacks(file)
+        np.testing.assert_array_equal(stack.planes, planes)
+        assert stack.z_step_um == STEP
+    source = StacksConfig(folder=tmp_path, held_out=0)
+    trained = {Path(f.name.split(",")[0]).name for f in training_fields(source)}
+    assert trained == {f"set_MMStack_Pos{number}.ome.tif" for number in (1, 2, 3)}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_stack_that_spans_several_files_is_refused(tmp_path: Path, lost: bool) -> None:
+    write_set(tmp_path, [make_stack(seed, side=64) for seed in range(2)], spanning=True)
+    if lost:
+        (tmp_path / "set_MMStack_Pos1.ome.tif").unlink()
+    with pytest.raises(RefocusError, match=r"Pos0.* has planes in other files, or misses some"):
+        read_stacks(tmp_path / "set_MMStack_Pos0.ome.tif")
 
 
 def test_damaged_mixed_and_missing_files_are_named(tmp_path: Path) -> None:
