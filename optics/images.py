@@ -75,10 +75,13 @@ def _read_tiff(path: Path) -> NDArray[Any]:
         first = tiff.pages[0].aspage()
         if first.is_tiled:
             check_size((first.tilelength, first.tilewidth), f"{path}, a tile")
-        pixels: NDArray[Any] = tiff.asarray()
-        # light is bright, whichever way round the file counts it
-        inverted = first.photometric == tifffile.PHOTOMETRIC.MINISWHITE
-        return np.invert(pixels) if inverted and pixels.dtype.kind == "u" else pixels
+        return light_is_bright(tiff.asarray(), first)
+
+
+def light_is_bright(pixels: NDArray[Any], page: Any) -> NDArray[Any]:
+    """Turn counts round where the page of a TIFF that they are from says that 0 is white."""
+    inverted = page.photometric == tifffile.PHOTOMETRIC.MINISWHITE
+    return np.invert(pixels) if inverted and pixels.dtype.kind == "u" else pixels
 
 
 def read_image(path: Path) -> NDArray[Any]:

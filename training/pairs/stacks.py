@@ -13,6 +13,7 @@ from scipy import fft, ndimage
 from refocus.configs import RefocusError, reason_of
 from refocus.configs.training import StacksConfig
 from refocus.optics.focus import tenengrad
+from refocus.optics.images import light_is_bright
 from refocus.optics.ome_zarr import axis_um, find_images, is_zarr, open_array
 from refocus.optics.tiff_metadata import TiffNotes
 from refocus.training.pairs.measured import MeasuredField
@@ -282,7 +283,7 @@ def _read_tiff(file: Path) -> Iterator[Image]:
             axes = series.axes
             if "Z" not in axes:  # a plain TIFF calls its planes I, Q or S
                 axes = axes.replace("I", "Z", 1).replace("Q", "Z", 1)
-            yield label, series.asarray(), axes, step
+            yield label, light_is_bright(series.asarray(), series.keyframe), axes, step
 
 
 def _read_zarr(folder: Path) -> Iterator[Image]:

@@ -49,6 +49,10 @@ def write_tiff(path: Path, planes: NDArray[Any]) -> None:
     tifffile.imwrite(path, planes, photometric="minisblack", metadata=None)
 
 
+def write_white(path: Path, planes: NDArray[Any]) -> None:
+    tifffile.imwrite(path, np.invert(planes), photometric="miniswhite", metadata=None)
+
+
 def write_imagej(path: Path, planes: NDArray[Any]) -> None:
     metadata = {"axes": "ZYX", "spacing": STEP, "unit": "um"}
     tifffile.imwrite(path, planes, imagej=True, metadata=metadata)
@@ -82,6 +86,7 @@ Write = Callable[[Path, NDArray[Any]], None]
     ("name", "write", "step"),
     [
         ("stack.tif", write_tiff, None),
+        ("stack.tif", write_white, None),
         ("stack.tif", write_imagej, STEP),
         ("stack.ome.tif", write_ome_tiff, STEP),
         ("stack.zarr", write_zarr, STEP),
