@@ -281,8 +281,14 @@ def _read_tiff(file: Path) -> Iterator[Image]:
                     "one file"
                 )
             axes = series.axes
-            if "Z" not in axes:  # a plain TIFF calls its planes I, Q or S
-                axes = axes.replace("I", "Z", 1).replace("Q", "Z", 1)
+            if "Z" not in axes:  # a plain TIFF calls its planes I or Q
+                unnamed = [axis for axis in axes if axis in "IQ"]
+                if len(unnamed) > 1:
+                    raise RefocusError(
+                        f"{file}{label}: does not say which of its axes {axes} is z; save it as "
+                        "OME-TIFF, or a stack to a file"
+                    )
+                axes = axes.replace("I", "Z").replace("Q", "Z")
             yield label, light_is_bright(series.asarray(), series.keyframe), axes, step
 
 

@@ -281,6 +281,14 @@ def test_a_stack_that_spans_several_files_is_refused(tmp_path: Path, lost: bool)
         read_stacks(tmp_path / "set_MMStack_Pos0.ome.tif")
 
 
+def test_a_plain_tiff_of_several_axes_without_names_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    planes = np.broadcast_to(make_stack(side=64), (2, 7, 64, 64))
+    tifffile.imwrite(path, planes, photometric="minisblack")
+    with pytest.raises(RefocusError, match="does not say which of its axes QQYX is z; save it as"):
+        read_stacks(path)
+
+
 def test_damaged_mixed_and_missing_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(RefocusError, match="holds no stack"):
         training_fields(StacksConfig(folder=tmp_path))
