@@ -118,6 +118,13 @@ class SimulationConfig(_Strict):
     """Light paths of every objective instead of those of one instrument."""
 
 
+class Dealt(_Strict):
+    """Which files a run trains on and which it holds out: the size of each by its name."""
+
+    trained: dict[str, int]
+    held_out: dict[str, int]
+
+
 class MeasuredConfig(_Strict):
     """Measured pairs: two folders with the same file names."""
 
@@ -129,6 +136,8 @@ class MeasuredConfig(_Strict):
     """The wells are dealt into so many folds."""
     held_out: int | None = Field(default=None, ge=0)
     """The fold not trained on; None to train on all of them."""
+    dealt: Dealt | None = None
+    """How they were dealt, as 'refocus-train fit' notes it in its config.json."""
     distance_um: float | None = Field(default=None, ge=0)
     """Distance from focus where it is known, µm."""
     side: Literal["positive", "negative"] | None = None
@@ -173,6 +182,8 @@ class StacksConfig(_Strict):
     """The files are dealt into so many folds."""
     held_out: int | None = Field(default=None, ge=0)
     """The fold not trained on; null to train on all files."""
+    dealt: Dealt | None = None
+    """How they were dealt, as 'refocus-train fit' notes it in its config.json."""
 
 
 class TrainConfig(_Strict):

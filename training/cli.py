@@ -22,7 +22,7 @@ from refocus.configs.command import (
 )
 from refocus.configs.light_path import STATED
 from refocus.configs.live_config import RefocusOptions
-from refocus.configs.terminal import progress_bar
+from refocus.configs.terminal import log_to, progress_bar
 from refocus.training.evaluate_command import EVALUATE_EXAMPLES, evaluate
 from refocus.training.light_path_command import LIGHT_PATHS_EXAMPLES, light_paths
 
@@ -52,7 +52,7 @@ refocus-train measure --frames out_of_focus/ --reference in_focus/ --near-um 8 -
 CALIBRATE_EXAMPLES = """
 [bold]Examples[/bold]
 
-refocus-train calibrate mine.onnx --specimens sharp_images/ --measured mine.yaml
+refocus-train calibrate mine.onnx --specimens sharp_images/ --measured runs/mine/config.json
 """
 FETCH_EXAMPLES = """
 [bold]Example[/bold]
@@ -135,7 +135,8 @@ def calibrate(  # noqa: PLR0917
         str | None,
         typer.Option(
             metavar="CONFIG",
-            help="Calibrate on the measured pairs of this run, too; not on the wells it held out.",
+            help="Calibrate on the measured pairs of this run, too, but for what it held out: "
+            "best its config.json, which notes that.",
         ),
     ] = None,
     frames: Annotated[
@@ -146,7 +147,6 @@ def calibrate(  # noqa: PLR0917
     as_json: JsonOption = False,
 ) -> None:
     """Find out when a model can be trusted, and write that into its file."""
-    from refocus.configs.presets import load_train_config
     from refocus.configs.training import SpecimensConfig
     from refocus.engine.model_file import read_model
     from refocus.training.judging.calibrate import calibrate as run_calibrate
@@ -154,12 +154,13 @@ def calibrate(  # noqa: PLR0917
     from refocus.training.judging.measured_windows import measured_frames
     from refocus.training.pairs.data import training_fields
     from refocus.training.pairs.pool import load_specimens
+    from refocus.training.run_folder import load_run
 
     _, card = read_model(model)
     # the sharpest alone: making more of a soft one is no harm, and would count as some
     pictures = load_specimens(SpecimensConfig(folder=specimens, sharpest=0.3)) if specimens else []
     named = f" and {len(pictures)} sharp images of {specimens.name}" if specimens else ""
-    pairs = training_fields(load_train_config(measured)) if measured else []
+    pairs = training_fields(load_run(measured, model)) if measured else []
     if pairs:
         named += f"; windows of {len(pairs)} measured pairs of {measured}"
     with progress_bar(err, "{task.percentage:3.0f} %") as bar:
@@ -258,6 +259,7 @@ def fetch(
 
 def main() -> None:
     """Run the command, and turn what goes wrong into one line and an exit status."""
+    log_to(err, "refocus-train")
     sys.exit(_main())
 
 

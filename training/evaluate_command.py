@@ -52,7 +52,9 @@ def evaluate(  # noqa: PLR0917
     split: Annotated[
         str | None,
         typer.Option(
-            metavar="CONFIG", help="Take only the wells, or the z-stacks, that this run held out."
+            metavar="CONFIG",
+            help="Take only the wells, or the z-stacks, that this run held out: "
+            "best its config.json, which notes them.",
         ),
     ] = None,
     distance_um: Annotated[
@@ -81,13 +83,13 @@ def evaluate(  # noqa: PLR0917
         raise RefocusError("--frames and --reference belong together; give both or neither")
     if vgg not in ("random", "imagenet"):
         raise RefocusError(f"--vgg: allowed are random and imagenet, got {vgg!r}")
-    from refocus.configs.presets import load_train_config
     from refocus.training.judging import evaluate as judge
     from refocus.training.judging.candidate import open_candidate
     from refocus.training.judging.samples import folder_samples
+    from refocus.training.run_folder import load_run
 
     judged = open_candidate(model, optics.of())
-    run = load_train_config(split) if split else None
+    run = load_run(split, model) if split else None
     if frames is not None and reference is not None:
         samples = folder_samples(frames, reference, folder_per_plane, run, distance_um)
         judged_on = f"{len(samples)} frames of {frames}" + (f", held out by {split}" if run else "")

@@ -1,8 +1,6 @@
 """Training, top to bottom: read it in one sitting with a file of ``configs/train`` beside it."""
 
-import json
 import math
-import os
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,12 +23,13 @@ from refocus.training.network.losses import ImageLoss, error_loss, focus_loss
 from refocus.training.network.resnet import load_imagenet
 from refocus.training.network.unet import ResNet34UNet
 from refocus.training.pairs.batches import TrainingBatches
-from refocus.training.pairs.data import TrainingPairs
+from refocus.training.pairs.data import TrainingPairs, with_split
+from refocus.training.pairs.stacks import held_out_fields
 from refocus.training.pictures import Pictures
+from refocus.training.run_folder import MODEL, RUN, begin, write_config
 from refocus.training.run_state import SafeCheckpointIO
 from refocus.training.start import first_weights, is_exported
 
-RUN, CONFIG = "run", "config.json"
 FROZEN_FROM = 0.67
 ERROR_WEIGHT = 0.003
 
@@ -185,14 +184,16 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         There is nothing to resume from, or another run, the data cannot be read, the loss is no
         number, or memory ran out.
     """
-    _check_output(config, output, resume)
+    config = with_split(begin(config, output, resume))
     L.seed_everything(config.seed, workers=True, verbose=False)
     try:
         module, examples = Refocusing(config), TrainingData(config)
+        for source in config.stacks:  # a stack that cannot be judged on is told of before hours
+            held_out_fields(source)
         output.mkdir(parents=True, exist_ok=True)
         trainer = _trainer(config, output, examples, resume, quiet)
         if trainer.is_global_zero:
-            (output / CONFIG).write_text(config.model_dump_json(indent=2), encoding="utf-8")
+            write_config(config, output)
         with warnings.catch_warnings():
             # Lightning advises on workers and versions; what matters is said in our own words
             warnings.filterwarnings("ignore", module=r"lightning(\..*)?$")
@@ -207,7 +208,7 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         raise RefocusError(f"{error.filename or output}: {reason_of(error)}") from error
     if trainer.interrupted:
         raise KeyboardInterrupt
-    model = output / "model.safetensors"
+    model = output / MODEL
     if trainer.is_global_zero:
         estimator = None if config.light_paths is None else read_estimator(config.light_paths)
         card = card_of(config, examples.distances_um, estimator)
@@ -241,30 +242,6 @@ def _trainer(
         enable_model_summary=not quiet,
         log_every_n_steps=min(20, config.checkpoint_every),
     )
-
-
-def _check_output(config: TrainConfig, output: Path, resume: bool) -> None:
-    """Refuse to resume what is not there or was another run, and to overwrite a run."""
-    there = (output / RUN / "run.safetensors").is_file()
-    if "LOCAL_RANK" in os.environ:  # another process of a run that was checked already
-        return
-    if resume and not there:
-        raise RefocusError(f"{output / RUN}: nothing to resume from; run without --resume")
-    if there and not resume:
-        raise RefocusError(
-            f"{output}: holds a run already; add --resume to go on with it, "
-            "or name another --output"
-        )
-    if resume and (output / CONFIG).is_file():
-        before = json.loads((output / CONFIG).read_text(encoding="utf-8"))
-        now = json.loads(config.model_dump_json())
-        told = ("name", "based_on", "version", "licence", "training_data", "stains")
-        free = ("workers", *told)
-        if changed := [k for k in now if k not in free and k in before and before[k] != now[k]]:
-            raise RefocusError(
-                f"{output / RUN}: was made with '{changed[0]}: {before[changed[0]]}', not "
-                f"{now[changed[0]]!r}; resume with the same settings, or name another --output"
-            )
 
 
 def _in_words(error: BaseException, config: TrainConfig, output: Path) -> Exception:

@@ -93,6 +93,41 @@ def test_it_is_judged_on_the_stacks_held_out(
     assert "judged on 5 planes" in (tmp_path / "table.md").read_text()
 
 
+def test_a_stack_that_came_later_does_not_move_what_is_judged(
+    tuned: Path, stacks: Path, command: Command, capsys: pytest.CaptureFixture[str]
+) -> None:
+    later = stacks / "-1.tif"
+    later.write_bytes((stacks / "1.tif").read_bytes())
+    splits = [
+        [],
+        ["--split", tuned.parents[1] / "mine.yaml"],
+        ["--split", tuned.parent / "config.json"],
+    ]
+    try:
+        for split in splits:
+            assert command("evaluate", tuned, *split) == 0
+            assert "judged on 5 planes of the stacks held out: 0.tif" in capsys.readouterr().out
+        (stacks / "0.tif").rename(stacks / "0.gone")
+        assert command("evaluate", tuned) == 2
+        assert "0.tif, which the run held out, is missing" in capsys.readouterr().err
+    finally:
+        later.unlink()
+        (stacks / "0.gone").rename(stacks / "0.tif")
+
+
+def test_a_stack_that_cannot_be_judged_on_is_told_of_before_the_first_step(
+    stacks: Path, command: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in stacks.iterdir():
+        (tmp_path / file.name).write_bytes(
+            file.read_bytes()[: 5000 if file.name == "0.tif" else None]
+        )
+    config = configured(tmp_path, tmp_path / "mine.yaml", 0)
+    assert command("fit", "--config", config, "--output", tmp_path / "run") == 2
+    assert "0.tif: " in capsys.readouterr().err
+    assert not (tmp_path / "run" / "run").exists()
+
+
 def test_where_none_is_held_out_it_says_so_in_one_line(
     tuned: Path,
     stacks: Path,

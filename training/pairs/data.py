@@ -14,7 +14,8 @@ from refocus.training.pairs import bbbc006, stacks
 from refocus.training.pairs.measured import MeasuredField, MeasuredPairs, read_pair
 from refocus.training.pairs.pool import open_specimens
 from refocus.training.pairs.simulate import SimulatedPairs
-from refocus.training.pairs.wells import fold_of, well
+from refocus.training.pairs.split import choose, deal
+from refocus.training.pairs.wells import well
 
 Source = MeasuredPairs | SimulatedPairs
 
@@ -25,11 +26,9 @@ def folder_fields(config: MeasuredConfig) -> list[MeasuredField]:
     Raises
     ------
     RefocusError
-        A folder is missing or empty, or every well is held out.
+        A folder is missing or empty or not as the run had it, or every well is held out.
     """
-    files = list_images(config.out_of_focus)
-    fold = fold_of([well(f) for f in files], config.folds)
-    kept = [f for f in files if config.held_out is None or fold[well(f)] != config.held_out]
+    kept = choose(list_images(config.out_of_focus), config, well)
     if not kept:
         raise RefocusError(
             f"{config.out_of_focus}: holds one well, which is held out; set 'held_out: null'"
@@ -40,6 +39,22 @@ def folder_fields(config: MeasuredConfig) -> list[MeasuredField]:
         MeasuredField(str(f), partial(read_pair, f, config.in_focus / f.name), distance, side)
         for f in kept
     ]
+
+
+def with_split(config: TrainConfig) -> TrainConfig:
+    """Deal the files of a run into those trained on and those held out, unless that is done.
+
+    Raises
+    ------
+    RefocusError
+        A folder is missing or empty.
+    """
+    measured = [
+        m.model_copy(update={"dealt": m.dealt or deal(list_images(m.out_of_focus), m, well)})
+        for m in config.measured
+    ]
+    dealt = [stacks.dealt_stacks(s) for s in config.stacks]
+    return config.model_copy(update={"measured": measured, "stacks": dealt})
 
 
 def training_fields(config: TrainConfig) -> list[MeasuredField]:

@@ -17,7 +17,7 @@ from refocus.optics.images import light_is_bright
 from refocus.optics.ome_zarr import axis_um, find_images, is_zarr, open_array
 from refocus.optics.tiff_metadata import TiffNotes
 from refocus.training.pairs.measured import MeasuredField
-from refocus.training.pairs.wells import fold_of
+from refocus.training.pairs.split import choose, deal
 
 FEWEST = 3
 """Planes below which there is no telling where focus is."""
@@ -64,10 +64,21 @@ def training_fields(config: StacksConfig) -> list[MeasuredField]:
     RefocusError
         A stack cannot be read or used; the message names it.
     """
-    kept = [f for f in list_stacks(config.folder) if f not in held_out_files(config)]
+    kept = choose(list_stacks(config.folder), config, _name)
     if not kept:
         raise RefocusError(f"{config.folder}: every stack is held out; set 'held_out: null'")
-    return [field for file in kept for stack in read_stacks(file) for field in pairs(stack, config)]
+    return _fields(kept, config)
+
+
+def held_out_fields(config: StacksConfig) -> list[MeasuredField]:
+    """Pair the planes of the stacks that are not trained on.
+
+    Raises
+    ------
+    RefocusError
+        As :func:`training_fields`.
+    """
+    return _fields(held_out_files(config), config)
 
 
 def held_out_files(config: StacksConfig) -> list[Path]:
@@ -76,15 +87,25 @@ def held_out_files(config: StacksConfig) -> list[Path]:
     Raises
     ------
     RefocusError
+        The folder holds no stack, or not those that the run held out.
+    """
+    return choose(list_stacks(config.folder), config, _name, held_out=True)
+
+
+def dealt_stacks(config: StacksConfig) -> StacksConfig:
+    """Deal the files, unless they are dealt.
+
+    Raises
+    ------
+    RefocusError
         The folder holds no stack.
     """
-    files = list_stacks(config.folder)
-    fold = fold_of([f.name for f in files], config.folds)
-    return [f for f in files if fold[f.name] == config.held_out]
+    dealt = config.dealt or deal(list_stacks(config.folder), config, _name)
+    return config.model_copy(update={"dealt": dealt})
 
 
 def list_stacks(folder: Path) -> list[Path]:
-    """Name the stacks of a folder, or the one given, in lexicographic order.
+    """Name the stacks of a folder, or the one given, in lexicographic order, but for hidden ones.
 
     Raises
     ------
@@ -95,7 +116,7 @@ def list_stacks(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         raise RefocusError(f"{folder}: no such folder; give one that holds .tif or .zarr stacks")
-    found = sorted(p for p in folder.iterdir() if _is_stack(p))
+    found = sorted(p for p in folder.iterdir() if p.name[0] != "." and _is_stack(p))
     if not found:
         raise RefocusError(f"{folder}: holds no stack; expected .tif, .tiff or .zarr")
     return found
@@ -251,6 +272,14 @@ def _planes_off(stack: Stack, focus: int, distance_um: float, step: float) -> in
             "change 'distances_um'"
         )
     return off
+
+
+def _name(file: Path) -> str:
+    return file.name
+
+
+def _fields(files: list[Path], config: StacksConfig) -> list[MeasuredField]:
+    return [f for file in files for stack in read_stacks(file) for f in pairs(stack, config)]
 
 
 def _is_stack(path: Path) -> bool:
