@@ -10,15 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.configs import ModelCard, Optics, RefocusError
-from refocus.configs.training import TrainConfig
+from refocus.configs.training import BBBC006Config, MeasuredConfig, TrainConfig
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import convolve, defocus
 from refocus.optics.images import list_images
 from refocus.optics.psf import psf
 from refocus.optics.specimens import nuclei
-from refocus.training.pairs import stacks
+from refocus.training.pairs import bbbc006, stacks
 from refocus.training.pairs.bbbc006 import IN_FOCUS, NAME, STEP_UM
 from refocus.training.pairs.measured import read_pair
+from refocus.training.pairs.split import log
 from refocus.training.pairs.wells import fold_of, well
 
 SIMULATED_UM = (-8.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0)
@@ -71,7 +72,8 @@ def folder_samples(
     folder_per_plane
         See ``frames``.
     split
-        A training run: only the wells that it held out are taken.
+        A training run: only the wells that it held out are taken. They are dealt as it noted, or
+        of its own folder; where that is not there, of ``frames``, and the log says so.
     distance_um
         Distance of the frames from focus, where it is known.
 
@@ -97,7 +99,7 @@ def folder_samples(
             read = partial(read_pair, file, partner)
             known = distance if distance_um is None else distance_um
             samples.append(Sample(file.name, plane, _channel(file), read, known))
-    return _held_out(samples, split) if split else samples
+    return _held_out(samples, split, frames) if split else samples
 
 
 def simulated_samples(card: ModelCard, seed: int = 0) -> list[Sample]:
@@ -189,14 +191,31 @@ def _plane(folder: Path) -> tuple[str, float | None]:
     return folder.name, None
 
 
-def _held_out(samples: list[Sample], split: TrainConfig) -> list[Sample]:
+def _held_out(samples: list[Sample], split: TrainConfig, frames: Path) -> list[Sample]:
+    """Take the frames of the wells that a run held out, of all the wells that it had."""
     source = split.bbbc006 or next(iter(split.measured), None)
     if source is None or source.held_out is None:
         raise RefocusError(f"--split {split.name}: this run held no wells out")
+    folder = source.folder if isinstance(source, BBBC006Config) else source.out_of_focus
 
-    def name(sample: Sample) -> str:
-        matched = NAME.fullmatch(sample.name)
-        return matched.group(1).lower() if matched else well(Path(sample.name))
+    def name(path: Path) -> str:
+        matched = NAME.fullmatch(path.name)
+        return matched.group(1).lower() if matched else well(path)
 
-    fold = fold_of([name(s) for s in samples], source.folds)
-    return [s for s in samples if fold[name(s)] == source.held_out]
+    of_frames = [name(Path(s.name)) for s in samples]
+    if isinstance(source, MeasuredConfig) and source.dealt:
+        held = {name(Path(file)) for file in source.dealt.held_out}
+    else:
+        wells = of_frames
+        if not folder.is_dir():
+            log.warning(
+                "%s, of which %s held wells out, is not there: the wells of %s are dealt instead, "
+                "which is right only if they are all that the run had",
+                *(folder, split.name, frames),
+            )
+        elif isinstance(source, BBBC006Config):
+            wells = [image.well for image in bbbc006.index(folder)]
+        else:
+            wells = [name(file) for file in list_images(folder)]
+        held = {w for w, fold in fold_of(wells, source.folds).items() if fold == source.held_out}
+    return [s for s, w in zip(samples, of_frames, strict=True) if w in held]

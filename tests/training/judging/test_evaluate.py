@@ -11,6 +11,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from refocus.configs import ModelCard, Optics, RefocusError
+from refocus.configs.training import MeasuredConfig, TrainConfig
 from refocus.engine.fake import FakeEngine
 from refocus.engine.model_file import shipped_models
 from refocus.engine.protocol import EngineInfo, Frame
@@ -24,6 +25,7 @@ from refocus.training.judging.restore import best_richardson_lucy, richardson_lu
 from refocus.training.judging.samples import Sample, folder_samples, simulated_samples
 from refocus.training.judging.segment import Nuclei, compare, segment
 from refocus.training.judging.sheet import Row, draw_sheet
+from refocus.training.pairs.data import with_split
 
 CARD = ModelCard(
     name="identity",
@@ -220,6 +222,34 @@ def test_frames_that_cannot_be_paired_are_named(
     prepare(tmp_path)
     with pytest.raises(RefocusError, match=expected):
         evaluate(identity(), folder_samples(tmp_path / "out", tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    ("folder_is_there", "noted", "held_out"),
+    [(True, False, ["a05"]), (False, True, ["a05"]), (False, False, ["a02"])],
+)
+def test_wells_are_held_out_of_all_that_the_run_had(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    folder_is_there: bool,
+    noted: bool,
+    held_out: list[str],
+) -> None:
+    folders = {"data": range(1, 9), "out": (2, 5, 6), "in": (2, 5, 6)}
+    for folder, numbers in folders.items():
+        for number in numbers:
+            write(tmp_path / folder / f"a0{number}_s1.tif")
+    source = MeasuredConfig(
+        out_of_focus=tmp_path / "data", in_focus=tmp_path, fraction=1.0, held_out=0
+    )
+    run = TrainConfig(name="mine", training_data="none", measured=[source])
+    run = with_split(run) if noted else run
+    if not folder_is_there:
+        (tmp_path / "data").rename(tmp_path / "elsewhere")
+    samples = folder_samples(tmp_path / "out", tmp_path / "in", split=run)
+    assert [s.name[:3] for s in samples] == held_out
+    said = [line for line in caplog.messages if "only if they are all that the run had" in line]
+    assert len(said) == (not folder_is_there and not noted)
 
 
 def test_a_sheet_has_a_row_for_each_field() -> None:
