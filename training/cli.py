@@ -12,6 +12,8 @@ from rich.table import Table
 
 from refocus.configs import Optics, RefocusError
 from refocus.configs.command import (
+    INTERRUPTED,
+    TERMINATED,
     JsonOption,
     check_options,
     command_app,
@@ -22,7 +24,7 @@ from refocus.configs.command import (
 )
 from refocus.configs.light_path import STATED
 from refocus.configs.live_config import RefocusOptions
-from refocus.configs.terminal import log_to, progress_bar
+from refocus.configs.terminal import Stopped, log_to, progress_bar
 from refocus.training.evaluate_command import EVALUATE_EXAMPLES, evaluate
 from refocus.training.light_path_command import LIGHT_PATHS_EXAMPLES, light_paths
 
@@ -98,7 +100,10 @@ def fit(  # noqa: PLR0917
 
     _quieten()  # again: Lightning raises its voice when it is imported
     folder = output or Path("runs") / settings.name
-    model = run_fit(settings, folder, resume=resume, quiet=not err.is_terminal)
+    try:
+        model = run_fit(settings, folder, resume=resume, quiet=not err.is_terminal)
+    except (KeyboardInterrupt, Stopped) as stop:
+        raise _stopped(stop, folder) from stop
     if as_json:
         print(json.dumps({"output": str(model)}))
     else:
@@ -265,7 +270,17 @@ def main() -> None:
 
 def _main() -> int:
     _quieten()
-    return run_command(app, "interrupted; add --resume to go on from the last checkpoint")
+    return run_command(app, "interrupted; run it again")
+
+
+def _stopped(stop: BaseException, folder: Path) -> RefocusError:
+    """Say what stopped a run, and how it goes on."""
+    kept = (folder / "run").is_dir()
+    way = "add --resume to go on from the last checkpoint" if kept else "nothing was kept yet"
+    by_hand = isinstance(stop, KeyboardInterrupt)
+    told = RefocusError(f"{'interrupted' if by_hand else 'terminated'}; {way}")
+    told.status = INTERRUPTED if by_hand else TERMINATED
+    return told
 
 
 def _quieten() -> None:

@@ -10,11 +10,13 @@ import lightning as L
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from refocus.configs import ModelCard, RefocusError, reason_of
+from refocus.configs.terminal import Stopped
 from refocus.configs.training import TrainConfig
 from refocus.engine.light_path.estimate import EstimatorWeights
 from refocus.training.light_path import read_estimator
@@ -183,6 +185,8 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
     RefocusError
         There is nothing to resume from, or another run, the data cannot be read, the loss is no
         number, or memory ran out.
+    KeyboardInterrupt, Stopped
+        By Ctrl-C or SIGTERM; the second waits for the step to end.
     """
     config = with_split(begin(config, output, resume))
     L.seed_everything(config.seed, workers=True, verbose=False)
@@ -198,6 +202,8 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
             # Lightning advises on workers and versions; what matters is said in our own words
             warnings.filterwarnings("ignore", module=r"lightning(\..*)?$")
             trainer.fit(module, examples, ckpt_path=str(output / RUN) if resume else None)
+    except SystemExit as error:  # how Lightning ends, without a word, what was stopped
+        raise (Stopped if isinstance(error, SIGTERMException) else KeyboardInterrupt) from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         raise _in_words(error, config, output) from error
     except RefocusError as error:
@@ -206,8 +212,6 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         raise RefocusError(last.split("RefocusError: ")[-1]) from error
     except OSError as error:
         raise RefocusError(f"{error.filename or output}: {reason_of(error)}") from error
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     model = output / MODEL
     if trainer.is_global_zero:
         estimator = None if config.light_paths is None else read_estimator(config.light_paths)

@@ -44,33 +44,56 @@ def test_a_run_leaves_a_model_with_its_card_logs_and_pictures(reference: Path) -
     assert not list(reference.rglob("*.part"))
 
 
-def test_a_killed_run_goes_on_to_the_same_result(
-    small: Small, reference: Path, tmp_path: Path
-) -> None:
-    config = tmp_path / "small.yaml"
-    config.write_text(yaml.safe_dump(small().model_dump(mode="json")))
+def run_until(
+    config: TrainConfig, folder: Path, step: int, sent: signal.Signals
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a process that gets a signal in one of its steps."""
+    file = folder / "small.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     program = f"""
 import os, signal, sys, torch
 torch.set_num_threads(1)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from refocus.training import cli, fit
 step = fit.Refocusing.training_step
-def until_the_fifth(self, batch, number):
-    if self.global_step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
+def until(self, batch, number):
+    if self.global_step == {step}:
+        os.kill(os.getpid(), {sent.value})
     return step(self, batch, number)
-fit.Refocusing.training_step = until_the_fifth
-sys.argv = ["refocus-train", "fit", "--config", {str(config)!r}]
-sys.argv += ["--output", {str(tmp_path / "run")!r}]
+fit.Refocusing.training_step = until
+sys.argv = ["refocus-train", "fit", "--config", {str(file)!r}]
+sys.argv += ["--output", {str(folder / "run")!r}]
 cli.main()
 """
-    killed = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    given = [sys.executable, "-c", program]
+    return subprocess.run(given, capture_output=True, check=False, text=True)
+
+
+def test_a_killed_run_goes_on_to_the_same_result(
+    small: Small, reference: Path, tmp_path: Path
+) -> None:
+    killed = run_until(small(), tmp_path, 5, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "run" / "model.safetensors").exists()
     resumed = load_file(fit(small(), tmp_path / "run", resume=True, quiet=True))
     wanted = load_file(reference / "model.safetensors")
     for name, value in wanted.items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0, msg=name)
     assert (tmp_path / "run" / "logs" / "resumed1" / "metrics.csv").is_file()
+
+
+@pytest.mark.parametrize("at_step", [0, 5])
+@pytest.mark.parametrize(
+    ("sent", "status", "said"),
+    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+)
+def test_a_run_that_is_stopped_says_how_it_goes_on(  # noqa: PLR0917
+    small: Small, tmp_path: Path, sent: signal.Signals, status: int, said: str, at_step: int
+) -> None:
+    stopped = run_until(small(), tmp_path, at_step, sent)
+    way = "add --resume to go on from the last checkpoint" if at_step else "nothing was kept yet"
+    assert (stopped.returncode, stopped.stderr) == (status, f"refocus-train: {said}; {way}\n")
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_a_short_run_keeps_its_end_and_a_long_one_its_decay(small: Small) -> None:
