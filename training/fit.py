@@ -28,7 +28,7 @@ from refocus.training.pairs.batches import TrainingBatches
 from refocus.training.pairs.data import TrainingPairs, with_split
 from refocus.training.pairs.stacks import held_out_fields
 from refocus.training.pictures import Pictures
-from refocus.training.run_folder import MODEL, RUN, begin, write_config
+from refocus.training.run_folder import MODEL, RUN, alone, begin, write_config
 from refocus.training.run_state import SafeCheckpointIO
 from refocus.training.start import first_weights, is_exported
 
@@ -194,14 +194,21 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         module, examples = Refocusing(config), TrainingData(config)
         for source in config.stacks:  # a stack that cannot be judged on is told of before hours
             held_out_fields(source)
-        output.mkdir(parents=True, exist_ok=True)
-        trainer = _trainer(config, output, examples, resume, quiet)
-        if trainer.is_global_zero:
-            write_config(config, output)
-        with warnings.catch_warnings():
+        with alone(config, output, resume), warnings.catch_warnings():
+            trainer = _trainer(config, output, examples, resume, quiet)
+            if trainer.is_global_zero:
+                write_config(config, output)
             # Lightning advises on workers and versions; what matters is said in our own words
             warnings.filterwarnings("ignore", module=r"lightning(\..*)?$")
             trainer.fit(module, examples, ckpt_path=str(output / RUN) if resume else None)
+            model = output / MODEL
+            if trainer.is_global_zero:
+                estimator = (
+                    None if config.light_paths is None else read_estimator(config.light_paths)
+                )
+                card = card_of(config, examples.distances_um, estimator)
+                save_model(model, module.average.module, card, estimator)
+            return model
     except SystemExit as error:  # how Lightning ends, without a word, what was stopped
         raise (Stopped if isinstance(error, SIGTERMException) else KeyboardInterrupt) from error
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -212,12 +219,6 @@ def fit(config: TrainConfig, output: Path, resume: bool = False, quiet: bool = F
         raise RefocusError(last.split("RefocusError: ")[-1]) from error
     except OSError as error:
         raise RefocusError(f"{error.filename or output}: {reason_of(error)}") from error
-    model = output / MODEL
-    if trainer.is_global_zero:
-        estimator = None if config.light_paths is None else read_estimator(config.light_paths)
-        card = card_of(config, examples.distances_um, estimator)
-        save_model(model, module.average.module, card, estimator)
-    return model
 
 
 def _trainer(

@@ -1,9 +1,11 @@
 """The folder of a run: who may write to it, and what is noted there of the run."""
 
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from pydantic import ValidationError
 
 from refocus.configs import RefocusError, reason_of
@@ -24,7 +26,7 @@ def begin(config: TrainConfig, output: Path, resume: bool) -> TrainConfig:
         There is nothing to resume from, or another run, or one that would be overwritten.
     """
     there = (output / RUN / "run.safetensors").is_file()
-    if "LOCAL_RANK" in os.environ:  # another process of a run that was checked already
+    if _is_checked():
         return dealt_as(config, _noted(output))
     if resume and not there:
         raise RefocusError(f"{output / RUN}: nothing to resume from; run without --resume")
@@ -33,6 +35,8 @@ def begin(config: TrainConfig, output: Path, resume: bool) -> TrainConfig:
             f"{output}: holds a run already; add --resume to go on with it, "
             "or name another --output"
         )
+    if (output / MODEL).exists() and not resume:
+        raise RefocusError(f"{output / MODEL}: is there already; name another --output")
     if not resume or not (output / CONFIG).is_file():
         return config
     before = _noted(output)
@@ -47,6 +51,30 @@ def begin(config: TrainConfig, output: Path, resume: bool) -> TrainConfig:
             f"{now[changed[0]]!r}; resume with the same settings, or name another --output"
         )
     return config
+
+
+@contextmanager
+def alone(config: TrainConfig, output: Path, resume: bool) -> Iterator[None]:
+    """Keep other runs out of a folder, which is made.
+
+    Raises
+    ------
+    RefocusError
+        Another run is in it, or as :func:`begin`.
+    """
+    if _is_checked():
+        yield
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(output / ".lock", timeout=0):
+            begin(config, output, resume)  # nobody has ended here in the meantime
+            yield
+    except Timeout as error:
+        raise RefocusError(
+            f"{output}: another process trains there; wait until it has ended, or name another "
+            "--output"
+        ) from error
 
 
 def write_config(config: TrainConfig, output: Path) -> None:
@@ -69,6 +97,11 @@ def load_run(config: str, model: Path) -> TrainConfig:
         if beside.is_file():
             return dealt_as(run, load_train_config(str(beside)))
     return run
+
+
+def _is_checked() -> bool:
+    """Tell whether this is another process of a run on several devices."""
+    return "LOCAL_RANK" in os.environ
 
 
 def _noted(output: Path) -> TrainConfig:

@@ -9,7 +9,7 @@ from refocus.configs import RefocusError
 from refocus.configs.presets import load_train_config
 from refocus.configs.training import StacksConfig, TrainConfig
 from refocus.training.pairs.data import with_split
-from refocus.training.run_folder import begin, write_config
+from refocus.training.run_folder import alone, begin, write_config
 
 Small = Callable[..., TrainConfig]
 
@@ -52,3 +52,20 @@ def test_a_note_that_is_damaged_is_named(small: Small, output: Path, text: str) 
     assert "\n" not in str(caught.value)
     (output / "config.json").unlink()
     assert begin(small(), output, resume=True) == small()
+
+
+def test_a_run_has_its_folder_alone(small: Small, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "out"
+    with (
+        alone(small(), output, resume=False),
+        pytest.raises(RefocusError, match="out: another process trains there; wait"),
+        alone(small(), output, resume=False),
+    ):
+        pass
+    with alone(small(), output, resume=False):
+        (output / "model.safetensors").touch()
+    with (
+        pytest.raises(RefocusError, match=r"model\.safetensors: is there already"),
+        alone(small(), output, resume=False),
+    ):
+        pass
