@@ -41,10 +41,13 @@ def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> 
     Raises
     ------
     RefocusError
-        The checkpoint cannot be read, a weight does not fit FP16, the file cannot be written, or
-        ONNX does not compute what PyTorch does.
+        The checkpoint cannot be read, a weight is no number or does not fit FP16, the file cannot
+        be written, or ONNX does not compute what PyTorch does.
     """
     network, card = load_model(checkpoint)
+    for name, weights in network.state_dict().items():
+        if not weights.isfinite().all():
+            raise RefocusError(f"{checkpoint}: {name} holds NaN or infinity; train it again")
     model = convert(network)
     worst = largest_difference(network, model)
     if not worst < 1e-3:

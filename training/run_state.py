@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.files import replacing
+from refocus.training.network.checkpoint import write_tensors
 
 
 class SafeCheckpointIO(CheckpointIO):
@@ -23,8 +23,7 @@ class SafeCheckpointIO(CheckpointIO):
         tensors: dict[str, torch.Tensor] = {}
         state = _flatten(checkpoint, "", tensors)
         # one file holds both, so that a kill leaves the old state or the new one
-        with replacing(Path(path) / "run.safetensors") as part:
-            save_file(tensors, part, metadata={"state": json.dumps(state)})
+        write_tensors(Path(path) / "run.safetensors", tensors, {"state": json.dumps(state)})
 
     def load_checkpoint(
         self, path: Any, map_location: Any = None, weights_only: bool | None = None

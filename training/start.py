@@ -5,11 +5,11 @@ from pathlib import Path
 import onnx
 import torch
 from onnx import numpy_helper
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from refocus.configs import RefocusError
 from refocus.engine.model_file import read_model, shipped_models
+from refocus.training.network.checkpoint import read_tensors
 from refocus.training.network.unet import widened
 
 
@@ -31,7 +31,7 @@ def first_weights(weights: Path, network: nn.Module) -> dict[str, Tensor]:
     Raises
     ------
     RefocusError
-        There is no such file, or it holds another network.
+        There is no such file, it is damaged, or holds another network.
     """
     if is_exported(weights):
         file = shipped_models().get(str(weights), weights)
@@ -40,7 +40,7 @@ def first_weights(weights: Path, network: nn.Module) -> dict[str, Tensor]:
     if not weights.is_file():
         names = ", ".join(shipped_models())
         raise RefocusError(f"weights: {weights}: no such checkpoint, nor a model; models: {names}")
-    return widened(load_file(weights), network)
+    return widened(read_tensors(weights)[0], network)
 
 
 def from_onnx(model: onnx.ModelProto, network: nn.Module, where: str) -> dict[str, Tensor]:
