@@ -124,6 +124,10 @@ def to_onnx(
     precision: Annotated[
         Precision, typer.Option(help="fp16 keeps pixels and the final sum in fp32.")
     ] = Precision.FP32,
+    overwrite: Annotated[
+        bool,
+        typer.Option("--overwrite", help="Also a model that is calibrated, or of another name."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export a checkpoint to one ONNX file, which carries its own card."""
@@ -135,7 +139,7 @@ def to_onnx(
         from refocus.engine.model_file import opset, read_model
         from refocus.export.to_onnx import onnx_from_checkpoint
 
-        card = onnx_from_checkpoint(checkpoint, path, half)
+        card = onnx_from_checkpoint(checkpoint, path, half, overwrite)
         model, _ = read_model(path)
     facts = {
         "model": f"{card.name} {card.version}",

@@ -14,14 +14,16 @@ from torch import nn
 
 from refocus.configs import ModelCard, RefocusError
 from refocus.engine.half_precision import half_precision
-from refocus.engine.model_file import embed_card, embed_estimator, write_model
+from refocus.engine.model_file import embed_card, embed_estimator, read_model, write_model
 from refocus.export.verify import require_parity
 from refocus.training.network.checkpoint import load_model, read_estimator_of
 
 OUTPUTS = ("refocused", "focus", "error", "features")
 
 
-def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> ModelCard:
+def onnx_from_checkpoint(
+    checkpoint: Path, output: Path, half: bool = False, overwrite: bool = False
+) -> ModelCard:
     """Export a checkpoint, and compare the two before the file appears.
 
     Parameters
@@ -32,6 +34,8 @@ def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> 
         The ``.onnx`` file to write.
     half
         Make it FP16; pixels, and the sum with the correction, stay FP32.
+    overwrite
+        Whether a model that is calibrated, or of another name, may give way.
 
     Returns
     -------
@@ -42,9 +46,12 @@ def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> 
     ------
     RefocusError
         The checkpoint cannot be read, a weight is no number or does not fit FP16, the file cannot
-        be written, or ONNX does not compute what PyTorch does.
+        be written or would take the place of such a model, or ONNX does not compute what PyTorch
+        does.
     """
     network, card = load_model(checkpoint)
+    if not overwrite:
+        _check_place(output, card)
     for name, weights in network.state_dict().items():
         if not weights.isfinite().all():
             raise RefocusError(f"{checkpoint}: {name} holds NaN or infinity; train it again")
@@ -63,6 +70,17 @@ def onnx_from_checkpoint(checkpoint: Path, output: Path, half: bool = False) -> 
     onnx.checker.check_model(model, full_check=True)
     save_verified(model, output, checkpoint)
     return card
+
+
+def _check_place(output: Path, card: ModelCard) -> None:
+    """Refuse to write over what took long to make, or is something else."""
+    try:
+        there = read_model(output)[1]
+    except RefocusError:  # there is none, or none that is of use
+        return
+    if there.trust is not None or there.name != card.name:
+        what = f"is {there.name}" if there.name != card.name else "is calibrated"
+        raise RefocusError(f"{output}: {what}; add --overwrite to lose it, or change --output")
 
 
 def save_verified(model: onnx.ModelProto, output: Path, reference: Path) -> None:

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -162,6 +163,11 @@ def calibrate(  # noqa: PLR0917
     from refocus.training.run_folder import load_run
 
     _, card = read_model(model)
+    target = output or model
+    if target.suffix.lower() != ".onnx" or target.is_dir():
+        raise RefocusError(f"{target}: a model's file name ends in .onnx; change --output")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    TemporaryFile(dir=target.parent).close()  # told before the work, not after it
     # the sharpest alone: making more of a soft one is no harm, and would count as some
     pictures = load_specimens(SpecimensConfig(folder=specimens, sharpest=0.3)) if specimens else []
     named = f" and {len(pictures)} sharp images of {specimens.name}" if specimens else ""
@@ -177,17 +183,17 @@ def calibrate(  # noqa: PLR0917
         drawn += measured_frames(pairs, seed)
         told = f"{frames} simulated frames, seed {seed}, of synthetic specimens{named}"
         bar.update(task, description="calibrating", total=None)
-        limits = run_calibrate(model, output or model, drawn, told, seed).trust
+        limits = run_calibrate(model, target, drawn, told, seed).trust
     assert limits is not None
     if as_json:
-        print(json.dumps({"written": str(output or model), **limits.model_dump()}, indent=2))
+        print(json.dumps({"written": str(target), **limits.model_dump()}, indent=2))
         return
     out.print(
         f"in focus below {limits.in_focus_um:g} µm; trusted from a score of "
         f"{limits.frame_score:.3f} (tiles {limits.tile_score:.3f}); expected error × "
         f"{limits.error_factor:.2f}"
     )
-    out.print(f"[dim]wrote[/dim]  {output or model}")
+    out.print(f"[dim]wrote[/dim]  {target}")
 
 
 @app.command(epilog=MEASURE_EXAMPLES)

@@ -8,9 +8,22 @@ from pathlib import Path
 import onnx
 import pytest
 
-from refocus.engine.model_file import opset, read_model
+from refocus.configs.trust import Thresholds
+from refocus.engine.model_file import embed_card, opset, read_model
 from refocus.engine.nvidia import find_gpu
 from refocus.export import cli, to_onnx
+
+TRUST = Thresholds(
+    in_focus_um=1,
+    beyond_um=9,
+    frame_score=0.5,
+    tile_score=0.5,
+    full_score=0.9,
+    better_score=0.5,
+    error_factor=1,
+    calibrated_on="a test",
+    sha256="0" * 64,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +65,26 @@ def test_onnx(run, checkpoint_file: Path, tmp_path: Path, precision: str) -> Non
     assert facts["precision"] == precision
     assert facts["opset"] == opset(model) >= 17
     assert [p.name for p in output.parent.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.usefixtures("_traced_already")
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"trust": TRUST}, "is calibrated; add"), ({"name": "other"}, "is other; add"), ({}, "")],
+)
+def test_a_model_that_is_something_else_gives_way_when_told(  # noqa: PLR0917
+    run, checkpoint_file: Path, model_file: Path, tmp_path: Path, change: dict, said: str
+) -> None:
+    output = tmp_path / "model.onnx"
+    model, card = read_model(model_file)
+    embed_card(model, card.model_copy(update=change))
+    onnx.save(model, output)
+    arguments = ("onnx", checkpoint_file, "--output", output, "--json")
+    status, _, err = run(*arguments)
+    assert status == (2 if said else 0)
+    assert said in err
+    assert run(*arguments, "--overwrite")[0] == 0
+    assert read_model(output)[1].trust is None
 
 
 def test_exported_shapes_are_dynamic(model_file: Path) -> None:

@@ -204,6 +204,24 @@ def test_bad_input_is_one_line_and_status_2(  # noqa: PLR0917
     assert message.count("\n") == 1
 
 
+@pytest.mark.parametrize("output", ["mine.txt", "folder.onnx", "file/mine.onnx"])
+def test_where_nothing_can_be_written_is_told_before_the_work(  # noqa: PLR0917
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Command,
+    capsys: pytest.CaptureFixture[str],
+    model_file: Path,
+    output: str,
+) -> None:
+    monkeypatch.setattr("refocus.training.judging.hard_sets.calibration_frames", pytest.fail)
+    (tmp_path / "folder.onnx").mkdir()
+    (tmp_path / "file").touch()
+    assert command("calibrate", model_file, "--output", tmp_path / output) == 2
+    message = capsys.readouterr().err
+    assert str(tmp_path / Path(output).parts[0]) in message
+    assert message.count("\n") == 1
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.onnx"])
 def test_a_damaged_model_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a model" * 20)
