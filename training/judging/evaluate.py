@@ -172,27 +172,26 @@ def in_focus(model: Candidate, samples: list[Sample]) -> dict[str, float]:
     return {"frames": len(found), "psnr": _mean(found), "psnr_worst": min(found)}
 
 
-def equivariance_error(model: Candidate, samples: list[Sample]) -> float:
+def equivariance_error(model: Candidate, samples: list[Sample]) -> float | None:
     """Measure the largest ``|refocus(a·x + b) - (a·refocus(x) + b)|``, as a fraction of the range.
 
     For gains and offsets that keep the range above 1,000 counts and clip nothing; what the
-    rounding of the counts adds is part of it.
+    rounding of the counts adds is part of it. None where every frame is constant.
     """
-    worst = 0.0
+    errors = []
     for sample in _spread(samples, EQUIVARIANCE_FRAMES):
-        frame = sample.read()[0].astype(np.int64)
-        frame -= frame.min()
+        frame = sample.read()[0].astype(np.float64)
+        if not np.ptp(frame):
+            continue
         # room above and below for what the network adds, at a range that is not mostly rounding
-        frame = frame * -(-2 * SMALLEST_RANGE // max(int(np.ptp(frame)), 1)) + 2000
+        frame = np.rint((frame - frame.min()) * (2 * SMALLEST_RANGE / np.ptp(frame))) + 2000
+        plain = model(frame.astype(np.uint16)).astype(np.float64)
         for gain, offset in GAINS_OFFSETS:
             changed = frame * gain + offset
-            if changed.max() > 60000:
-                continue
-            plain = model(frame.astype(np.uint16)).astype(np.float64)
             other = model(changed.astype(np.uint16)).astype(np.float64)
             error = np.abs(other - (gain * plain + offset)).max()
-            worst = max(worst, float(error / np.ptp(changed)))
-    return worst
+            errors.append(float(error / np.ptp(changed)))
+    return max(errors, default=None)
 
 
 def write_metrics(metrics: dict[str, Any], folder: Path) -> None:
@@ -228,12 +227,14 @@ def table_rows(metrics: dict[str, Any]) -> list[list[str]]:
 def summary(metrics: dict[str, Any]) -> str:
     """Say what the table does not."""
     harm, seconds = metrics["in_focus"], metrics["seconds_per_megapixel"]
+    error = metrics["equivariance_error"]
+    bent = "not measured" if error is None else f"{error:.2%} of the range"
     speed = "" if seconds is None else f"; {seconds:.2f} s per megapixel"
     on = f"judged on {metrics['judged_on']}\n" if metrics["judged_on"] else ""
     return (
         f"{on}already in focus: {harm['psnr']:.1f} dB against itself, "
         f"{harm['psnr_worst']:.1f} at worst; "
-        f"equivariance error {metrics['equivariance_error']:.2%} of the range{speed}"
+        f"equivariance error {bent}{speed}"
     )
 
 

@@ -20,7 +20,7 @@ from refocus.optics.defocus import defocus
 from refocus.optics.metrics import gtn, psnr
 from refocus.optics.specimens import nuclei
 from refocus.training.judging.candidate import Candidate, Result, open_candidate
-from refocus.training.judging.evaluate import evaluate, markdown, write_metrics
+from refocus.training.judging.evaluate import equivariance_error, evaluate, markdown, write_metrics
 from refocus.training.judging.restore import best_richardson_lucy, richardson_lucy
 from refocus.training.judging.samples import Sample, folder_samples, simulated_samples
 from refocus.training.judging.segment import Nuclei, compare, segment
@@ -180,6 +180,25 @@ def test_a_model_that_bends_photometry_is_found_out() -> None:
     metrics = evaluate(Candidate(Identity(power=2)), samples)
     assert metrics["equivariance_error"] > 0.05
     assert metrics["in_focus"]["psnr"] < 30
+
+
+class Overshooting(Identity):
+    """Adds as much again of what is brighter than the mean, as far as counts go."""
+
+    def refocus(self, frame: Frame) -> Frame:
+        plain = frame.astype(float)
+        return np.clip(2 * plain - plain.mean(), 0, 65535).astype(frame.dtype)
+
+
+@pytest.mark.parametrize("top", [150, 17_000, 65_535])
+def test_what_counts_cannot_hold_is_no_error_of_the_model(top: int) -> None:
+    frame = (discs((40, 40, 20)).astype(float) - 100) * top / 1900
+    samples = [Sample("a", "p", "c", lambda: (frame.astype(np.uint16), frame.astype(np.uint16)))]
+    error = equivariance_error(Candidate(Overshooting()), samples)
+    assert error is not None
+    assert error < 0.001
+    frame[:] = 7
+    assert equivariance_error(Candidate(Overshooting()), samples) is None
 
 
 def test_where_the_light_path_is_known_the_limit_stands_beside_the_model() -> None:
