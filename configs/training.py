@@ -1,11 +1,40 @@
 """What a training run is: the pydantic models behind ``configs/train/*.yaml``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from refocus.configs.optics import BBBC006, Optics
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+"""What every generator of random numbers takes."""
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Sine = Annotated[float, Field(gt=0, lt=1)]
+
+
+def _ordered(ends: tuple[float, float]) -> tuple[float, float]:
+    if ends[0] > ends[1]:
+        raise ValueError(f"[{ends[0]:g}, {ends[1]:g}] ends before it begins; turn it round")
+    return ends
+
+
+def _a_step(step_um: float) -> float:
+    if not step_um < 100:
+        raise ValueError(f"{step_um:g} µm is no step between planes; give µm, not nm")
+    return step_um
+
+
+def _some_weight(weights: dict[str, float]) -> dict[str, float]:
+    if not any(weights.values()):
+        raise ValueError("no kind has a weight; give one, or leave 'kinds' out")
+    return weights
+
+
+Positives = Annotated[tuple[Positive, Positive], AfterValidator(_ordered)]
+Distances = Annotated[tuple[NotNegative, Positive], AfterValidator(_ordered)]
+Sines = Annotated[tuple[Sine, Sine], AfterValidator(_ordered)]
 
 
 class _Strict(BaseModel):
@@ -45,9 +74,9 @@ class ObjectivesConfig(_Strict):
     Takes the place of the distances, apertures and cameras of :class:`SimulationConfig`.
     """
 
-    sampling: tuple[float, float] = (0.1, 1.2)
+    sampling: Positives = (0.1, 1.2)
     """Pixel size × NA / wavelength."""
-    aperture: tuple[float, float] = (0.07, 0.98)
+    aperture: Sines = (0.07, 0.98)
     """NA / refractive index."""
     radius_px: float = Field(default=46.0, gt=1)
     """Widest blur: radius of the cone of light, pixels."""
@@ -79,7 +108,7 @@ class SimulationConfig(_Strict):
     """How many synthetic fields are drawn."""
     synthetic_size: int = Field(default=320, ge=64)
     """Side of a synthetic field, pixels."""
-    kinds: dict[str, float] = {
+    kinds: Annotated[dict[str, NotNegative], AfterValidator(_some_weight)] = {
         "nuclei": 5.0,
         "filaments": 2.0,
         "membranes": 1.5,
@@ -90,16 +119,16 @@ class SimulationConfig(_Strict):
     """Weights of the kinds of synthetic field."""
     optics: Optics = BBBC006
     """The light path that distances are stated for."""
-    na: tuple[float, float] = (0.44, 0.58)
+    na: Positives = (0.44, 0.58)
     """Range of numerical apertures."""
     spherical_waves: float = -0.5
     """Spherical aberration of the instrument, waves (docs/training.md says how it was measured)."""
     spherical_spread: float = Field(default=0.12, ge=0)
     measured_fraction: float = Field(default=0.7, ge=0, le=1)
     """Fraction of light paths with that aberration; the others have any."""
-    defocus_um: tuple[float, float] = (0.5, 34.0)
+    defocus_um: Distances = (0.5, 34.0)
     """Distances from focus, both signs."""
-    near_um: tuple[float, float] = (3.0, 13.0)
+    near_um: Distances = (3.0, 13.0)
     near_fraction: float = Field(default=0.4, ge=0, le=1)
     """Fraction of pairs in the range that autofocus misses by most often."""
     in_focus_fraction: float = Field(default=0.1, ge=0, le=1)
@@ -110,12 +139,21 @@ class SimulationConfig(_Strict):
     """Fraction of pairs of phase contrast, which no PSF describes: to be left alone."""
     defects_fraction: float = Field(default=0.0, ge=0, le=1)
     """Fraction of pairs with hot pixels, and as many that are saturated."""
-    zoom: tuple[float, float] = (0.6, 1.9)
-    peak_electrons: tuple[float, float] = (150.0, 20000.0)
+    zoom: Positives = (0.6, 1.9)
+    peak_electrons: Positives = (150.0, 20000.0)
     psfs: int = Field(default=700, ge=1)
     """How many light paths are drawn before training."""
     objectives: ObjectivesConfig | None = None
     """Light paths of every objective instead of those of one instrument."""
+
+    @model_validator(mode="after")
+    def _can_be_drawn(self) -> "SimulationConfig":
+        if self.na[1] >= self.optics.immersion_index:
+            raise ValueError(
+                f"'na: {list(self.na)}' reaches the index of immersion, "
+                f"{self.optics.immersion_index:g}; an aperture is below it: change 'optics'"
+            )
+        return self
 
 
 class Dealt(_Strict):
@@ -170,9 +208,9 @@ class StacksConfig(_Strict):
     """Holds the files; a single file is taken too."""
     focus: Literal["measure"] | int = "measure"
     """Number of the plane in focus, from 0, or ``measure`` to take the sharpest of each stack."""
-    distances_um: list[float] | None = None
+    distances_um: list[float] | None = Field(default=None, min_length=1)
     """Distances from focus to make pairs at, µm, signed; null takes every plane."""
-    z_step_um: float | None = Field(default=None, gt=0)
+    z_step_um: Annotated[float, Field(gt=0), AfterValidator(_a_step)] | None = None
     """Distance of neighbouring planes, µm; null reads it from the file."""
     largest_shift_px: float = Field(default=1.5, gt=0)
     """A stack with a plane shifted sideways by more is refused; by twice as much 16 µm away."""
@@ -192,7 +230,7 @@ class TrainConfig(_Strict):
     Paths are relative to the folder that the command runs in.
     """
 
-    name: str
+    name: str = Field(min_length=1)
     based_on: str | None = None
     """Another run, by its preset name or its file, which may lie beside this one: what is not given
     here is as it is there, but for the name."""
@@ -208,7 +246,7 @@ class TrainConfig(_Strict):
     weights: Literal["imagenet", "random"] | Path = "random"
     """Where the network starts: ImageNet, at random, a checkpoint, an ``.onnx`` model, or one that
     ships, by its name."""
-    seed: int = 0
+    seed: Seed = 0
     steps: int = Field(default=6000, ge=1)
     batch: int = Field(default=8, ge=1)
     """Pairs of a step, over all devices."""

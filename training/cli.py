@@ -84,7 +84,8 @@ def fit(  # noqa: PLR0917
         bool, typer.Option("--resume", help="Go on with a run that was stopped.")
     ] = False,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Instead of the config's seed.")
+        int | None,
+        typer.Option(metavar="N", min=0, max=2**32 - 1, help="Instead of the config's seed."),
     ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Instead of the config's workers.")

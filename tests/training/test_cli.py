@@ -136,6 +136,32 @@ def test_the_presets_are_those_promised(
         ("    na: 0.5", "    na: 5", "simulation.optics.na: input should be less than 1.6"),
         ("  psfs: 64", "  psf: 64", "unknown key 'psf'; did you mean 'psfs'?"),
         ("  zoom: [0.7, 1.5]", "  zoom: [0.7, wide]", "simulation.zoom.1: input should be a valid"),
+        ("seed: 0", "seed: -1", "seed: input should be greater than or equal to 0, got -1"),
+        ("seed: 0", "seed: 4294967296", "seed: input should be less than 4294967296"),
+        ("name: simulated-nuclei-compact", "name: ''", "name: string should have at least 1"),
+        ("  na: [0.45, 0.55]", "  na: [0.55, 0.45]", "na: [0.55, 0.45] ends before it begins"),
+        (
+            "  na: [0.45, 0.55]",
+            "  na: [0.9, 1.0]",
+            "na: [0.9, 1.0]' reaches the index of immersion",
+        ),
+        ("  defocus_um: [4.0, 14.0]", "  defocus_um: [-4, 14]", "defocus_um.0: input should be"),
+        ("  near_um: [3.5, 10.0]", "  near_um: [9, 3]", "near_um: [9, 3] ends before it begins"),
+        ("  zoom: [0.7, 1.5]", "  zoom: [0, 1]", "zoom.0: input should be greater than 0"),
+        (
+            "  peak_electrons: [1000.0, 20000.0]",
+            "  peak_electrons: [0, 0]",
+            "peak_electrons.0: inp",
+        ),
+        ("  kinds: {nuclei: 1}", "  kinds: {}", "kinds: no kind has a weight; give one"),
+        ("  kinds: {nuclei: 1}", "  kinds: {nuclei: -1}", "kinds.nuclei: input should be greater"),
+        (
+            "  kinds: {nuclei: 1}",
+            "  kinds: {cells: 1}",
+            "kinds: 'cells' is not known; allowed: nuc",
+        ),
+        ("stacks: []", "stacks: [{folder: a, distances_um: []}]", "distances_um: list should have"),
+        ("stacks: []", "stacks: [{folder: a, z_step_um: 300}]", "z_step_um: 300 µm is no step bet"),
         ("batch: 8", "seed: 0", "key 'seed' was already given on line"),
         ("devices: 1", "devices: 3", "batch 8 cannot be shared by 3 devices"),
         ("name: simulated-nuclei-compact", "", "key 'name' is missing"),
@@ -158,7 +184,9 @@ def test_a_wrong_key_or_value_is_refused_with_its_line(  # noqa: PLR0917
     assert expected in message
     assert message.count("\n") == 1
     # what is wrong with several keys, or with one that is not there, has no line
-    if not any(word in expected for word in ("shared", "missing", "together")):
+    if not any(
+        word in expected for word in ("shared", "missing", "together", "reaches", "allowed: nuc")
+    ):
         first = [i for i, t in enumerate(file.read_text().splitlines(), 1) if t.startswith(wrong)]
         assert any(f"{file}, line {number}: " in message for number in first)
     assert not (tmp_path / "run").exists()
@@ -170,6 +198,7 @@ def test_a_wrong_key_or_value_is_refused_with_its_line(  # noqa: PLR0917
         (["fit", "--config", "nowhere"], "no such file, nor a preset; presets: any-objective"),
         (["fit"], "Missing option '--config'. See `"),
         (["fit", "--config", "own-stack", "--max-steps", "0"], "--max-steps"),
+        (["fit", "--config", "own-stack", "--seed", "4294967296"], "--seed"),
         (["fit", "--config", "own-stack"], "stacks: no such folder"),
         (["fit", "--config", "bbbc006-compact"], "run 'refocus-train fetch bbbc006"),
         (["evaluate", "none.safetensors"], "none.safetensors: no such checkpoint"),

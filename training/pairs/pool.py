@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from refocus.configs import BBBC006, RefocusError
 from refocus.configs.training import SimulationConfig, SpecimensConfig
 from refocus.optics.focus import tenengrad
-from refocus.optics.images import list_images, read_image
+from refocus.optics.images import SUFFIXES, list_images, read_image
 from refocus.optics.phase import phase_contrast
 from refocus.optics.specimens import GENERATORS
 from refocus.training.pairs.wells import fold_of, well
@@ -57,8 +57,9 @@ def open_specimens(config: SimulationConfig, seed: int) -> Specimens:
     Raises
     ------
     RefocusError
-        A folder is missing or holds nothing to use.
+        A folder is missing or holds nothing to use, or a kind is not known.
     """
+    _check_kinds(config)
     groups = [(load_specimens(s), s.weight) for s in config.specimens]
     grown = grow_specimens(config.kinds, config.synthetic, config.synthetic_size, seed)
     return Specimens([*groups, (grown, config.synthetic_weight)])
@@ -74,8 +75,8 @@ def load_specimens(config: SpecimensConfig) -> list[Field]:
     """
     folder = config.folder
     folders = [folder, *sorted(p for p in folder.rglob("*") if p.is_dir())]
-    with_files = [d for d in folders if not d.is_dir() or any(p.is_file() for p in d.iterdir())]
-    files = [f for d in with_files for f in list_images(d)]
+    with_images = [d for d in folders if any(p.suffix.lower() in SUFFIXES for p in d.glob("[!.]*"))]
+    files = [f for d in with_images or [folder] for f in list_images(d)]
     if config.held_out is not None:
         fold = fold_of([well(f) for f in files], config.folds)
         files = [f for f in files if fold[well(f)] != config.held_out]
@@ -102,6 +103,13 @@ def grow_specimens(kinds: dict[str, float], count: int, size: int, seed: int) ->
         name = names[rng.choice(len(names), p=weights / weights.sum())]
         fields.append(GENERATORS[name]((size, size), rng))
     return fields
+
+
+def _check_kinds(config: SimulationConfig) -> None:
+    if unknown := config.kinds.keys() - GENERATORS.keys():
+        raise RefocusError(
+            f"simulation: kinds: {min(unknown)!r} is not known; allowed: {', '.join(GENERATORS)}"
+        )
 
 
 TILE = 320
@@ -135,8 +143,9 @@ def open_tiles(config: SimulationConfig, seed: int) -> SpecimenTiles:
     Raises
     ------
     RefocusError
-        A folder is missing or holds nothing to use.
+        A folder is missing or holds nothing to use, or a kind is not known.
     """
+    _check_kinds(config)
     rng = np.random.default_rng([seed, 4])
     names = list(config.kinds)
     weights = np.array([config.kinds[n] for n in names])

@@ -258,6 +258,11 @@ def planes_of(stack: Stack, config: StacksConfig) -> Iterator[tuple[int, float, 
         numbers = [n for n in range(count) if n != focus]
     else:
         numbers = [focus + _planes_off(stack, focus, d, step) for d in config.distances_um]
+        if len({focus, *numbers}) <= len(numbers):
+            raise RefocusError(
+                f"{stack.name}: has a plane every {step:g} µm, so two of 'distances_um', or one "
+                "and the focus, are the same plane; leave one out"
+            )
     for n in numbers:
         yield n, (n - focus) * step, Planes(stack.planes[n].copy(), stack.planes[focus].copy())
 

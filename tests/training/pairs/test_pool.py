@@ -50,6 +50,14 @@ def test_nothing_to_look_at_is_refused(tmp_path: Path) -> None:
         load_specimens(SpecimensConfig(folder=tmp_path / "missing"))
 
 
+def test_what_is_no_image_is_passed_over(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "below").symlink_to(folder)
+    (tmp_path / "notes").mkdir()
+    for name in (".DS_Store", "notes/read.txt", "notes/._a01_s1.png"):
+        (tmp_path / name).write_bytes(b"no image")
+    assert len(load_specimens(SpecimensConfig(folder=tmp_path, sharpest=1.0))) == 8
+
+
 def test_foreign_pairs_are_to_be_left_alone() -> None:
     config = SimulationConfig(synthetic=2, psfs=2, foreign_fraction=1.0)
     pairs = SimulatedPairs(open_specimens(config, 0), config, 96, seed=1)

@@ -206,6 +206,12 @@ def constant(planes: Planes) -> NDArray[Any]:
         (lambda p: p, {"distances_um": [20]}, "too few planes: 7 of 4 µm reach from -12 to 12 µm"),
         (
             lambda p: p,
+            {"distances_um": [1]},
+            "a plane every 4 µm, so two of 'distances_um', or one",
+        ),
+        (lambda p: p, {"distances_um": [4, 5, 8]}, "are the same plane; leave one out"),
+        (
+            lambda p: p,
             {"z_step_um": None},
             "does not say how far its planes are apart; set 'z_step_um'",
         ),
