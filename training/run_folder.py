@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 from pydantic import ValidationError
@@ -43,7 +44,7 @@ def begin(config: TrainConfig, output: Path, resume: bool) -> TrainConfig:
     config = dealt_as(config, before)
     free = {"workers", "name", "based_on", "version", "licence", "training_data", "stains"}
     dealt = {"__all__": {"dealt"}}
-    unlike = {**dict.fromkeys(free, True), "measured": dealt, "stacks": dealt}
+    unlike: Any = {**dict.fromkeys(free, True), "measured": dealt, "stacks": dealt}
     was, now = (of.model_dump(mode="json", exclude=unlike) for of in (before, config))
     if changed := [key for key in now if was[key] != now[key]]:
         raise RefocusError(

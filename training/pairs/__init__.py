@@ -11,6 +11,7 @@ __all__ = [
     "measure",
     "measured",
     "pool",
+    "split",
     "stacks",
     "wells",
 ]
