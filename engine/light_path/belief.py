@@ -241,7 +241,7 @@ def sharpness(pixels: NDArray[Any]) -> float:
     whole = rows[:, : rows.shape[1] // TOGETHER * TOGETHER].reshape(len(rows), -1, TOGETHER)
     rows = whole.sum(2, dtype=np.float32)
     change = np.diff(rows).ravel()
-    contrast = float(rows.var()) * change.size
+    contrast: float = rows.var() * change.size
     return float(change @ change) / max(contrast, 1e-6)
 
 
