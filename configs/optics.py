@@ -1,8 +1,6 @@
 """The light path, as far as defocus depends on it."""
 
-from typing import Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Optics(BaseModel):
@@ -29,15 +27,6 @@ class Optics(BaseModel):
     """Depth of the light's source below the cover slip, µm."""
     spherical_waves: float = Field(default=0.0, ge=-3.0, le=3.0)
     """Primary spherical aberration left in the objective, wavelengths at the pupil's edge."""
-
-    @model_validator(mode="after")
-    def _can_be(self) -> Self:
-        if self.na >= self.immersion_index:
-            raise ValueError(
-                f"na {self.na:g} with immersion_index {self.immersion_index:g}: an aperture is "
-                "below the index; oil has 1.515, water 1.333"
-            )
-        return self
 
 
 BBBC006 = Optics(na=0.5, spherical_waves=-0.5)

@@ -73,7 +73,7 @@ def progress_bar(
     per_second
         How often it is drawn.
     """
-    with Progress(
+    bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
@@ -84,8 +84,13 @@ def progress_bar(
         transient=True,
         refresh_per_second=per_second,
         disable=not console.is_terminal,
-    ) as bar:
+    )
+    bar.start()
+    try:
         yield bar
+    finally:
+        with suppress(OSError):  # the terminal was closed: what ended the command is told
+            bar.stop()
 
 
 class LogLines(logging.Handler):

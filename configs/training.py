@@ -294,6 +294,12 @@ class TrainConfig(_Strict):
         for source in sources:
             if source.held_out is not None and source.held_out >= source.folds:
                 raise ValueError(f"'held_out: {source.held_out}' must be below 'folds'")
+        if self.optics.na >= self.optics.immersion_index:
+            raise ValueError(
+                f"optics: na {self.optics.na:g} with immersion_index "
+                f"{self.optics.immersion_index:g}: an aperture is below the index; water has "
+                "1.333, oil 1.515"
+            )
         if self.batch % self.devices:
             raise ValueError(f"batch {self.batch} cannot be shared by {self.devices} devices")
         return self

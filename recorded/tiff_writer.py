@@ -31,6 +31,8 @@ OFFSETS = (13, 18)
 """Types of tags that point to other places of the file."""
 RATIONALS = {5: "I", 10: "i"}
 """Types of tags that are fractions, and that of the numbers in them."""
+MASK = tifffile.FILETYPE.MASK
+"""Is said of pages of one bit alone, which none of these is."""
 REDUCED = (tifffile.FILETYPE.UNDEFINED, tifffile.FILETYPE.REDUCEDIMAGE)
 """Of a level; what hangs from a page need not say so."""
 GREY = (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE)
@@ -148,7 +150,7 @@ class PageWriter:
                 filter(None, (text_of(self._source, like, SOFTWARE), mark.encode()))
             ),
             extratags=_other_tags(like, self._source),
-            subfiletype=like.subfiletype,
+            subfiletype=like.subfiletype & ~MASK,
             subifds=hanging or None,
             contiguous=False,
         )

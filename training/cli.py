@@ -282,7 +282,7 @@ def _main() -> int:
 
 def _stopped(stop: BaseException, folder: Path) -> RefocusError:
     """Say what stopped a run, and how it goes on."""
-    kept = (folder / "run").is_dir()
+    kept = (folder / "run" / "run.safetensors").is_file()
     way = "add --resume to go on from the last checkpoint" if kept else "nothing was kept yet"
     by_hand = isinstance(stop, KeyboardInterrupt)
     told = RefocusError(f"{'interrupted' if by_hand else 'terminated'}; {way}")

@@ -13,7 +13,7 @@ from refocus.configs import RefocusError, reason_of
 from refocus.configs.files import replacing
 from refocus.configs.presets import load_train_config
 from refocus.configs.training import TrainConfig
-from refocus.training.pairs.split import dealt_as
+from refocus.training.pairs.split import Source, dealt_as
 
 RUN, CONFIG, MODEL = "run", "config.json", "model.safetensors"
 
@@ -28,7 +28,7 @@ def begin(config: TrainConfig, output: Path, resume: bool) -> TrainConfig:
     """
     there = (output / RUN / "run.safetensors").is_file()
     if _is_checked():
-        return dealt_as(config, _noted(output))
+        return dealt_as(config, _noted(output)) if (output / CONFIG).is_file() else config
     if resume and not there:
         raise RefocusError(f"{output / RUN}: nothing to resume from; run without --resume")
     if there and not resume:
@@ -95,7 +95,8 @@ def load_run(config: str, model: Path) -> TrainConfig:
     """
     run, beside = load_train_config(config), model.with_name(CONFIG)
     with suppress(RefocusError):  # of that name there are other files
-        if beside.is_file():
+        sources: list[Source] = [*run.measured, *run.stacks]
+        if beside.is_file() and not any(source.dealt for source in sources):
             return dealt_as(run, load_train_config(str(beside)))
     return run
 
@@ -110,5 +111,6 @@ def _noted(output: Path) -> TrainConfig:
         return TrainConfig.model_validate_json((output / CONFIG).read_bytes())
     except (ValidationError, OSError) as error:
         raise RefocusError(
-            f"{output / CONFIG}: is damaged ({reason_of(error)}); remove it to resume all the same"
+            f"{output / CONFIG}: is damaged ({reason_of(error)}); remove it to resume all the "
+            "same: files are then dealt anew, and those held out may be trained on"
         ) from error

@@ -17,7 +17,7 @@ import numpy as np
 from useq import MDASequence
 
 from refocus.acquisition.command.disk import RAW, REFOCUSED
-from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
+from refocus.acquisition.pipeline.frame import NO_PLACE, CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.layout import Location, image_events, layout, locate
 from refocus.acquisition.pipeline.on_disk import SavedFrames, open_array
 from refocus.acquisition.pipeline.queue import Task
@@ -242,7 +242,8 @@ class _Finishing:
         except EngineError as error:
             log.warning("frame %s: left out: %s", dict(frame.index), error)
             self._done.failed += 1
-            known = {"place": frame.place, "frame": frame.frame, "index": dict(frame.index)}
+            place = None if frame.place == NO_PLACE else frame.place
+            known = {"place": place, "frame": frame.frame, "index": dict(frame.index)}
             self._lines.add({**known, "channel": frame.channel, "left_empty": f"failed: {error}"})
             return
         said = FrameResult(

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import deque
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -63,7 +64,8 @@ class Terminal:
 
     def cancelling(self) -> None:
         """Say what is waited for, and how to leave it."""
-        self._console.print("waiting for the camera to end its frame; Ctrl-C leaves it alone")
+        with suppress(OSError):  # the terminal may be what was closed
+            self._console.print("waiting for the camera to end its frame; Ctrl-C leaves it alone")
 
     def judging(self) -> None:
         """Say that results are being compared with their references."""

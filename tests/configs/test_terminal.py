@@ -8,7 +8,13 @@ import pytest
 from rich.console import Console
 
 from refocus.configs import terminal
-from refocus.configs.terminal import LogLines, Stopped, end_on_signals, leaving_on_ctrl_c
+from refocus.configs.terminal import (
+    LogLines,
+    Stopped,
+    end_on_signals,
+    leaving_on_ctrl_c,
+    progress_bar,
+)
 
 pytestmark = pytest.mark.usefixtures("own_signals")
 
@@ -42,11 +48,27 @@ def test_under_nohup_a_closed_terminal_ends_nothing() -> None:
         send("SIGTERM")
 
 
-def test_a_terminal_that_was_closed_fails_no_thread_that_warns() -> None:
-    class Closed(io.StringIO):
-        def write(self, text: str) -> int:
-            raise OSError(5, "Input/output error")
+class Closed(io.StringIO):
+    """A terminal that is not there any more."""
 
+    def write(self, text: str) -> int:
+        raise OSError(5, "Input/output error")
+
+
+def test_what_ended_a_command_is_told_though_its_terminal_was_closed() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True)
+
+    def run() -> None:
+        with progress_bar(console) as bar:
+            bar.add_task("refocusing", total=2, figures="")
+            console.file = Closed()
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        run()
+
+
+def test_a_terminal_that_was_closed_fails_no_thread_that_warns() -> None:
     log = logging.getLogger(f"{__name__}.closed")
     log.addHandler(LogLines(Console(file=Closed()), "refocus-live"))
     log.warning("told to nobody")

@@ -183,11 +183,6 @@ def test_metrics_do_not_depend_on_the_unit(scale: float) -> None:
     assert np.isfinite(gtn(np.zeros((8, 8)), np.ones((8, 8)))).all()
 
 
-def test_an_aperture_is_below_the_index() -> None:
-    with pytest.raises(ValueError, match="below the index"):
-        Optics(na=1.4)
-
-
 def test_sharpness_falls_with_distance_and_ignores_brightness() -> None:
     field = nuclei((160, 160), np.random.default_rng(0), radius_um=(5.0, 8.0), count=12)
     sharpness = [tenengrad(defocus(field, Optics(), z)) for z in (0, 3, 6, 12)]

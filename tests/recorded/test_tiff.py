@@ -178,6 +178,16 @@ def test_reduced_pages_that_are_no_levels_stay_as_they_are(tmp_path: Path, form:
                 assert (number not in levels) == np.array_equal(page.asarray(), pixels)
 
 
+def test_a_page_of_bytes_that_is_called_a_mask_stays_as_it_is(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.tif", tmp_path / "out.tif"
+    mask = STACK[0, ::2, ::2] // 2
+    write_pages(source, [(STACK[0], {}), (mask, LEVEL)])
+    with tifffile.TiffFile(source, mode="r+") as tiff:
+        tiff.pages[1].aspage().tags[254].overwrite(5)  # tifffile itself lets only bits be one
+    run(source, target, AS_USUAL)
+    np.testing.assert_array_equal(tifffile.imread(target, key=1), mask)
+
+
 def test_a_name_as_long_as_names_can_be_has_levels_too(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     name = "l" * 245 + ".tif"

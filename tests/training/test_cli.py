@@ -134,6 +134,7 @@ def test_the_presets_are_those_promised(
         ("loss: l1+ssim", "loss: l2", "'feature' or 'feature+ssim', got 'l2'"),
         ("size: 128", "size: 100", "multiple of 32"),
         ("    na: 0.5", "    na: 5", "simulation.optics.na: input should be less than 1.6"),
+        ("optics: {}", "optics: {na: 1.2}", "an aperture is below the index; water"),
         ("  psfs: 64", "  psf: 64", "unknown key 'psf'; did you mean 'psfs'?"),
         ("  zoom: [0.7, 1.5]", "  zoom: [0.7, wide]", "simulation.zoom.1: input should be a valid"),
         ("seed: 0", "seed: -1", "seed: input should be greater than or equal to 0, got -1"),
@@ -185,7 +186,8 @@ def test_a_wrong_key_or_value_is_refused_with_its_line(  # noqa: PLR0917
     assert message.count("\n") == 1
     # what is wrong with several keys, or with one that is not there, has no line
     if not any(
-        word in expected for word in ("shared", "missing", "together", "reaches", "allowed: nuc")
+        word in expected
+        for word in ("shared", "missing", "together", "reaches", "below", "allowed: nuc")
     ):
         first = [i for i, t in enumerate(file.read_text().splitlines(), 1) if t.startswith(wrong)]
         assert any(f"{file}, line {number}: " in message for number in first)

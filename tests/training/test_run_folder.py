@@ -54,6 +54,28 @@ def test_a_note_that_is_damaged_is_named(small: Small, output: Path, text: str) 
     assert begin(small(), output, resume=True) == small()
 
 
+def test_what_an_explorer_leaves_in_a_stack_is_not_of_it(
+    small: Small, output: Path, tmp_path: Path
+) -> None:
+    for name in "abcd":
+        (tmp_path / f"{name}.zarr").mkdir()
+        (tmp_path / f"{name}.zarr" / "zarr.json").write_text("{}")
+    config = small(stacks=[StacksConfig(folder=tmp_path, fraction=0.5, held_out=0)])
+    begun = with_split(config)
+    (tmp_path / "a.zarr" / ".DS_Store").write_bytes(b"where windows were")
+    assert with_split(begun) == begun
+    assert with_split(config) == begun
+
+
+def test_one_of_several_processes_begins_as_the_first_did(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert begin(small(), tmp_path, resume=False) == small()
+    write_config(small(version="9"), tmp_path)
+    assert begin(small(), tmp_path, resume=False) == small()
+
+
 def test_a_run_has_its_folder_alone(small: Small, tmp_path: Path) -> None:
     output = tmp_path / "new" / "out"
     with (

@@ -44,7 +44,7 @@ def write_tensors(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[s
     try:
         with replacing(path) as part:
             save_file(tensors, part, metadata=metadata)
-    except SafetensorError as error:
+    except (SafetensorError, OSError) as error:
         raise RefocusError(f"{path}: cannot be written ({reason_of(error)})") from error
 
 

@@ -66,6 +66,6 @@ def _key(source: Source) -> tuple[Path, int, int | None]:
 
 
 def _size(file: Path) -> int:
-    """Count the bytes of a file, or of a folder that is a stack."""
-    files = file.rglob("*") if file.is_dir() else [file]
+    """Count the bytes of a file, or of a folder that is a stack, but for hidden files in it."""
+    files = file.rglob("[!.]*") if file.is_dir() else [file]
     return sum(f.stat().st_size for f in files if f.is_file())
