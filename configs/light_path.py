@@ -39,7 +39,8 @@ class Blur(NamedTuple):
     spherical
         Primary spherical aberration, waves at the pupil's edge.
     chance
-        How likely this one is, or one beside it; 1 where it is told.
+        How likely this one is, or one beside it; 1 where it is told, 0 where the frame itself
+        speaks against what is believed.
     """
 
     sampling: float
