@@ -82,10 +82,9 @@ def test_a_killed_run_goes_on_to_the_same_result(
     assert (tmp_path / "run" / "logs" / "resumed1" / "metrics.csv").is_file()
 
 
-@pytest.mark.parametrize("at_step", [0, 5])
 @pytest.mark.parametrize(
-    ("sent", "status", "said"),
-    [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated")],
+    ("sent", "status", "said", "at_step"),
+    [(signal.SIGINT, 130, "interrupted", 5), (signal.SIGTERM, 143, "terminated", 0)],
 )
 def test_a_run_that_is_stopped_says_how_it_goes_on(  # noqa: PLR0917
     small: Small, tmp_path: Path, sent: signal.Signals, status: int, said: str, at_step: int
