@@ -139,7 +139,8 @@ def _length(um: float, within: tuple[float, float], what: str, example: float) -
     raise ValueError(f"{um:g} µm is no {what}; {mend}")
 
 
-def _within(bounds: tuple[float, float], value: float) -> float:
+def within(bounds: tuple[float, float], value: float) -> float:
+    """Give a value that lies inside bounds, and 0.0 for another, NaN too."""
     return value if bounds[0] < value < bounds[1] else 0.0
 
 
@@ -148,10 +149,10 @@ def _possible(stated: LightPath) -> LightPath:
     index = stated.immersion_index
     return replace(
         stated,
-        pixel_size_um=_within(PIXEL_UM, stated.pixel_size_um),
-        na=_within((0.0, LARGEST_NA), stated.na),
+        pixel_size_um=within(PIXEL_UM, stated.pixel_size_um),
+        na=within((0.0, LARGEST_NA), stated.na),
         immersion_index=index if 1.0 <= index < LARGEST_INDEX else 0.0,
-        emission_um=_within(EMISSION_UM, stated.emission_um),
+        emission_um=within(EMISSION_UM, stated.emission_um),
     )
 
 
@@ -256,7 +257,7 @@ class KnownOptics(ChannelOptics):
             An aperture is told, and no pixel size, and none is stated.
         """
         told = [self._told(channel).na for channel in ("", *self.channels)]
-        if max(told) and not (self.pixel_size_um or _within(PIXEL_UM, pixel_size_um)):
+        if max(told) and not (self.pixel_size_um or within(PIXEL_UM, pixel_size_um)):
             raise RefocusError(
                 f"na {max(told):g} with pixel size 0: an aperture is told, and nothing says how "
                 "large a pixel is; give --pixel-size-um, too"

@@ -109,8 +109,7 @@ class SourceOptions(_Options):
     """How many frames; else 40, or the whole replay."""
     fps: Annotated[float | None, Field(ge=0.25, le=10_000.0), Option("F", 20)] = None
     """Rate of the simulated or replaying camera, at least 0.25; a slower run is a --sequence with
-    an interval. Without it, the camera waits for room in the
-    queue, and nothing is dropped."""
+    an interval. Without it, the camera waits for room in the queue, and nothing is dropped."""
     size: Annotated[int, Field(ge=32, le=8192), Option("PX")] = 512
     """Side of the demo's frame, pixels."""
     defocus: Annotated[float, Field(ge=-60.0, le=60.0), Option("UM")] = 10.0

@@ -2,13 +2,14 @@
 
 import logging
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from refocus.configs.command import printable
+from refocus.configs.command import INTERRUPTED, TERMINATED, printable
+from refocus.configs.errors import RefocusError
 
 
 class Stopped(BaseException):
@@ -51,6 +52,18 @@ def _raise(number: int, frame: object) -> None:
     if name in _may_raise:
         _may_raise.clear()
         raise ENDINGS[name]
+
+
+@contextmanager
+def ending_with(way: Callable[[], str]) -> Iterator[None]:
+    """Have a command that is ended say how it goes on, with the status of what ended it."""
+    try:
+        yield
+    except (KeyboardInterrupt, Stopped) as stop:
+        by_hand = isinstance(stop, KeyboardInterrupt)
+        told = RefocusError(f"{'interrupted' if by_hand else 'terminated'}; {way()}")
+        told.status = INTERRUPTED if by_hand else TERMINATED
+        raise told from stop
 
 
 def how_many(number: int, of_what: str) -> str:

@@ -189,10 +189,12 @@ class ResamplingEngine(Engine):
         """
         check_frame(frame)
         gain = 256.0 if frame.dtype == np.uint8 else 1.0
-        wide = [(0, self._wide(n) - n) for n in frame.shape]
-        mirrored = np.pad(frame.astype(np.float32), wide, mode="symmetric")
-        shape = (self._length(mirrored.shape[0]), self._length(mirrored.shape[1]))
-        resized = np.clip(_resized(mirrored, shape), 0, _top(frame))
+        pixels = frame.astype(np.float32)
+        beyond = [(0, self._wide(n) - n) for n in frame.shape]
+        if np.any(beyond):
+            pixels = np.pad(pixels, beyond, mode="symmetric")
+        shape = (self._length(pixels.shape[0]), self._length(pixels.shape[1]))
+        resized = np.clip(_resized(pixels, shape), 0, _top(frame))
         return np.rint(resized * gain).astype(np.uint16), gain
 
     def _restored(self, frame: Frame, seen: Frame, refocused: Frame, gain: float) -> Frame:

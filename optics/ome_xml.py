@@ -11,6 +11,7 @@ from refocus.configs.light_path import (
     LARGEST_NA,
     MEDIA,
     LightPath,
+    within,
 )
 from refocus.optics.ome_zarr import MICROMETRES, one_size
 
@@ -34,7 +35,7 @@ def light_paths(root: ElementTree.Element) -> list[tuple[LightPath, ...]]:
             channels = [e for e in pixels if tag(e) == "Channel"]
             waves = [_um(c, "EmissionWavelength", "nm") for c in channels] or [0.0]
             found.append(
-                tuple(LightPath(size_um, na, index, _between(EMISSION_UM, wave)) for wave in waves)
+                tuple(LightPath(size_um, na, index, within(EMISSION_UM, wave)) for wave in waves)
             )
     return found
 
@@ -86,12 +87,8 @@ def _objective(
         na, medium = number(lens.get("LensNA")), (lens.get("Immersion") or "").lower()
     if not 1.0 <= index < LARGEST_INDEX:
         index = {**MEDIA, "waterdipping": MEDIA["water"]}.get(medium, 0.0)
-    return _between((0.0, LARGEST_NA), na), index
+    return within((0.0, LARGEST_NA), na), index
 
 
 def _um(element: ElementTree.Element, name: str, unit: str) -> float:
     return number(element.get(name)) * MICROMETRES.get(element.get(f"{name}Unit", unit), 0.0)
-
-
-def _between(bounds: tuple[float, float], value: float) -> float:
-    return value if bounds[0] < value < bounds[1] else 0.0

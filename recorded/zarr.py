@@ -88,12 +88,12 @@ class Zarr(DataSet):
         for image in images:
             kind = _kind(image)
             try:
-                shape, dtype = (
-                    kinds[kind] if kind in kinds else kinds.setdefault(kind, _check(image))
-                )
+                if kind not in kinds:
+                    kinds[kind] = _check(image)
             except RefocusError as error:
                 broken[image.group] = error
                 continue
+            shape, dtype = kinds[kind]
             self._images.append(_Image(image, shape, len(self.planes)))
             for about in _planes(source, image, shape, _of_channels(image, stated)):
                 read = partial(_read, opened, image, about.place, dtype)

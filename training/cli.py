@@ -13,8 +13,6 @@ from rich.table import Table
 
 from refocus.configs import Optics, RefocusError
 from refocus.configs.command import (
-    INTERRUPTED,
-    TERMINATED,
     JsonOption,
     check_options,
     command_app,
@@ -25,7 +23,7 @@ from refocus.configs.command import (
 )
 from refocus.configs.light_path import STATED
 from refocus.configs.live_config import RefocusOptions
-from refocus.configs.terminal import Stopped, log_to, progress_bar
+from refocus.configs.terminal import ending_with, log_to, progress_bar
 from refocus.training.evaluate_command import EVALUATE_EXAMPLES, evaluate
 from refocus.training.light_path_command import LIGHT_PATHS_EXAMPLES, light_paths
 
@@ -102,10 +100,13 @@ def fit(  # noqa: PLR0917
 
     _quieten()  # again: Lightning raises its voice when it is imported
     folder = output or Path("runs") / settings.name
-    try:
+
+    def way() -> str:
+        kept = (folder / "run" / "run.safetensors").is_file()
+        return "add --resume to go on from the last checkpoint" if kept else "nothing was kept yet"
+
+    with ending_with(way):
         model = run_fit(settings, folder, resume=resume, quiet=not err.is_terminal)
-    except (KeyboardInterrupt, Stopped) as stop:
-        raise _stopped(stop, folder) from stop
     if as_json:
         print(json.dumps({"output": str(model)}))
     else:
@@ -278,16 +279,6 @@ def main() -> None:
 def _main() -> int:
     _quieten()
     return run_command(app, "interrupted; run it again")
-
-
-def _stopped(stop: BaseException, folder: Path) -> RefocusError:
-    """Say what stopped a run, and how it goes on."""
-    kept = (folder / "run" / "run.safetensors").is_file()
-    way = "add --resume to go on from the last checkpoint" if kept else "nothing was kept yet"
-    by_hand = isinstance(stop, KeyboardInterrupt)
-    told = RefocusError(f"{'interrupted' if by_hand else 'terminated'}; {way}")
-    told.status = INTERRUPTED if by_hand else TERMINATED
-    return told
 
 
 def _quieten() -> None:

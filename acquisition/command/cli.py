@@ -25,7 +25,14 @@ from refocus.configs.command import (
     run_command,
 )
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
-from refocus.configs.terminal import Stopped, end_on_signals, how_many, log_to, progress_bar
+from refocus.configs.terminal import (
+    Stopped,
+    end_on_signals,
+    ending_with,
+    how_many,
+    log_to,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from refocus.engine.protocol import EngineInfo
@@ -256,7 +263,10 @@ def process(  # noqa: PLR0917
     options = check_options(RefocusOptions, given)
     selection = Selection(options.channels, options.region, options.refocus_z)
     how = Options(options.on_distrust, options.optics, selection, options.insecure)
-    with closing(open_engine(options.engine, insecure=options.insecure)) as opened:
+    with (
+        ending_with(lambda: "what is done is kept: the same command goes on"),
+        closing(open_engine(options.engine, insecure=options.insecure)) as opened,
+    ):
         begun = time.monotonic()
         crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
         with progress_bar(err) as bar:
@@ -346,8 +356,6 @@ def _main() -> int:
     end_on_signals()
     allow_open_files()
     kept = "what was captured is kept"
-    if sys.argv[1:2] == ["process"]:
-        kept = "what is done is kept: the same command goes on"
     return run_command(
         app, f"interrupted; {kept}", endings={Stopped: (f"terminated; {kept}", TERMINATED)}
     )

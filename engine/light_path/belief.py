@@ -190,8 +190,8 @@ class Beliefs:
         before = self._of.get(channel)
         stays = before is not None and position == before.position
         unlike = before is not None and stays and _unlike(before, z_um, sharp)
-        jumped = before is not None and unlike and _doubts(before, frame)
-        if before is not None and unlike and not jumped and not self._due(channel, before):
+        doubted = before is not None and unlike and _doubts(before, frame)
+        if before is not None and unlike and not doubted and not self._due(channel, before):
             self._of[channel] = before._replace(sharpness=sharp)  # of another specimen, or dimmer
             return before.likely
         told = SHARE_OF_A_FRAME * (frame.log - PRIOR)
@@ -205,7 +205,7 @@ class Beliefs:
                 thought = _stepped(thought, (z_um - before.z_um) * radius_per_um)
             thought = _moved(thought, UNLIKE if unlike else STAYS if stays else MOVES)
             frames = before.frames + 1
-            alike = before.ring_power.shape[1:] == power.shape[1:] and not jumped
+            alike = before.ring_power.shape[1:] == power.shape[1:] and not doubted
             if stays and z_um == before.z_um and alike:
                 power = np.concatenate([before.ring_power, power])[-AT_ONE_PLACE:]
             if before.samplings.size == samplings.size:
@@ -220,7 +220,7 @@ class Beliefs:
         log = log_softmax(np.log(belief.folded + 1e-30))
         names = tuple(likely(Posterior(log, sampling, frame.aperture, ring_power=power)))
         self._of[channel] = belief = belief._replace(likely=names)
-        if before is None or not jumped or not _doubts(belief, frame):
+        if before is None or not doubted or not _doubts(belief, frame):
             return names
         self._of[channel] = belief._replace(sharpness=before.sharpness)  # look at the next
         return names[0]._replace(chance=0.0), *names[1:]

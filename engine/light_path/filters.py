@@ -100,9 +100,11 @@ def show(seen: NDArray[np.float32], likely: Likely) -> NDArray[np.float32]:
     in_focus, *out_of_focus = tables(likely)
     noise = noise_share(seen)
     where = _fine_places(*seen.shape)
-    height, width = seen.shape
-    blocks = seen.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean((1, 3))
-    top = max(LARGEST, ABOVE_SEEN * float(blocks.max()))
+    top = LARGEST
+    if ABOVE_SEEN * float(seen.max()) > top:  # seldom, and blocks take longer
+        height, width = seen.shape
+        blocks = seen.reshape(height // BLOCK, BLOCK, width // BLOCK, BLOCK).mean((1, 3))
+        top = max(top, ABOVE_SEEN * float(blocks.max()))
     spectrum = scipy.fft.dctn(seen, type=2)
     shown = np.empty((CHANNELS, *seen.shape), np.float32)
     shown[0] = seen
