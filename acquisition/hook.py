@@ -38,6 +38,7 @@ from refocus.acquisition.raw_lines import RawLines
 from refocus.acquisition.selection import Chooser, Selection
 from refocus.acquisition.signals import FIRST, connect_direct
 from refocus.acquisition.unheard import UNSEEN, Unheard
+from refocus.acquisition.whole_sequences import whole_sequences
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.live_config import DEFAULTS, RefocusOptions
@@ -252,7 +253,8 @@ def attach(
     Parameters
     ----------
     core
-        A ``CMMCorePlus`` or ``UniMMCore``; its acquisitions are neither changed nor held up.
+        A ``CMMCorePlus`` or ``UniMMCore``; its acquisitions are neither changed nor held up, and
+        the last frame of a hardware sequence is fetched however busy the machine is.
     engine
         ``"auto"``, the name or address of an engine, a model file, or an engine (which stays the
         caller's to close).
@@ -344,6 +346,7 @@ def attach(
         except BaseException:
             pipeline.close()
             raise
+        stack.enter_context(whole_sequences(core))
         zarr = saved.path if isinstance(saved, RawZarr) else None
         guard = stack.enter_context(guarded(core, zarr)) if zarr is not None else None
         tell = partial(logger.warning, "%s")

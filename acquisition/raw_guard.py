@@ -5,14 +5,15 @@ place in the raw data is left empty; so is that of a frame that the camera faile
 """
 
 import logging
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any
 
 import tifffile
 import useq
 
+from refocus.acquisition.exec_event import ExecEvent, Payload, Signal, given, watched
 from refocus.acquisition.signals import connect_direct
 from refocus.acquisition.sinks.ome_stream import raw_stream
 from refocus.configs import RefocusError, reason_of
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
 
 logger = logging.getLogger("refocus.acquisition")
-
-Signal = Any
-Payload = Any
 
 
 class Guard:
@@ -65,24 +63,19 @@ class Guard:
         info = summary["image_infos"][0]
         self._shape, self._dtype = (info["height"], info["width"]), info["dtype"]
 
-    def watch(
-        self, inner: Callable[[Any], Iterable[Payload] | None], event: Any
-    ) -> Generator[Payload]:
+    def watch(self, inner: ExecEvent, event: Any) -> Generator[Payload, Signal]:
         """Hand on what the engine gives for an event: None in place of a frame that is not saved.
 
         None makes pymmcore-plus leave a place of its file empty.
         """
-        given, payloads = 0, iter(inner(event) or ())  # an engine may give any iterable, or None
+        count, payloads = 0, given(inner, event)
         with suppress(StopIteration):
             payload = next(payloads)
             while True:
-                given += 1
-                signal: Signal = yield self._fitting(payload)
-                payload = (
-                    payloads.send(signal) if isinstance(payloads, Generator) else next(payloads)
-                )
+                count += 1
+                payload = payloads.send((yield self._fitting(payload)))
         snapped = event.action is None or isinstance(event.action, useq.AcquireImage)
-        if not given and snapped and not hasattr(event, "events"):
+        if not count and snapped and not hasattr(event, "events"):
             yield from [None] * self._core.getNumberOfCameraChannels()
 
     def _fitting(self, payload: Payload) -> Payload:
@@ -126,37 +119,15 @@ class Guard:
                 return file.open("x+b")
 
 
-class _Watched(NamedTuple):
-    """Stands for an engine's ``exec_event`` while a guard looks; ``own`` is what stood there."""
-
-    guard: Guard
-    inner: Callable[[Any], Iterable[Payload] | None]
-    own: Any
-
-    def __call__(self, event: Any) -> Iterable[Payload] | None:
-        return self.guard.watch(self.inner, event) if self.guard.on else self.inner(event)
-
-
 @contextmanager
 def guarded(core: "CMMCorePlus", raw: Path) -> Iterator[Guard]:
     """Look at each frame of a core's acquisitions before it is saved."""
-    guard, engine = Guard(core, raw), core.mda.engine
-    if engine is None:
-        yield guard
-        return
-    inner, own = engine.exec_event, vars(engine).get("exec_event")
+    guard = Guard(core, raw)
     connect_direct(core.mda.events.sequenceStarted, guard.started)
-
-    engine.exec_event = _Watched(guard, inner, own)  # type: ignore[method-assign, assignment]
     try:
-        yield guard
+        with watched(core, guard):
+            yield guard
     finally:
-        guard.on = False
-        # who came after is called first, and takes this one away on leaving
-        while isinstance(top := vars(engine).get("exec_event"), _Watched) and not top.guard.on:
-            del engine.exec_event
-            if top.own is not None:  # somebody else had put theirs there
-                engine.exec_event = top.own  # type: ignore[method-assign]
         core.mda.events.sequenceStarted.disconnect(guard.started)
 
 

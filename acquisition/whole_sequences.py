@@ -1,0 +1,52 @@
+"""All frames of a hardware sequence are fetched, the last ones too.
+
+pymmcore-plus (0.18) asks the core for a frame first, and whether the sequence still runs second.
+A last frame that comes in between, as on a busy machine, would stay in the core and be lost.
+"""
+
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from refocus.acquisition.exec_event import ExecEvent, Payload, Signal, given, watched
+
+if TYPE_CHECKING:
+    from pymmcore_plus import CMMCorePlus
+
+
+class _ToTheLast:
+    """Lets the core say that a sequence runs for as long as frames of it wait."""
+
+    def __init__(self, core: "CMMCorePlus") -> None:
+        self.on = True
+        self._core = core
+
+    def watch(self, inner: ExecEvent, event: Any) -> Generator[Payload, Signal]:
+        if not hasattr(event, "events"):  # not a sequence
+            yield from given(inner, event)
+            return
+        with _running_while_frames_wait(self._core):
+            yield from given(inner, event)
+
+
+@contextmanager
+def whole_sequences(core: "CMMCorePlus") -> Iterator[None]:
+    """Let the acquisitions of a core fetch every frame that the camera gave."""
+    with watched(core, _ToTheLast(core)):
+        yield
+
+
+@contextmanager
+def _running_while_frames_wait(core: "CMMCorePlus") -> Iterator[None]:
+    running, own = core.isSequenceRunning, vars(core).get("isSequenceRunning")
+
+    def running_or_waiting(*camera: str) -> bool:
+        return running(*camera) or core.getRemainingImageCount() > 0
+
+    core.isSequenceRunning = running_or_waiting  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        del core.isSequenceRunning
+        if own is not None:
+            core.isSequenceRunning = own  # type: ignore[method-assign]
