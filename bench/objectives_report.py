@@ -78,7 +78,7 @@ def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
         run.refocus(example.frame, "run")
         cautious.refocus(example.frame, "run")
         run.refocus(example.frame, "known", known)
-    filters = {kind: _wiener(case, kind) for kind in KINDS}
+    filters = _wiener(case)
     found: dict[str, list[float]] = {name: [] for name in ROWS}
     for number, example in enumerate(drawn[RUN:]):
         ways: dict[str, Callable[[], NDArray[Any]]] = {
@@ -99,10 +99,15 @@ def measure(engine: Engine, case: Case, frames: int) -> dict[str, Any]:
     return {"objective": case.name, **means}
 
 
-def _wiener(case: Case, kind: str) -> Wiener:
-    """Make the linear filter of least error for one kind of specimen."""
-    others = [e.truth for e in examples(case, OTHERS, seed=77) if e.kind == kind]
-    return Wiener(others, case.optics, case.defocus_um, CameraModel(), seen_in_focus=True)
+def _wiener(case: Case) -> dict[str, Wiener]:
+    """Make the linear filter of least error for each kind of specimen."""
+    others: dict[str, list[NDArray[Any]]] = {kind: [] for kind in KINDS}
+    for example in examples(case, OTHERS, seed=77):
+        others[example.kind].append(example.truth)
+    return {
+        kind: Wiener(fields, case.optics, case.defocus_um, CameraModel(), seen_in_focus=True)
+        for kind, fields in others.items()
+    }
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:

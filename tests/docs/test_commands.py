@@ -97,7 +97,7 @@ CHECKED: dict[str, tuple[Callable[[list[str]], None], str]] = {
     r"refocus-train (calibrate|evaluate .*--trust)": (parses, "minutes; test_calibrate.py"),
     r"python -m refocus.bench.trust_time": (is_there, "a benchmark"),
     r"refocus-train fit --config simulated-": (parses, "tests/training runs it, for fifty steps"),
-    r"refocus-export onnx .*--precision": (parses, "tests/export runs it; tracing takes long"),
+    r"refocus-export onnx (?!runs/)": (parses, "train-your-own.md runs it; tracing takes long"),
     r"refocus-live (run|process) .*grpcs?://": (parses, "needs a server; tests/engine/triton"),
     r"refocus-export bioimageio ": (parses, "needs an extra; tests/export/test_to_bioimageio.py"),
     r"refocus-export card ": (parses, "needs its own model; tests/export/test_card.py"),

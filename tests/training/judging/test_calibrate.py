@@ -15,6 +15,7 @@ from refocus.engine import EngineError
 from refocus.engine.model_file import TRUST_KEY
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.training import cli
+from refocus.training.judging import scorer
 from refocus.training.judging.calibrate import (
     JudgedExamples,
     _in_focus_um,
@@ -44,8 +45,10 @@ def frames() -> list[HardFrame]:
 
 @pytest.fixture(scope="module")
 def calibrated(model_file: Path, frames: list[HardFrame], once: Callable[..., Path]) -> Path:
-    """Give a network of random weights that knows what it is worth."""
-    return once("calibrated.onnx", lambda path: calibrate(model_file, path, frames, "a test"))
+    """Give a network of random weights that knows what it is worth; it is easily told."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scorer, "STEPS", 300)
+        return once("calibrated.onnx", lambda path: calibrate(model_file, path, frames, "a test"))
 
 
 def test_a_calibrated_model_gives_verdicts(calibrated: Path, frames: list[HardFrame]) -> None:
