@@ -10,7 +10,7 @@ from refocus.configs import RefocusError
 
 
 class Fate(Enum):
-    """DeferOldest end a received frame can come to; deferred ones have it still before them."""
+    """Every end a received frame can come to; deferred ones have it still before them."""
 
     PUBLISHED = "published"
     DEFERRED = "deferred"
