@@ -112,6 +112,11 @@ class Live:
         return self._pipeline.run.gone if self._pipeline.run else ""
 
     @property
+    def owed(self) -> int:
+        """How many frames that came are still to be handed on, refocused or as captured."""
+        return self._pipeline.run.queue.owed if self._pipeline.run else 0
+
+    @property
     def endpoint(self) -> str | None:
         """Where results are published, with the port that was chosen for ``:*``."""
         return self.publisher.endpoint if self.publisher else None

@@ -1,11 +1,11 @@
-"""For each raw frame its place, whatever the camera does.
+"""For each raw frame its place, whatever the camera does, and whatever becomes of the disk.
 
 A frame of another size than the file was laid out for is set aside in a file of its own, and its
 place in the raw data is left empty; so is that of a frame that the camera failed to give.
 """
 
 import logging
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import useq
 
 from refocus.acquisition.exec_event import ExecEvent, Payload, Signal, given, watched
 from refocus.acquisition.signals import connect_direct
-from refocus.acquisition.sinks.ome_stream import raw_stream
+from refocus.acquisition.sinks.ome_stream import raw_stream, unwritten
 from refocus.configs import RefocusError, reason_of
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ class Guard:
         What did not fit first; None while everything does.
     stops
         Stop the acquisition at the first frame that does not fit.
+    ask
+        Called before each event, and with each frame before it is saved. A :class:`RefocusError`
+        that it raises stops the acquisition, before the event or behind the frame.
     on
         Whether it still looks.
     """
@@ -47,10 +50,12 @@ class Guard:
     def __init__(self, core: "CMMCorePlus", raw: Path) -> None:
         self.error: RefocusError | None = None
         self.stops = False
+        self.ask: Callable[[], None] = lambda: None
         self.on = True
         self.aside = raw.with_name("raw-unfit")
         self._core = core
         self._raw = raw
+        self._stream: Any = None
         self._shape: tuple[int, ...] = ()
         self._dtype = ""
         self._count = 0
@@ -58,16 +63,24 @@ class Guard:
     def started(self, sequence: useq.MDASequence, summary: Mapping[str, Any]) -> None:
         """Take note of what the file was laid out for."""
         self._shape = ()
-        if raw_stream(self._core, self._raw) is None:
+        self._stream = raw_stream(self._core, self._raw)
+        if self._stream is None:
             return
         info = summary["image_infos"][0]
         self._shape, self._dtype = (info["height"], info["width"]), info["dtype"]
+
+    @property
+    def unwritten(self) -> int:
+        """How many of the frames that were saved are not on the disk yet. For any thread."""
+        return unwritten(self._stream)
 
     def watch(self, inner: ExecEvent, event: Any) -> Generator[Payload, Signal]:
         """Hand on what the engine gives for an event: None in place of a frame that is not saved.
 
         None makes pymmcore-plus leave a place of its file empty.
         """
+        if not self._goes_on():
+            return
         count, payloads = 0, given(inner, event)
         with suppress(StopIteration):
             payload = next(payloads)
@@ -78,7 +91,18 @@ class Guard:
         if not count and snapped and not hasattr(event, "events"):
             yield from [None] * self._core.getNumberOfCameraChannels()
 
+    def _goes_on(self) -> bool:
+        try:
+            self.ask()
+        except RefocusError as error:
+            self.error = self.error or error
+            self._core.mda.cancel()
+            return False
+        return True
+
     def _fitting(self, payload: Payload) -> Payload:
+        if payload is not None:
+            self._goes_on()
         if payload is None or not self._shape:
             return payload
         pixels, event, _ = payload

@@ -3,44 +3,76 @@
 import errno
 import shutil
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from refocus.acquisition.sinks.frame_lines import lines_path
 from refocus.configs import RefocusError, one_line, reason_of
 from refocus.configs.files import is_no_file
 
 RAW, REFOCUSED = "raw.ome.zarr", "refocused.ome.zarr"
 
-LOOK_SECONDS = 0.02
-"""How often the disk is looked at: a fast camera fills what is spared in a tenth of a second."""
+LOOK_SECONDS = 0.1
+"""How often the disk is looked at for what others write; what the run itself writes is counted."""
+
+FRAME_EXTRA = 16 << 10
+"""What a frame takes beside its pixels: the rest of a block, folders, lines of metadata, bytes."""
 
 
 class Room:
     """Ends a run in good order before the disk is full.
 
-    The raw data are written asynchronously, and a disk that is full is only told of when they
-    are closed: by then frames are lost.
+    Frames are written asynchronously, and a disk that is full is only told of when they are
+    closed: by then some are lost. So the acquisition asks before each of them, and a look at the
+    disk says for how many more it need not be looked at again.
+
+    Parameters
+    ----------
+    raw
+        Where the raw frames are saved; the refocused ones, and lines of both, are beside it.
+    frame_bytes
+        Of one frame.
+    cameras
+        How many frames come at once.
+    unwritten
+        Tells how many frames, raw and refocused, are still to be written.
     """
 
     SPARE_BYTES = 16 << 20
     """For metadata, and for the report."""
 
-    def __init__(self, raw: Path | None, frame_bytes: int) -> None:
+    def __init__(
+        self, raw: Path, frame_bytes: int, cameras: int, unwritten: Callable[[], int]
+    ) -> None:
         self._raw = raw
-        self._frame_bytes = frame_bytes
-        self._received = 0
+        self._frame_bytes = frame_bytes + FRAME_EXTRA
+        self._coming = 2 * (1 + cameras)  # the frame in hand and those of the next event, twice
+        self._unwritten = unwritten
+        self._asked = 0
+        self._fit = 0
 
-    def check(self, received: int) -> None:
-        """Look whether what comes until the next few looks still fits.
+    def check(self) -> None:
+        """Make sure that the next frame will fit, too. On the acquisition's thread.
 
         Raises
         ------
         RefocusError
-            It does not, or the folder is gone.
+            It will not, or the folder is gone.
         """
-        if self._raw is None:
-            return
-        since, self._received = received - self._received, received
-        coming = 2 * self._frame_bytes * (5 * since + 16)  # raw and refocused
+        self._asked += 1
+        if self._asked > self._fit:
+            self._count()
+
+    def look(self) -> None:
+        """See what others have written; the acquisition will be told when it asks. Any thread."""
+        with suppress(RefocusError):
+            self._count()
+
+    def _count(self) -> None:
+        """Note up to which frame all will fit."""
+        fit = self._asked  # first of all: what comes meanwhile is counted twice, not missed
+        frames = self._unwritten() + self._coming
         try:
             free = shutil.disk_usage(self._raw.parent).free
         except FileNotFoundError as error:
@@ -50,8 +82,17 @@ class Room:
             ) from error
         except OSError:  # it may be back at the next look; until then writing tells
             return
-        if free < self.SPARE_BYTES + coming:
+        left = free - self.SPARE_BYTES - self._metadata_bytes() - frames * self._frame_bytes
+        self._fit = fit + max(0, left) // (2 * self._frame_bytes)  # raw and refocused
+        if left < 0:
             raise _full(self._raw)
+
+    def _metadata_bytes(self) -> int:
+        """Tell how much is copied into the metadata at the end: all lines."""
+        lines = [lines_path(self._raw.with_name(name)) for name in (RAW, REFOCUSED)]
+        with suppress(OSError):
+            return sum(path.stat().st_size for path in lines)
+        return 0
 
 
 def check_outputs(save: Path | None, report: Path | None) -> None:

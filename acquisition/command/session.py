@@ -5,7 +5,6 @@ import threading
 from collections.abc import Container, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -41,6 +40,7 @@ from refocus.engine.protocol import Engine
 
 if TYPE_CHECKING:
     from refocus.acquisition.pipeline.sink import Sink
+    from refocus.acquisition.sinks.recorder import Recorder
 
 log = logging.getLogger("refocus.run")
 
@@ -136,6 +136,7 @@ class _Begun:
     source: Source
     engine: Engine
     live: Live
+    recorder: "Recorder | None"
     album: Album
     decided: Mapping[str, int]
     """How often what was decided of a frame, with --reimage."""
@@ -158,11 +159,9 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
     check_presets(source.core, source.sequence, saved=config.save is not None)
     album = Album(frames=source.frames or 0)
     sinks.insert(0, album)
-    if config.save:
-        from refocus.acquisition.sinks.recorder import Recorder
-
-        config.save.mkdir(parents=True, exist_ok=True)
-        sinks.append(Recorder(config.save / REFOCUSED))
+    recorder = _recorder(config.save) if config.save else None
+    if recorder is not None:
+        sinks.append(recorder)
     _check_told_channels(source)
     if config.act:
         source, keeper = keep_in_focus(source, config.act_limit_um)
@@ -183,7 +182,14 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
         throttle=source.throttle,
         live_mode=False,
     )
-    return _Begun(source, engine, live, album, decided)
+    return _Begun(source, engine, live, recorder, album, decided)
+
+
+def _recorder(folder: Path) -> "Recorder":
+    from refocus.acquisition.sinks.recorder import Recorder
+
+    folder.mkdir(parents=True, exist_ok=True)
+    return Recorder(folder / REFOCUSED)
 
 
 def _report_refusal(path: Path | None, error: BaseException) -> None:
@@ -217,7 +223,7 @@ def _run(
         _tell_chosen(live, config, watcher)
         _wait_for_subscribers(live, config, watcher)
         watcher.begin(source, engine)
-        _acquire(source, live, config.save / RAW if config.save else None, watcher, upstream)
+        _acquire(begun, config.save / RAW if config.save else None, watcher, upstream)
     except BaseException as error:  # reported first, raised again below
         broken = error
     finally:
@@ -299,10 +305,9 @@ def _wait_for_subscribers(live: Live, config: LiveConfig, watcher: Watcher) -> N
             pass  # in short steps, so that Ctrl-C gets through
 
 
-def _acquire(
-    source: Source, live: Live, raw: Path | None, watcher: Watcher, upstream: Upstream
-) -> None:
+def _acquire(begun: _Begun, raw: Path | None, watcher: Watcher, upstream: Upstream) -> None:
     """Run the sequence on a thread of its own, and wait for it and for every frame of it."""
+    source, live, room = begun.source, begun.live, _keep_room(begun, raw)
     problems: list[Exception] = []
     # Not Thread.join: interrupted by a signal, it takes a running thread for one that has ended
     # (Python 3.11), and the acquisition would go on unseen.
@@ -318,20 +323,14 @@ def _acquire(
 
     # a daemon: who leaves a camera alone does not wait for it at the end of the process, either
     thread = threading.Thread(target=acquire, name="acquisition", daemon=True)
-    room = Room(raw, source.core.getImageBufferSize() if raw else 0)
-    if live.guard is not None:
-        live.guard.stops = True
     thread.start()
     try:
-        for look in count():
-            if over.wait(LOOK_SECONDS):
-                break
-            stats = live.stats
-            room.check(stats.received)
+        while not over.wait(LOOK_SECONDS):
+            if room is not None:
+                room.look()
             if live.gone:
                 raise RefocusError(f"{live.gone}; the run was stopped")
-            if look % 5 == 0:
-                watcher.progress(stats)
+            watcher.progress(live.stats)
         while not live.wait(timeout=0.1):
             watcher.progress(live.stats)
     except BaseException:
@@ -341,6 +340,22 @@ def _acquire(
         raise live.guard.error
     for error in (*problems, *map(OSError, upstream.unsaved)):
         raise explained(error, raw) from error
+
+
+def _keep_room(begun: _Begun, raw: Path | None) -> Room | None:
+    """Have the acquisition stop at a frame that does not fit the file, or the disk."""
+    core, guard, recorder = begun.source.core, begun.live.guard, begun.recorder
+    if raw is None or guard is None or recorder is None:
+        return None
+    room = Room(
+        raw,
+        core.getImageBufferSize(),
+        core.getNumberOfCameraChannels(),
+        # in the order of a frame's way: one that goes on meanwhile is counted twice, not missed
+        unwritten=lambda: guard.unwritten + begun.live.owed + recorder.unwritten,
+    )
+    guard.stops, guard.ask = True, room.check
+    return room
 
 
 def _cancel(source: Source, over: threading.Event, watcher: Watcher) -> None:

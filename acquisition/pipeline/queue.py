@@ -118,6 +118,7 @@ class FrameQueue:
         self._received = 0
         self._skipped = 0
         self._under_way = 0  # taken, to be refocused, and not settled
+        self._owed = 0  # whatever is to be done with them
         self._over = False
         self._given_up = False
         self._peak = 0
@@ -159,6 +160,7 @@ class FrameQueue:
 
     def _admit(self, entry: Entry) -> bool:
         """Have a frame wait; whether there is something to discard."""
+        self._owed += 1
         self._waiting_received += entry.task is Task.REFOCUS
         if len(self._waiting) < self.capacity:
             self._waiting.append(entry)
@@ -173,6 +175,7 @@ class FrameQueue:
             victim.sample = victim.arrival.sample()
         else:
             victim.gap = "dropped: the queue was full"
+            self._owed -= 1
         return self._let_go(victim)
 
     def _let_go(self, entry: Entry) -> bool:
@@ -256,6 +259,7 @@ class FrameQueue:
         with self._lock:
             if self._given_up:
                 return False
+            self._owed -= 1
             self._under_way -= task is Task.REFOCUS
             self._fates[fate] += task is Task.REFOCUS
             return True
@@ -266,6 +270,11 @@ class FrameQueue:
             self._over = True
             self._wake()
             self._room.notify_all()
+
+    @property
+    def owed(self) -> int:
+        """How many frames, refocused or as captured, the sinks are still to get."""
+        return self._owed
 
     @property
     def over(self) -> bool:
@@ -285,6 +294,7 @@ class FrameQueue:
         self.finish()
         with self._lock:
             self._given_up = True
+            self._owed = 0
             failed, self._under_way = self._under_way, 0
             dropped = self._waiting_received + self._fates[Fate.DEFERRED]
             self._fates[Fate.DROPPED] += dropped

@@ -76,6 +76,12 @@ def _pending_of(backend: Any) -> list[Any]:
     return found
 
 
+def unwritten(stream: "OMEStream | None") -> int:
+    """Count the frames that a stream was handed and that are not on the disk yet. Any thread."""
+    waiting = getattr(getattr(stream, "_backend", None), "_futures", ())
+    return sum(not one.done() for one in tuple(waiting))
+
+
 def store_black(stream: "OMEStream") -> None:
     """Have black frames stored, too, so that a frame that is not there was not written."""
     import tensorstore

@@ -37,6 +37,7 @@ from refocus.acquisition.sinks.ome_stream import (
     fill_in,
     pending,
     store_black,
+    unwritten,
 )
 from refocus.configs import RefocusError, reason_of
 
@@ -48,8 +49,9 @@ logger = logging.getLogger("refocus.recorder")
 PENDING = 32
 """Frames handed to the writer and not yet on the disk; more would fill the memory."""
 
-SPARE_BYTES = 16 << 20
-"""Room left on the disk, so that the metadata can still be written."""
+SPARE_BYTES = 8 << 20
+"""Room left on the disk, so that the metadata can still be written; a run that is stopped for want
+of room leaves more, so that what it owes fits."""
 
 LISTED_GAPS = 10_000
 """Gaps whose reasons are kept; all are counted."""
@@ -221,6 +223,11 @@ class Recorder:
             return None
         return look(self._run, self._settings, self.path, self._taken)
 
+    @property
+    def unwritten(self) -> int:
+        """How many of the frames that it was handed are not on the disk yet. For any thread."""
+        return unwritten(self._stream)
+
     def _note_gap(self, frame: CapturedFrame, reason: str) -> None:
         self._gap_count += 1
         if len(self._gaps) < LISTED_GAPS:
@@ -272,7 +279,7 @@ class Recorder:
 
     def _make_sure_of_room(self, stream: "OMEStream", frame_bytes: int) -> None:
         # a chunk that only half fits would be worse than a gap
-        needed = frame_bytes * (len(pending(stream)) + 1) + SPARE_BYTES
+        needed = frame_bytes * (unwritten(stream) + 1) + SPARE_BYTES
         if shutil.disk_usage(self.path.parent).free < needed:
             raise RefocusError(
                 f"{self.path}: the disk is full; make room. Frames written so far are kept"

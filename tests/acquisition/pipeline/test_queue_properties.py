@@ -127,6 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert stats.in_flight == queued + sum(task is Task.REFOCUS for task in self.under_way)
         with_pixels = [e for e in self.queue._line if e.arrival.describe().pixels.strides != (0, 0)]
         assert len(with_pixels) <= 2 * self.capacity  # memory is bounded whatever happens
+        assert self.queue.owed == len(waiting) + len(self.under_way) + len(deferred)
         assert stats.peak <= self.capacity
         assert stats.alarms_full >= self.alarms
         self.alarms = stats.alarms_full
