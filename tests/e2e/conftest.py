@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 COMMAND = str(Path(sys.executable).parent / "refocus-live")
-PATIENCE = 120.0
+PATIENCE = 600.0
+"""Only what hangs takes so long: a command that compares hundreds of frames, on a busy machine."""
 
 REPORT_KEYS = {
     "frames": ["received", "published", "deferred", "dropped", "failed"],

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from refocus.stream.messages import EndHeader
 from refocus.stream.subscriber import ReceivedFrame, Subscription
 
 from .conftest import (
@@ -53,8 +54,13 @@ def test_an_interrupted_run_keeps_what_it_captured(
         for message in subscription.messages():
             if isinstance(message, ReceivedFrame):
                 seen += 1
-                if seen in (5, 6):  # the second must not cut the clean-up short
-                    process.send_signal(sent if seen == 5 else then)
+                if seen == 5:
+                    process.send_signal(sent)
+                elif seen == 6 and then is sent:  # it must not cut the clean-up short
+                    process.send_signal(then)
+            # which of two that wait for a busy process was sent first, nobody can tell it
+            elif isinstance(message, EndHeader):
+                process.send_signal(then)
     waiting, *said = process.communicate(timeout=PATIENCE)[1].splitlines()
     assert process.returncode == status
     assert waiting == f"waiting for 1 subscriber on {endpoint}"
