@@ -5,6 +5,7 @@ import logging
 import os
 import shutil
 import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -52,10 +53,12 @@ class Gated(FakeEngine):
     def __init__(self, gate, free: int = 1, **settings: Any) -> None:
         super().__init__(**settings)
         self.gate = gate
+        self.hanging = threading.Event()
         self._free = free
 
     def refocus(self, frame):
         if self.calls > self._free:
+            self.hanging.set()
             self.gate.wait(30)
         return super().refocus(frame)
 
