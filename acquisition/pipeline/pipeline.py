@@ -2,8 +2,10 @@
 
 Responsibilities
 ----------------
-- ``Pipeline`` owns two threads: the worker, the only one that runs the engine and calls ``start``,
-  ``put``, ``skip`` and ``close`` of the sinks, and the :mod:`~refocus.acquisition.pipeline.ticker`.
+- ``Pipeline`` owns three threads: the worker, the only one that runs the engine and calls
+  ``start``, ``put``, ``skip`` and ``close`` of the sinks; the
+  :mod:`~refocus.acquisition.pipeline.ticker`; and, where files are written, the
+  :mod:`~refocus.acquisition.pipeline.disk_watch`.
 - Runs are served one after another; the next may begin while the last one drains. What is done
   for each frame is in :mod:`refocus.acquisition.pipeline.worker`.
 - Deferred frames are refocused when nothing else is waiting, and once a run is over.
@@ -23,11 +25,12 @@ import numpy as np
 
 from refocus.acquisition.pipeline.arrival import Described
 from refocus.acquisition.pipeline.deferred import DeferredFrames
+from refocus.acquisition.pipeline.disk_watch import DiskWatch
 from refocus.acquisition.pipeline.events import LiveEvents
 from refocus.acquisition.pipeline.frame import CapturedFrame, read_only
 from refocus.acquisition.pipeline.processing import Processing
 from refocus.acquisition.pipeline.queue import FrameQueue, make_policy
-from refocus.acquisition.pipeline.raw_data import RawFrames, RawZarr
+from refocus.acquisition.pipeline.raw_data import RawFrames
 from refocus.acquisition.pipeline.run import Run
 from refocus.acquisition.pipeline.sink import RunInfo, Sink, Ticking
 from refocus.acquisition.pipeline.stats import Stats
@@ -126,7 +129,6 @@ class Pipeline:
             )
         self.policy = policy
         self._deferring = policy == "every"
-        self._raw = raw
         self._processor = processing.name if processing else ""
         self._worker = Worker(
             self._refocuser,
@@ -145,10 +147,12 @@ class Pipeline:
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._work, name="refocus-worker", daemon=True)
         self._thread.start()
+        seconds = min(tick_seconds, patience_seconds)
+        self._disk_watch = DiskWatch(raw, sinks, seconds, run=lambda: self._serving)
         self._ticker = Ticker(
             self.events,
             sinks,
-            min(tick_seconds, patience_seconds),
+            seconds,
             run=lambda: self._current,
             check=self._look_after,
         )
@@ -232,6 +236,7 @@ class Pipeline:
             self._give_up("the engine or a sink does not return, or too much was left to do")
         self._thread.join(timeout if in_time and not self._hanging() else 0.1)
         self._ticker.stop(timeout)
+        self._disk_watch.stop()
         ended = in_time and not self._thread.is_alive()
         if ended:
             self._refocuser.keep_light_path()
@@ -288,13 +293,8 @@ class Pipeline:
         return 0 < since < time.monotonic_ns() - self._patience_ns
 
     def _look_after(self) -> None:
-        """Give up on an engine, or a sink, that does not return; see whether raw data vanish."""
+        """Give up on an engine, or a sink, that does not return."""
         if self._hanging() and not self._drained():
             seconds = self._patience_ns / 1e9
             self._give_up(f"the engine or a sink has not returned for {seconds:g} s")
             emit(self.events.hung, self.stats)
-        run = self._serving
-        if run is not None and isinstance(self._raw, RawZarr) and not (run.raw_closed or run.gone):
-            run.gone = "" if run.view or not run.plan.by_place()[0] else self._raw.gone()
-            if run.gone:
-                run.problem(run.gone)

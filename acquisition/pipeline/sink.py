@@ -118,8 +118,26 @@ class Saving(Protocol):
 
 
 @runtime_checkable
+class Watching(Protocol):
+    """A sink that also looks after its files, every second, on a thread that may wait."""
+
+    def look(self, run: str) -> None:
+        """See whether what the run has written is still there.
+
+        Parameters
+        ----------
+        run
+            The identity of the run that is being served.
+        """
+        ...
+
+
+@runtime_checkable
 class Ticking(Protocol):
-    """A sink that also wants the stats of the run every second, from a thread of its own."""
+    """A sink that also wants the stats of the run every second, from a thread of its own.
+
+    That thread serves others: what may take its time is for one that is :class:`Watching`.
+    """
 
     def tick(self, stats: Stats) -> None:
         """Take the stats of the run in progress, or of the last one."""

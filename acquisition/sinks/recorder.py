@@ -162,8 +162,9 @@ class Recorder:
             self._finish()
             raise
         except (OSError, ValueError, IndexError) as error:
+            failure = self._failure(error)  # finishing may write anew what is gone
             self._finish()
-            raise self._failure(error) from error
+            raise failure from error
         self._taken[frame.index.get("p", 0), frame.channel] += 1
         self._next = max(self._next, place + 1)
         self._last = max(self._last, place)
@@ -211,11 +212,13 @@ class Recorder:
             self._lines.add({"place": at, **known, "left_empty": reason})
         self._note_gap(frame, reason)
 
-    def tick(self, stats: Stats) -> None:
+    def look(self, run: str) -> None:
         """See whether the file is still there; if not, the next frame is refused, and all after."""
         settings = self._settings
-        if settings is not None and not self._over and stats.run == self._run.run:
-            self._gone = self._gone or gone(self.path, settings)
+        if settings is not None and not (self._over or self._gone) and run == self._run.run:
+            said = gone(self.path, settings)
+            if run == self._run.run:  # else the next has begun meanwhile
+                self._gone = said
 
     def saved(self) -> Saved | None:
         """Read again what the file holds of the results that it was given."""
@@ -286,6 +289,9 @@ class Recorder:
             )
 
     def _failure(self, error: Exception) -> RefocusError:
+        with suppress(RefocusError):
+            if self._settings is not None and (said := gone(self.path, self._settings)):
+                return RefocusError(said)  # a write has met with it before the next look
         return RefocusError(
             f"{self.path}: cannot be written: {reason_of(error)}; check the disk and its "
             "permissions"

@@ -295,6 +295,19 @@ def test_a_disk_that_fills_up_keeps_what_is_written(tmp_path, monkeypatch):
     assert len(attributes(recorder.path)["ome_writers"]["frame_metadata"]) == 1
 
 
+def test_a_write_that_meets_with_a_file_that_is_gone_says_that(tmp_path, monkeypatch):
+    def fail(*write):
+        raise OSError(2, "Failed to rename")
+
+    recorder = Recorder(tmp_path / "r.ome.zarr")
+    recorder.start(info(loops(3)))
+    recorder.put(result(0))
+    monkeypatch.setattr(recorder, "_write", fail)
+    recorder.path.rename(tmp_path / "elsewhere")
+    with pytest.raises(RefocusError, match=r"r\.ome\.zarr.zarr\.json: is gone"):
+        recorder.put(result(1))
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
 def test_a_write_that_fails_is_told_before_the_end(tmp_path):
     import resource
