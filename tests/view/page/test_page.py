@@ -60,8 +60,13 @@ def test_the_picture_and_the_numbers_follow_the_run(stream, watching, gradient, 
         now = picture(page)
         assert before is None or (now != before).any()
         before = now
-    eventually(lambda: re.fullmatch(r"\d+ ms", text(page, "n-latency")))
-    eventually(lambda: re.fullmatch(r"\d+\.\d /s", text(page, "n-shown")))
+
+    def told():
+        stream.frame(refocused, refocused + 7)  # both are of the last three seconds
+        latency, shown = text(page, "n-latency"), text(page, "n-shown")
+        return re.fullmatch(r"\d+ ms", latency) and re.fullmatch(r"\d+\.\d /s", shown)
+
+    eventually(told)
     # the values under the pointer are the camera's own
     box = page.locator("#picture").bounding_box()
     page.mouse.move(box["x"] + box["width"] / 4, box["y"] + box["height"] / 2)
