@@ -30,7 +30,7 @@ FENCE = re.compile(r"^```(?P<language>[^\n]*)\n(?P<text>.*?)^```$", re.DOTALL | 
 LOOKS_LIKE_A_COMMAND = re.compile(r"^(refocus-\w+|python|pip|make) ", re.MULTILINE)
 FOREVER = "until Ctrl-C"
 """In the comment behind a command: it is stopped by hand."""
-PATIENCE = 240.0
+PATIENCE = 900.0
 
 SHORTER = {
     r"refocus-live run --demo\b(?!.*--size)": " --size 64",
