@@ -6,8 +6,10 @@ DIR/NAME/        reader.key, reader.key_secret, publisher.key             goes t
 ```
 """
 
+import logging
 import os
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +19,12 @@ from refocus.configs import RefocusError, reason_of
 if TYPE_CHECKING:
     import zmq
 
+logger = logging.getLogger("refocus.stream")
+
 PUBLISHER, READER, READERS = "publisher", "reader", "readers"
-SECRET = ".key_secret"
+PUBLIC, SECRET = ".key", ".key_secret"
+MOST_BYTES = 1 << 16
+"""Of a file of keys, which has a few lines."""
 
 
 def make_keys(folder: Path, reader: str = READER) -> list[Path]:
@@ -35,29 +41,22 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
         The reader has keys already, the name cannot be one, the folder cannot be written, or others
         could have written what is in it.
     """
-    from zmq.auth import create_certificates
-
-    if reader == PUBLISHER or not reader.replace("-", "").replace("_", "").isalnum():
+    if reader.casefold() == PUBLISHER or not reader.replace("-", "").replace("_", "").isalnum():
         raise RefocusError(f"reader {reader!r}: not a name; give one of letters, digits, - and _")
     ours, theirs = folder / PUBLISHER, folder / reader
-    if theirs.exists():
-        raise RefocusError(
-            f"{theirs}: exists already, and keys are not overwritten; name another reader with "
-            "--reader, or another folder"
-        )
-    if ours.exists():
-        _refuse_open_to_others(ours)
+    let_in = ours / READERS / f"{reader}{PUBLIC}"
     try:
+        for path in (theirs, let_in):  # what was taken to a reader is not here any more
+            if path.exists():
+                raise RefocusError(
+                    f"{path}: exists already, and keys are not overwritten; name another reader "
+                    "with --reader, or another folder"
+                )
+        if ours.exists():
+            _refuse_open_to_others(ours)
         previous = os.umask(0o077)  # a secret is readable by its owner, from its first byte
         try:
-            for place in (ours / READERS, theirs):
-                place.mkdir(parents=True, exist_ok=True)
-            if not (ours / f"{PUBLISHER}.key_secret").exists():
-                create_certificates(str(ours), PUBLISHER)
-            create_certificates(str(theirs), READER)
-            (ours / READERS / f"{reader}.key").write_bytes((theirs / f"{READER}.key").read_bytes())
-            public = ours / f"{PUBLISHER}.key"
-            (theirs / public.name).write_bytes(public.read_bytes())
+            _write_keys(ours, theirs, let_in)
         finally:
             os.umask(previous)
     except OSError as error:
@@ -67,8 +66,31 @@ def make_keys(folder: Path, reader: str = READER) -> list[Path]:
     return [ours, theirs]
 
 
+def _write_keys(ours: Path, theirs: Path, let_in: Path) -> None:
+    """Write the keys of a reader, and those of the publisher if there are none."""
+    from zmq.auth import create_certificates
+
+    let_in.parent.mkdir(parents=True, exist_ok=True)
+    theirs.mkdir()
+    try:
+        if not (ours / f"{PUBLISHER}{SECRET}").exists():
+            create_certificates(str(ours), PUBLISHER)
+        create_certificates(str(theirs), READER)
+        for source, target in (
+            (ours / f"{PUBLISHER}{PUBLIC}", theirs / f"{PUBLISHER}{PUBLIC}"),
+            (theirs / f"{READER}{PUBLIC}", let_in),
+        ):
+            target.write_bytes(source.read_bytes())
+    except BaseException:  # half of it would stand in the way of the next try
+        shutil.rmtree(theirs, ignore_errors=True)
+        let_in.unlink(missing_ok=True)
+        raise
+
+
 def guard(socket: "zmq.Socket[bytes]", folder: Path) -> Any:
     """Let only readers with a key connect to a socket that is not bound yet.
+
+    Readers that are added to the folder later are let in, too, and those removed no more.
 
     Returns
     -------
@@ -77,24 +99,52 @@ def guard(socket: "zmq.Socket[bytes]", folder: Path) -> Any:
     """
     from zmq.auth.thread import ThreadAuthenticator
 
-    public, secret = _load(folder / f"{PUBLISHER}.key_secret", "run it with --keys DIR/publisher")
-    readers = folder / READERS
-    if not readers.is_dir():
-        raise RefocusError(f"{readers}: no such folder; make keys with 'refocus-live keys DIR'")
-    _refuse_open_to_others(folder)
+    public, secret = _load(folder / f"{PUBLISHER}{SECRET}", "run it with --keys DIR/publisher")
+    readers = _Readers(folder)
     authenticator = ThreadAuthenticator(socket.context)
     authenticator.start()
-    authenticator.configure_curve(domain="*", location=str(readers))
+    authenticator.configure_curve_callback(credentials_provider=readers)
     socket.curve_publickey, socket.curve_secretkey = public, secret
     socket.curve_server = True
     return authenticator
 
 
+class _Readers:
+    """Whom a publisher lets in, as its folder says when somebody comes."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known = self._read()
+        self._told = ""
+
+    def callback(self, domain: str, key: bytes) -> bool:
+        """Tell whether a key is one of theirs; called by pyzmq, on a thread of its own."""
+        try:
+            self._known, self._told = self._read(), ""
+        except RefocusError as error:  # those who were known until now stay so
+            if self._told != str(error):
+                self._told = str(error)
+                logger.warning("%s", error)
+        return key in self._known
+
+    def _read(self) -> set[bytes]:
+        _refuse_open_to_others(self._folder)
+        folder = self._folder / READERS
+        told = "copy it from the reader's folder again, or remove it"
+        found = {_load(path, told, False)[0] for path in sorted(folder.glob(f"*{PUBLIC}"))}
+        if not found:
+            raise RefocusError(
+                f"{folder}: no key of a reader is there, and nobody could read; make one with "
+                "'refocus-live keys DIR'"
+            )
+        return found
+
+
 def unlock(socket: "zmq.Socket[bytes]", folder: Path) -> None:
     """Give a socket that is not connected yet a reader's keys."""
     told = "use the folder that 'refocus-live keys' made for this reader"
-    public, secret = _load(folder / f"{READER}.key_secret", told)
-    server, _ = _load(folder / f"{PUBLISHER}.key", told, secret=False)
+    public, secret = _load(folder / f"{READER}{SECRET}", told)
+    server, _ = _load(folder / f"{PUBLISHER}{PUBLIC}", told, secret=False)
     _refuse_open_to_others(folder)
     socket.curve_publickey, socket.curve_secretkey = public, secret
     socket.curve_serverkey = server
@@ -129,12 +179,36 @@ def _refuse_open_to_others(folder: Path) -> None:
 
 
 def _load(path: Path, told: str, secret: bool = True) -> tuple[bytes, bytes]:
-    from zmq.auth import load_certificate
+    """Read a file of keys, in the form of ZPL that pyzmq writes."""
+    if not path.exists():
+        raise RefocusError(f"{path}: no such key; {told}")
+    try:
+        if not path.is_file():  # of a pipe nothing might ever come
+            raise RefocusError(f"{path}: is no file of a key; {told}")
+        lines = path.read_bytes()[:MOST_BYTES].splitlines()
+    except OSError as error:
+        raise RefocusError(f"{path}: not readable: {reason_of(error)}; {told}") from error
+    found: dict[bytes, bytes] = {}
+    for line in lines:
+        name, _, value = line.partition(b"=")
+        found.setdefault(name.strip(), value.strip(b" \t'\""))
+    public, private = found.get(b"public-key", b""), found.get(b"secret-key", b"")
+    if not _is_key(public) or (secret and not _fit(private, public)):
+        whole = "pair of keys, secret and public," if secret else "public key"
+        raise RefocusError(f"{path}: holds no {whole} that can be right; {told}")
+    return public, private
+
+
+def _is_key(text: bytes) -> bool:
+    from zmq.utils.z85 import Z85MAP
+
+    return len(text) == 40 and all(letter in Z85MAP for letter in text)
+
+
+def _fit(secret: bytes, public: bytes) -> bool:
+    import zmq
 
     try:
-        public, private = load_certificate(str(path))
-    except (OSError, ValueError):
-        raise RefocusError(f"{path}: no such key; {told}") from None
-    if secret and private is None:
-        raise RefocusError(f"{path}: holds no secret key; {told}")
-    return public, private or b""
+        return zmq.curve_public(secret) == public
+    except (zmq.ZMQError, ValueError):
+        return False

@@ -7,6 +7,7 @@ for frame in subscribe("tcp://127.0.0.1:5555"):
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -43,8 +44,10 @@ Pixels = NDArray[np.generic]
 
 HEARTBEAT_MS = 5000
 """How often the other end is asked for a sign of life; after six without one it is gone."""
+LOOK_S = 0.5
+"""How often the link is looked at while nothing comes."""
 RENEW_S = 3.0
-"""A watched link that does not come about is made anew so often."""
+"""A link that does not come about is made anew so often."""
 LOST_S = 3.0
 """A silence in a run, where something comes every second, after which its publisher is lost."""
 
@@ -99,8 +102,6 @@ class Subscription:
         Take the pixels from memory that the publisher shares: on the same host, and faster.
     keys
         The reader's folder of keys, where the publisher asks for them.
-    watch_link
-        Follow whether a publisher is at the other end, for ``link``.
 
     Attributes
     ----------
@@ -124,7 +125,6 @@ class Subscription:
         *,
         shared_memory: bool = False,
         keys: Path | None = None,
-        watch_link: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.run: RunHeader | None = None
@@ -133,6 +133,7 @@ class Subscription:
         self.received = 0
         self.lost = 0
         self._timeout = timeout
+        self._keys = keys
         self._runs = runs
         self._run_id = ""
         self._expected = 0
@@ -145,8 +146,9 @@ class Subscription:
         # a link that died without a word (cable, Wi-Fi) is noticed, and made again
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * HEARTBEAT_MS)
-        self._link = Link(self._socket) if watch_link else None
+        self._link = Link(self._socket)
         self._renewed = time.monotonic()
+        self._told_refused = False
         try:
             if keys is not None:
                 unlock(self._socket, keys)
@@ -206,20 +208,28 @@ class Subscription:
         left = None if self._timeout is None else self._timeout - (time.monotonic() - begun)
         if (message := self.receive(left)) is not None:
             return message
+        if self.link == "refused":
+            raise RefocusError(self._refusal())
         raise RefocusError(
             f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
             "see that an acquisition is running and publishes there"
         )
 
+    def _refusal(self) -> str:
+        whom = f"the keys in {self._keys}" if self._keys else "a reader without keys"
+        return (
+            f"endpoint {self.endpoint}: who publishes there refuses {whom}; give the folder that "
+            "'refocus-live keys' made for this reader (--keys), or none where there are no keys"
+        )
+
     @property
-    def link(self) -> LinkState | None:
-        """Whether a publisher is there; None without ``watch_link``."""
-        return self._link.state() if self._link is not None else None
+    def link(self) -> LinkState:
+        """Whether a publisher is there, and lets this reader in."""
+        return self._link.state()
 
     def close(self) -> None:
         """Let go of the connection. May be called twice."""
-        if self._link is not None:
-            self._link.close()
+        self._link.close()
         self._socket.close()
         self._context.term()
         if self._shared is not None:
@@ -251,13 +261,10 @@ class Subscription:
         RefocusError
             What came is not schema ``refocus/1``.
         """
-        self._renew()
-        silent_at = time.monotonic() + (timeout or 0.0)
+        silent_at = math.inf if timeout is None else time.monotonic() + timeout
         while True:
-            if timeout is not None:
-                wait_ms = max(0, int((silent_at - time.monotonic()) * 1000))
-                if not self._socket.poll(wait_ms):
-                    return None
+            if not self._socket.poll(0) and not self._wait(silent_at):
+                return None
             parts = self._socket.recv_multipart(copy=False)
             if len(parts) < 2:
                 continue
@@ -289,16 +296,30 @@ class Subscription:
                 self.stats = self.end = end
                 return end
 
+    def _wait(self, until: float) -> bool:
+        """Wait for something to come, and see to the link meanwhile; False if nothing did."""
+        while True:
+            self._renew()
+            left = until - time.monotonic()
+            if self._socket.poll(max(0, int(min(left, LOOK_S) * 1000))):
+                return True
+            if left <= LOOK_S:
+                return False
+
     def _renew(self) -> None:
         """Connect anew where nothing came about: ZeroMQ gives up for good after a bad handshake."""
         now = time.monotonic()
-        if self._link is None or self._link.state() == "connected":
-            self._renewed = now
+        state = self._link.state()
+        if state == "connected":
+            self._renewed, self._told_refused = now, False
         elif now - self._renewed > RENEW_S:
             self._renewed = now
             with suppress(zmq.ZMQError):  # it was given up
                 self._socket.disconnect(self.endpoint)
             self._socket.connect(self.endpoint)
+        if state == "refused" and not self._told_refused:
+            self._told_refused = True
+            logger.warning("%s; trying again", self._refusal())
 
     def _frame(self, data: bytes, parts: list[zmq.Frame]) -> ReceivedFrame:
         header = FrameHeader.decode(data)

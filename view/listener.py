@@ -38,7 +38,7 @@ class Listener(StreamState):
 
     def __init__(self, endpoint: str, keys: Path | None = None) -> None:
         super().__init__(endpoint, bool(is_local(endpoint)))
-        self._subscription = Subscription(endpoint, keys=keys, watch_link=True)
+        self._subscription = Subscription(endpoint, keys=keys)
         self._stopping = False
         self._thread = threading.Thread(target=self._follow, name="refocus-view-feed", daemon=True)
 

@@ -1,6 +1,7 @@
 """Keys that others could have put there."""
 
 import os
+import shutil
 
 import pytest
 
@@ -74,3 +75,74 @@ def test_a_link_that_leads_nowhere_is_named(tmp_path):
     (ours / "readers" / "gone.key").symlink_to(tmp_path / "nowhere")
     with pytest.raises(RefocusError, match=r"gone\.key: not readable: .*; mend it, or remove it"):
         Publisher("tcp://127.0.0.1:*", keys=ours)
+
+
+@pytest.mark.parametrize(
+    ("place", "content", "words"),
+    [
+        ("publisher/publisher.key_secret", None, "no such key; run it with --keys DIR/publisher"),
+        ("publisher/publisher.key_secret", "public-key", "holds no pair of keys"),
+        ("publisher/publisher.key_secret", "public-key = {0}\nsecret-key = {0}", "holds no pair"),
+        ("publisher/readers/reader.key", None, "nobody could read"),
+        ("publisher/readers/reader.key", "", "holds no public key"),
+        ("publisher/readers/reader.key", "public-key = {0}~", "holds no public key"),
+        ("reader/reader.key_secret", "secret-key = {0}", "holds no pair of keys"),
+        ("reader/publisher.key", "public-key = short", "holds no public key"),
+        ("reader/publisher.key", None, "no such key; use the folder"),
+    ],
+)
+def test_keys_that_cannot_be_right_are_refused_by_name(tmp_path, place, content, words):
+    ours, theirs = make_keys(tmp_path)
+    path = tmp_path / place
+    path.unlink()
+    if content is not None:
+        path.write_text(content.format("a" * 40))
+        path.chmod(0o600)
+    with (
+        pytest.raises(RefocusError, match=f"{path.parent}.*{words}"),
+        Publisher("tcp://127.0.0.1:*", keys=ours, linger_seconds=0.1) as publisher,
+    ):
+        subscribe(publisher.endpoint, keys=theirs)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no pipes")
+def test_a_pipe_is_no_key_and_is_not_waited_for(tmp_path):
+    ours, _ = make_keys(tmp_path)
+    os.mkfifo(ours / "readers" / "pipe.key", 0o600)
+    with pytest.raises(RefocusError, match=r"pipe\.key: is no file of a key"):
+        Publisher("tcp://127.0.0.1:*", keys=ours)
+
+
+def test_keys_survive_an_editor_of_windows(tmp_path):
+    ours, theirs = make_keys(tmp_path)
+    for path in (*ours.rglob("*.key*"), *theirs.glob("*.key*")):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    with (
+        Publisher("tcp://127.0.0.1:*", keys=ours, linger_seconds=0.1) as publisher,
+        subscribe(publisher.endpoint, keys=theirs),
+    ):
+        assert publisher.wait_subscribers(1, 30)
+
+
+def test_a_reader_whose_folder_was_taken_away_keeps_its_key(tmp_path):
+    ours, theirs = make_keys(tmp_path)
+    shutil.move(theirs, tmp_path / "taken")
+    with pytest.raises(RefocusError, match=r"reader\.key: exists already"):
+        make_keys(tmp_path)
+    assert (ours / "readers" / "reader.key").read_bytes() == (
+        tmp_path / "taken" / "reader.key"
+    ).read_bytes()
+
+
+def test_what_could_not_be_written_does_not_stand_in_the_way(tmp_path):
+    ours, _ = make_keys(tmp_path)
+    public = ours / "publisher.key"
+    public.rename(tmp_path / "elsewhere")
+    with pytest.raises(RefocusError, match="keys cannot be written"):
+        make_keys(tmp_path, "second")
+    (tmp_path / "elsewhere").rename(public)
+    make_keys(tmp_path, "second")
+    with pytest.raises(RefocusError, match="keys cannot be written: File name too long"):
+        make_keys(tmp_path, "n" * 300)
+    with pytest.raises(RefocusError, match="not a name"):
+        make_keys(tmp_path, "Publisher")  # the same folder, on some disks

@@ -1,5 +1,6 @@
 """What a reader knows of the other end of its connection."""
 
+import logging
 import socket
 import threading
 import time
@@ -9,9 +10,10 @@ import pytest
 import zmq
 
 from refocus.acquisition.sinks.publisher import Publisher
+from refocus.configs import RefocusError
 from refocus.stream import subscriber
 from refocus.stream.keys import make_keys
-from refocus.stream.subscriber import Subscription
+from refocus.stream.subscriber import Subscription, subscribe
 
 
 def until(reader, state):
@@ -25,7 +27,7 @@ def until(reader, state):
 def test_a_publisher_comes_goes_and_comes_back():
     with Publisher("tcp://127.0.0.1:*") as publisher:
         endpoint = publisher.endpoint
-    with Subscription(endpoint, watch_link=True) as reader:
+    with Subscription(endpoint) as reader:
         assert reader.link == "connecting"
         for _ in range(2):
             with Publisher(endpoint):
@@ -48,14 +50,48 @@ def test_keys_that_fit_and_keys_that_do_not(tmp_path, publishers, readers, state
     keys = [tmp_path / one if one else None for one in (publishers, readers)]
     with (
         Publisher("tcp://127.0.0.1:*", keys=keys[0]) as publisher,
-        Subscription(publisher.endpoint, keys=keys[1], watch_link=True) as reader,
+        Subscription(publisher.endpoint, keys=keys[1]) as reader,
     ):
         until(reader, state)
 
 
-def test_nothing_is_known_unless_asked_for():
-    with Subscription("tcp://127.0.0.1:1") as reader:
-        assert reader.link is None
+@pytest.mark.parametrize(
+    ("readers", "whom"),
+    [(None, "a reader without keys"), ("theirs/reader", "the keys in .*theirs")],
+)
+def test_who_is_refused_is_told_of_it(tmp_path, caplog, readers, whom):
+    for name in ("ours", "theirs"):
+        make_keys(tmp_path / name)
+    keys = tmp_path / readers if readers else None
+    with (
+        Publisher(
+            "tcp://127.0.0.1:*", keys=tmp_path / "ours/publisher", linger_seconds=0.1
+        ) as publisher,
+        subscribe(publisher.endpoint, timeout=0.01, keys=keys) as reader,
+        caplog.at_level(logging.WARNING),
+    ):
+        until(reader, "refused")
+        with pytest.raises(RefocusError, match=f"refuses {whom}.*give the folder"):
+            next(iter(reader))
+    assert caplog.text.count("trying again") == 1
+
+
+def test_whose_keys_are_made_in_mid_run_is_let_in(tmp_path, caplog):
+    ours, first = make_keys(tmp_path)
+    with (
+        Publisher("tcp://127.0.0.1:*", keys=ours, linger_seconds=0.1) as publisher,
+        caplog.at_level(logging.WARNING),
+    ):
+        _, second = make_keys(tmp_path, "second")
+        with Subscription(publisher.endpoint, keys=second) as reader:
+            until(reader, "connected")
+        (ours / "readers" / "second.key").unlink()
+        with Subscription(publisher.endpoint, keys=second) as reader:
+            until(reader, "refused")
+        (ours / "readers" / "broken.key").write_text("nothing")
+        with Subscription(publisher.endpoint, keys=first) as reader:
+            until(reader, "connected")  # one key that is broken shuts nobody else out
+    assert "broken.key: holds no public key" in caplog.text
 
 
 def test_a_connection_outlives_what_it_does_not_understand():
@@ -67,7 +103,7 @@ def test_a_connection_outlives_what_it_does_not_understand():
     socket.bind("tcp://127.0.0.1:*")
     endpoint = socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
     run = RunHeader(run="r", next_number=0, sequence={}, camera={}, engine={}, policy="newest")
-    with Subscription(endpoint, watch_link=True) as reader:
+    with Subscription(endpoint) as reader:
         heard = None
         while heard is None:
             socket.send_multipart([RUN, run.encode()])
@@ -105,7 +141,7 @@ def test_a_publisher_is_found_whatever_was_there_first(tmp_path, monkeypatch, fi
     other = (
         Publisher(endpoint, keys=tmp_path / "publisher") if locked else stranger(first, endpoint)
     )
-    with other, Subscription(endpoint, watch_link=True) as reader:
+    with other, Subscription(endpoint) as reader:
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
             reader.receive(0.02)
@@ -166,7 +202,7 @@ def test_a_link_that_dies_without_a_word_is_made_again(monkeypatch):
     with (
         Publisher("tcp://127.0.0.1:*") as publisher,
         closing(Cable(publisher.endpoint)) as cable,
-        Subscription(cable.endpoint, watch_link=True) as reader,
+        Subscription(cable.endpoint) as reader,
     ):
         until(reader, "connected")
         cable.cut()
