@@ -20,7 +20,14 @@ import typer
 from rich.console import Console
 
 from refocus.configs import RefocusError
-from refocus.configs.command import JsonOption, command_app, examples, make_console, run_command
+from refocus.configs.command import (
+    JsonOption,
+    command_app,
+    examples,
+    make_console,
+    run_command,
+    wrote,
+)
 from refocus.configs.terminal import progress_bar
 
 if TYPE_CHECKING:
@@ -124,7 +131,7 @@ def bench(  # noqa: PLR0917
         out.print(table)
     out.print(f"took {seconds:.0f} s")
     for path in filter(None, (json_file, plot, markdown)):
-        out.print(f"[dim]wrote[/dim]  {path}", soft_wrap=True)
+        out.print(wrote(path), soft_wrap=True)
 
 
 @app.command(epilog=SCALE_EXAMPLES)

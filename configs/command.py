@@ -13,15 +13,18 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import reduce, wraps
 from importlib.metadata import version
+from pathlib import Path
 from types import NoneType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 from rich.console import Console
+from rich.text import Text
 
 from refocus.configs import reason_of
 from refocus.configs.errors import RefocusError
+from refocus.configs.files import named
 from refocus.configs.loading import Model, check
 from refocus.configs.options import (
     group_of,
@@ -89,9 +92,28 @@ def click_command(app: typer.Typer) -> Any:
         ] = False,
     ) -> None: ...
 
+    for one in app.registered_commands:
+        assert one.callback is not None
+        for parameter in inspect.signature(one.callback).parameters.values():
+            _take_path(parameter.annotation)
     command: Any = typer.main.get_command(app)
     command.params.append(typer.main.get_command(bearer).params[0])
     return command
+
+
+def _take_path(annotation: Any) -> None:
+    """Have a parameter that is a path refuse an empty one, and know what ``~`` is."""
+    kind, *said = get_args(annotation) or (annotation,)
+    inner = {one for outer in (kind, *get_args(kind)) for one in (outer, *get_args(outer))}
+    for info in said:
+        if Path in inner and info.path_type is None:  # else its model sees to it
+            info.parser = _path
+
+
+def _path(given: str) -> Path:
+    if not given:  # as of a variable that is not set: it would be the folder here
+        raise typer.BadParameter("name a file or a folder; got ''.")
+    return named(given)
 
 
 def options_of(
@@ -179,8 +201,13 @@ def _parameter(
 
 
 def make_console(stderr: bool = False) -> Console:
-    """Make a console that neither breaks lines nor colours numbers."""
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    """Make a console that shows text as it is: names of files may hold what is markup elsewhere."""
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
+
+
+def wrote(path: Path) -> Text:
+    """Say that something was written."""
+    return Text.assemble(("wrote", "dim"), "  ", printable(str(path)))
 
 
 def examples(*lines: str) -> str:
@@ -223,7 +250,8 @@ def run_command(
         status = click_command(app)(arguments, prog_name=name, standalone_mode=False)
         if status == INTERRUPTED:  # how Typer hands on a Ctrl-C
             raise KeyboardInterrupt
-        sys.stdout.flush()  # here, where a closed pipe can still be answered for
+        if sys.stdout is not None:  # closed before it began
+            sys.stdout.flush()  # here, where a closed pipe can still be answered for
     except SystemExit as error:
         if not isinstance(error.__context__, BrokenPipeError):
             raise
@@ -263,7 +291,7 @@ def allow_open_files(most: int = 65536) -> None:
 def _complain(name: str, text: str) -> None:
     line = printable(f"{name}: {text}".replace("\n", " "))
     with suppress(OSError):  # the terminal was closed
-        make_console(stderr=True).print(line, style="red", markup=False)
+        make_console(stderr=True).print(line, style="red")
 
 
 def _explain(

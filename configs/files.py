@@ -49,6 +49,32 @@ def replacing(path: Path, shared: bool = False) -> Iterator[Path]:
         raise
 
 
+def named(path: str | Path) -> Path:
+    """Give the path that somebody names: ``~`` is the home folder, though no shell has said so.
+
+    A shell does not, in ``--save=~/run1`` or between quotes; and who writes an OME-Zarr would take
+    it for that later.
+    """
+    told = Path(os.path.expanduser(path))
+    return told.absolute() if told.parts[:1] and told.parts[0].startswith("~") else told
+
+
+def claim(descriptor: int) -> bool:
+    """Lock an open file or folder until it is closed; False where another program has it.
+
+    Where nobody can tell (Windows, a file system without locks) it is had.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):
+        pass
+    return True
+
+
 def is_no_file(path: Path) -> bool:
     """Tell whether something is there that is no file: a folder, a pipe, a device."""
     return path.exists() and not path.is_file()

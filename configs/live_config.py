@@ -24,6 +24,7 @@ from pydantic import (
     model_validator,
 )
 
+from refocus.configs.files import named
 from refocus.configs.light_path import KnownOptics
 from refocus.configs.loading import Place, Settings, check, read_settings
 from refocus.configs.options import Option, named_option, option_name, section_of, write_preset
@@ -82,12 +83,13 @@ class _Options(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _not_empty(cls, given: object, info: ValidationInfo) -> object:
+    def _named(cls, given: object, info: ValidationInfo) -> object:
         """Refuse an empty path, as of a variable that is not set: it would be the folder here."""
-        field = cls.model_fields[info.field_name or ""]
-        if given == "" and Path in get_args(field.annotation):
+        if Path not in get_args(cls.model_fields[info.field_name or ""].annotation):
+            return given
+        if given == "":
             raise ValueError("name a file or a folder, or leave it out; got ''")
-        return given
+        return named(given) if isinstance(given, str | Path) else given
 
 
 class SourceOptions(_Options):
@@ -340,7 +342,7 @@ def _read(path: Path) -> tuple[dict[str, Any], Settings]:
     values = dict(found.values)
     for key, field in LiveConfig.model_fields.items():
         if Path in get_args(field.annotation) and isinstance(values.get(key), str) and values[key]:
-            values[key] = path.parent / Path(values[key]).expanduser()
+            values[key] = path.parent / named(values[key])
     return values, found
 
 

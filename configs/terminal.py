@@ -88,7 +88,7 @@ def progress_bar(
     """
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
         TextColumn(counted),
         TextColumn("{task.fields[figures]}", style="cyan"),
@@ -125,7 +125,7 @@ class LogLines(logging.Handler):
         """Print one."""
         line = printable(" ".join(f"{self._command}: {record.getMessage()}".split()))
         with suppress(OSError):  # the terminal was closed, which is no reason to end a thread
-            self._console.print(line, style="yellow", markup=False)
+            self._console.print(line, style="yellow", markup=False, emoji=False)
 
 
 def log_to(console: Console, command: str, *loggers: str) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from refocus.configs import RefocusError
 from refocus.configs.command import (
@@ -334,9 +335,8 @@ def verify_forms(
     else:
         out.print(differences_table(differences))
         bound_text = f"bound: largest {LARGEST:.0%}, mean {MEAN:.2%} of the range"
-        out.print(
-            f"[green]passed[/green]  {bound_text}" if fine else f"[red]over[/red]  {bound_text}"
-        )
+        said = ("passed", "green") if fine else ("over", "red")
+        out.print(Text.assemble(said, f"  {bound_text}"))
     if not fine:
         raise typer.Exit(OVER_BOUND)
 
@@ -352,7 +352,8 @@ def differences_table(differences: "list[Difference]") -> Table:
         psnr = f"{d.psnr_db:.1f} dB" if math.isfinite(d.psnr_db) else "equal"
         if not math.isfinite(d.largest):
             psnr = ""
-        table.add_row(d.frame, f"{d.largest:.4%}", f"{d.mean:.5%}", psnr, f"[red]{d.problem}[/red]")
+        problem = Text(d.problem, "red")
+        table.add_row(d.frame, f"{d.largest:.4%}", f"{d.mean:.5%}", psnr, problem)
     return table
 
 
@@ -371,8 +372,7 @@ def _print_facts(facts: dict[str, Any], as_json: bool) -> None:
         print(json.dumps(facts, indent=2))
         return
     for name, value in facts.items():
-        out.print(f"[dim]{name.replace('_', ' '):<16}[/dim] ", end="")
-        out.print(str(value), markup=False)
+        out.print(Text.assemble((f"{name.replace('_', ' '):<16}", "dim"), f" {value}"))
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from refocus.configs.command import (
     make_console,
     options_of,
     run_command,
+    wrote,
 )
 from refocus.configs.light_path import STATED
 from refocus.configs.live_config import RefocusOptions
@@ -110,7 +111,7 @@ def fit(  # noqa: PLR0917
     if as_json:
         print(json.dumps({"output": str(model)}))
     else:
-        out.print(f"[dim]wrote[/dim]  {model}")
+        out.print(wrote(model))
 
 
 @app.command(epilog=SHOW_EXAMPLES)
@@ -195,7 +196,7 @@ def calibrate(  # noqa: PLR0917
         f"{limits.frame_score:.3f} (tiles {limits.tile_score:.3f}); expected error × "
         f"{limits.error_factor:.2f}"
     )
-    out.print(f"[dim]wrote[/dim]  {target}")
+    out.print(wrote(target))
 
 
 @app.command(epilog=MEASURE_EXAMPLES)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from refocus.configs import ModelCard, RefocusError
-from refocus.configs.command import JsonOption, check_options, make_console
+from refocus.configs.command import JsonOption, check_options, make_console, wrote
 from refocus.configs.live_config import RefocusOptions
 from refocus.configs.terminal import progress_bar
 
@@ -113,7 +113,7 @@ def evaluate(  # noqa: PLR0917
         return
     _print_metrics(metrics, judged.card)
     if output is not None:
-        out.print(f"[dim]wrote[/dim]  {output}")
+        out.print(wrote(output))
 
 
 def _print_metrics(metrics: dict[str, Any], card: ModelCard) -> None:
@@ -125,7 +125,7 @@ def _print_metrics(metrics: dict[str, Any], card: ModelCard) -> None:
         table.add_column(title, justify="left" if left else "right", no_wrap=True)
     for cells in judge.table_rows(metrics):
         table.add_row(*cells, end_section=cells[3] == judge.PUBLISHED)
-    Console(width=max(out.width, 150), highlight=False).print(table)
+    Console(width=max(out.width, 150), highlight=False, markup=False, emoji=False).print(table)
     out.print(judge.summary(metrics))
 
 
@@ -179,4 +179,4 @@ def _evaluate_trust(
         return
     out.print(markdown(metrics), end="")
     if output is not None:
-        out.print(f"[dim]wrote[/dim]  {output}")
+        out.print(wrote(output))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from refocus.configs.command import JsonOption, make_console
+from refocus.configs.command import JsonOption, make_console, wrote
 from refocus.configs.terminal import progress_bar
 
 LIGHT_PATHS_EXAMPLES = """
@@ -43,4 +43,4 @@ def light_paths(
     if as_json:
         print(json.dumps({"written": str(output), "sha256": weights.digest()}))
         return
-    out.print(f"[dim]wrote[/dim]  {output}")
+    out.print(wrote(output))

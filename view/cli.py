@@ -91,7 +91,7 @@ def view(  # noqa: PLR0917
         print(address, flush=True)
         if err.is_terminal:
             what = "the simulated microscope" if demo else feed.endpoint
-            err.print(f"[dim]shows {what}; Ctrl-C ends it[/dim]")
+            err.print(f"shows {what}; Ctrl-C ends it", style="dim")
         if browser or (browser is None and demo and out.is_terminal):
             webbrowser.open(address)
         Server(build_app(feed, token)).run([listener])

@@ -23,6 +23,7 @@ from refocus.configs.command import (
     make_console,
     options_of,
     run_command,
+    wrote,
 )
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
 from refocus.configs.terminal import (
@@ -87,7 +88,7 @@ def run(
 ) -> None:
     """Acquire, and refocus every frame as it is captured."""
     settings = load_live_config(config, given)
-    from refocus.acquisition.command.report import report_table
+    from refocus.acquisition.command.report import report_lines
     from refocus.acquisition.command.session import run as run_live
     from refocus.acquisition.command.terminal import Terminal
 
@@ -96,9 +97,9 @@ def run(
     if as_json:
         print(json.dumps(outcome.report, indent=2))
     else:
-        out.print(report_table(outcome.report))
+        out.print(report_lines(outcome.report))
         for path in outcome.files:
-            out.print(f"[dim]wrote[/dim]  {path}")
+            out.print(wrote(path))
     if outcome.error is not None:
         raise outcome.error
 
@@ -205,7 +206,7 @@ def watch(  # noqa: PLR0917
         endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
     ) as subscription:
         if err.is_terminal:
-            err.print(f"[dim]listening on {endpoint}[/dim]")
+            err.print(f"listening on {endpoint}", style="dim")
         announced = ""
         for message in subscription.messages():
             line = describe_json(message) if as_json else describe(message)
@@ -303,8 +304,8 @@ def _print_processed(
     out.print(f"{how_many(done.refocused, 'plane')} refocused in {seconds:.1f} s by {engine.name}")
     out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
     for why, count in done.as_captured.items():
-        out.print(f"{how_many(count, 'plane')} left as captured: {why}", markup=False)
-    out.print(f"[dim]wrote[/dim]  {target}")
+        out.print(f"{how_many(count, 'plane')} left as captured: {why}")
+    out.print(wrote(target))
 
 
 @app.command(epilog=FINISH_EXAMPLES)
@@ -337,7 +338,7 @@ def finish(
         out.print(f"{added} frames added" if added else "nothing was owed")
         wanted = done.raw - done.left_out
         out.print(f"{done.partners} of {wanted} raw frames have their partner")
-        out.print(f"[dim]wrote[/dim]  {saved.refocused}")
+        out.print(wrote(saved.refocused))
     if done.failed:
         raise Incomplete(
             f"{saved.refocused}: {done.failed} frames are still missing; the lines above say why"

@@ -1,14 +1,14 @@
 """What a run has to show for itself: ``report.json``, the table at its end, and its picture."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.table import Table
+from rich.text import Text
 
 from refocus.acquisition.command.picture import Panel, save_picture
 from refocus.acquisition.microscopes.scene import Truth
@@ -202,46 +202,51 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
         part.write_text(text + "\n", encoding="utf-8")
 
 
-def report_table(report: Mapping[str, Any]) -> Table:
-    """Lay a report out for a terminal; where nothing was refocused, say why instead of times."""
+def report_lines(report: Mapping[str, Any]) -> Text:
+    """Lay a report out for a terminal, however narrow."""
+    lines = Text()
+    for name, said in _rows(report):
+        lines.append(f"{name:18}  ", "dim").append(f"{said}\n")
+    lines.rstrip()
+    return lines
+
+
+def _rows(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Give what is said of a run; where nothing was refocused, the reason instead of times."""
     frames, latency, engine = report["frames"], report["latency_ms"], report["engine"]
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    table.add_row("engine", " ".join(x for x in (engine["name"], engine["precision"]) if x))
-    table.add_row("model", f"{engine['model']} {engine['sha256'][:12]}".strip())
+    yield "engine", " ".join(x for x in (engine["name"], engine["precision"]) if x)
+    yield "model", f"{engine['model']} {engine['sha256'][:12]}".strip()
     counts = [f"{frames['published']} of {frames['received']} published"]
     counts += [f"{frames[k]} {k}" for k in ("deferred", "dropped", "failed") if frames[k]]
     if frames.get("skipped"):
         counts.append(f"{frames['skipped']} skipped on purpose")
     if frames.get("unprocessed"):
         counts.append(f"{frames['unprocessed']} as captured, as the processor failed")
-    table.add_row("frames", ", ".join(counts))
+    yield "frames", ", ".join(counts)
     if plan := report.get("plan"):
         missing = f", {plan['missing']} missing" if plan["missing"] else ""
-        table.add_row("planned", f"{plan['received']} of {plan['planned']} came{missing}")
+        yield "planned", f"{plan['received']} of {plan['planned']} came{missing}"
     if saved := report.get("saved"):
-        table.add_row("on the disk", ", ".join(_on_disk(*one) for one in saved.items()))
+        yield "on the disk", ", ".join(_on_disk(*one) for one in saved.items())
     if verdicts := report.get("verdicts"):
         told = ", ".join(f"{count} {name}" for name, count in verdicts.items() if count)
-        table.add_row("verdicts", told)
+        yield "verdicts", told
     if decided := report.get("decided"):
-        table.add_row("decided", ", ".join(f"{count} {what}" for what, count in decided.items()))
+        yield "decided", ", ".join(f"{count} {what}" for what, count in decided.items())
     if nothing := report.get("nothing"):
-        table.add_row("refocused", f"nothing: {nothing}")
-        return table
-    table.add_row("rate", f"{report['fps']:.1f} frames/s")
-    table.add_row(
+        yield "refocused", f"nothing: {nothing}"
+        return
+    yield "rate", f"{report['fps']:.1f} frames/s"
+    yield (
         "capture to publish",
         f"{latency['p50']:.1f} ms median, {latency['p99']:.1f} p99, {latency['max']:.1f} max",
     )
     times = report["engine_ms"]
-    table.add_row("in the engine", f"{times['p50']:.1f} ms median, {times['p99']:.1f} p99")
+    yield "in the engine", f"{times['p50']:.1f} ms median, {times['p99']:.1f} p99"
     if quality := report.get("quality"):
-        table.add_row("PSNR", f"{quality['psnr_before']:.2f} → {quality['psnr_after']:.2f} dB")
-        table.add_row("SSIM", f"{quality['ssim_before']:.3f} → {quality['ssim_after']:.3f}")
-        table.add_row("measured over", f"{quality['n']} frames with a reference")
-    return table
+        yield "PSNR", f"{quality['psnr_before']:.2f} → {quality['psnr_after']:.2f} dB"
+        yield "SSIM", f"{quality['ssim_before']:.3f} → {quality['ssim_after']:.3f}"
+        yield "measured over", f"{quality['n']} frames with a reference"
 
 
 def _on_disk(name: str, file: Mapping[str, Any]) -> str:

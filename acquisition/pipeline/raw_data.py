@@ -55,7 +55,7 @@ class RawZarr:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()  # as the acquisition does
         self._settings: Any = None
         self._run: RunInfo | None = None
         self._arrays: dict[str, Any] = {}

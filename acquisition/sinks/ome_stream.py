@@ -159,7 +159,7 @@ def raw_stream(core: "CMMCorePlus", path: Path) -> "OMEStream | None":
     """Give the stream in which a core's acquisition saves; None where it saves elsewhere or not."""
     sink: Any = getattr(core.mda, "_sink", None)
     stream, settings = getattr(sink, "_stream", None), getattr(sink, "_settings", None)
-    if stream is None or settings is None or Path(settings.output_path).resolve() != path.resolve():
+    if stream is None or settings is None or not _saves_at(settings, path):
         return None
     found: OMEStream = stream
     return found
@@ -174,4 +174,8 @@ def saves_elsewhere(core: "CMMCorePlus", path: Path) -> bool:
     settings = getattr(sink, "_settings", None)
     if sink is not None and settings is None:
         return False
-    return settings is None or Path(settings.output_path).resolve() != path.resolve()
+    return settings is None or not _saves_at(settings, path)
+
+
+def _saves_at(settings: Any, path: Path) -> bool:
+    return Path(settings.output_path).expanduser().resolve() == path.resolve()

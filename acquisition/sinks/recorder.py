@@ -75,7 +75,7 @@ class Recorder:
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        self.path = Path(path)
+        self.path = Path(path).expanduser()  # as its writer does
         self._overwrite = overwrite
         self._stream: OMEStream | None = None
         self._settings: AcquisitionSettings | None = None

@@ -336,3 +336,12 @@ def test_as_many_files_may_be_open_as_are_allowed():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_without_an_output_a_command_ends_as_with_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = command_app("some-command")
+    done = []
+    app.command()(lambda: done.append(True))
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run_command(app, "", arguments=[]) == 0
+    assert done

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from rich.console import Console
 
 from refocus.acquisition.command import cli
 from refocus.acquisition.command.report import (
@@ -22,7 +21,7 @@ from refocus.acquisition.command.report import (
     judge_frame,
     mean_quality,
     picture_run,
-    report_table,
+    report_lines,
     write_report,
 )
 from refocus.acquisition.microscopes.scene import Truth
@@ -159,14 +158,11 @@ def test_no_frames_no_picture(tmp_path: Path) -> None:
 
 
 def test_the_table_says_what_was_lost() -> None:
-    console = Console(width=100)
     raw = {"received": 10, "on_disk": 8, "missing": 2}
     report = build_report(
         replace(STATS, saved={"raw": raw}), ENGINE, Quality(20.0, 25.0, 0.5, 0.75, n=10)
     )
-    with console.capture() as capture:
-        console.print(report_table(report))
-    text = capture.get()
+    text = report_lines(report).plain
     for expected in (
         "7 of 10 published, 2 dropped, 1 failed",
         "20.00 → 25.00 dB",
@@ -178,13 +174,11 @@ def test_the_table_says_what_was_lost() -> None:
 
 
 def test_the_table_of_a_run_without_a_result_has_the_reason_instead_of_times() -> None:
-    console = Console(width=100)
     report = build_report(replace(STATS, published=0), ENGINE, nothing="planes of z-stacks")
     assert report["nothing"] == "planes of z-stacks"
-    with console.capture() as capture:
-        console.print(report_table(report))
-    assert "nothing: planes of z-stacks" in capture.get()
-    assert "frames/s" not in capture.get()
+    text = report_lines(report).plain
+    assert "nothing: planes of z-stacks" in text
+    assert "frames/s" not in text
 
 
 def test_what_was_decided_of_the_frames_is_in_the_report_and_the_table(

@@ -10,6 +10,7 @@ import pytest
 import tensorstore
 import useq
 
+from refocus.acquisition import attach
 from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 from refocus.acquisition.pipeline.sink import Refused, RunInfo
 from refocus.acquisition.pipeline.stats import Stats
@@ -369,3 +370,16 @@ def test_what_is_recorded_is_not_replaced_after_the_end(tmp_path):
     with pytest.raises(RefocusError, match=r"r\.ome\.zarr: the recording is over"):
         recorder.put(result(0))
     assert arrays(recorder.path)["."][0, 0, 0] == 1
+
+
+def test_a_tilde_is_the_home_folder_to_all_who_write_and_read(tmp_path, monkeypatch, microscope):
+    for name in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(name, str(tmp_path))
+    raw = "~/raw.ome.zarr"
+    sink = Recorder(Path("~/refocused.ome.zarr"))
+    with attach(microscope.core, engine=FakeEngine(), raw=raw, sinks=[sink]) as live:
+        microscope.core.mda.run(loops(3), output=raw)
+        live.wait(60)
+    assert live.stats.published == 3
+    assert not live.problems
+    assert live.stats.saved["raw"]["on_disk"] == live.stats.saved["refocused"]["on_disk"] == 3
