@@ -1,15 +1,16 @@
 """The disk under a run: whether it can be written, has room, and still holds what was saved."""
 
 import errno
+import os
 import shutil
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from refocus.acquisition.sinks.frame_lines import lines_path
 from refocus.configs import RefocusError, one_line, reason_of
-from refocus.configs.files import is_no_file
+from refocus.configs.files import claim, is_no_file
 
 RAW, REFOCUSED = "raw.ome.zarr", "refocused.ome.zarr"
 
@@ -95,15 +96,42 @@ class Room:
         return 0
 
 
+@contextmanager
+def alone_in(save: Path | None) -> Iterator[None]:
+    """Keep another run out of a folder, which is made, while this one is saved there.
+
+    Raises
+    ------
+    RefocusError
+        Another run is saved there.
+    """
+    descriptor = None
+    with suppress(OSError):  # Windows opens no folder; what cannot be written, the next check says
+        if save is not None:
+            save.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(save, os.O_RDONLY)
+    try:
+        if descriptor is not None and not claim(descriptor):
+            raise RefocusError(
+                f"{save}: another run is being saved there; name another folder with --save"
+            )
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
 def check_outputs(save: Path | None, report: Path | None) -> None:
     """Find out before the first frame whether the results can be written."""
     if save is not None:
-        for name in (RAW, REFOCUSED):
-            if (save / name).exists():
-                raise RefocusError(
-                    f"{save / name}: exists already, and is not overwritten; "
-                    "name another folder with --save"
-                )
+        _refuse_unwritable(save)
+        for path in (save / RAW, save / REFOCUSED):
+            for there in (path, lines_path(path)):
+                if there.exists():
+                    raise RefocusError(
+                        f"{there}: exists already, and is not overwritten; "
+                        "name another folder with --save"
+                    )
     if report is not None and (
         is_no_file(report)
         or report.suffix.lower() == ".png"
@@ -125,6 +153,17 @@ def check_outputs(save: Path | None, report: Path | None) -> None:
             raise RefocusError(
                 f"{folder}: cannot be written: {reason_of(error)}; name another folder"
             ) from error
+
+
+def _refuse_unwritable(save: Path) -> None:
+    """Refuse a name that the writer of an OME-Zarr cannot have."""
+    try:
+        str(save.absolute()).encode()
+    except UnicodeEncodeError:
+        raise RefocusError(
+            f"{save}: is no name in UTF-8, or not in the locale that is set here, and no data can "
+            "be saved there; name another folder, or set a locale of UTF-8"
+        ) from None
 
 
 def explained(error: Exception, raw: Path | None) -> RefocusError:

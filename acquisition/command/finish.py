@@ -175,8 +175,8 @@ def finish(
             return _Finishing(run, refocuser, lines).work(on_frame)
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise RefocusError(
-            f"{run.folder}: cannot be finished: {reason_of(error)}; see that its files can be read "
-            "and written, and run it again"
+            f"{getattr(error, 'filename', None) or run.folder}: cannot be finished: "
+            f"{reason_of(error)}; see that its files can be read and written, and run it again"
         ) from error
 
 

@@ -14,6 +14,7 @@ from refocus.acquisition.command.disk import (
     RAW,
     REFOCUSED,
     Room,
+    alone_in,
     check_outputs,
     explained,
 )
@@ -118,8 +119,9 @@ def run(config: LiveConfig, watcher: Watcher, typed: Container[str] = ()) -> Ses
         The run was interrupted; likewise.
     """
     report_path = config.report or (config.save / "report.json" if config.save else None)
-    check_outputs(config.save, report_path)
     with ExitStack() as stack:
+        stack.enter_context(alone_in(config.save))
+        check_outputs(config.save, report_path)
         upstream = stack.enter_context(Upstream())
         try:
             begun = _open(config, stack, typed)

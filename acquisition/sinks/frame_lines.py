@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.files import replacing
+from refocus.configs.files import claim, replacing
 
 logger = logging.getLogger("refocus.recorder")
 
@@ -92,11 +92,9 @@ class FrameLines:
     def _open(self) -> RawIOBase:
         # unbuffered: what is written is there, even if this process is killed the moment after
         file = self.path.open("ab", buffering=0)
-        try:
-            _claim(file.fileno(), self.zarr)
-        except RefocusError:
+        if not claim(file.fileno()):
             file.close()
-            raise
+            raise RefocusError(f"{self.zarr}: is being written by a run; wait until it is over")
         return file
 
     def close(self) -> None:
@@ -140,18 +138,6 @@ def read_lines(zarr: Path) -> Iterator[dict[str, Any]]:
         raise RefocusError(
             f"{path}: not readable: {reason_of(error)}; give the folder of a run that was saved"
         ) from error
-
-
-def _claim(file: int, zarr: Path) -> None:
-    """See that nobody else writes the lines, as far as that can be told."""
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RefocusError(f"{zarr}: is being written by a run; wait until it is over") from error
-    except (ImportError, OSError):  # Windows, or a file system without locks
-        return
 
 
 def _parse(line: bytes) -> dict[str, Any]:

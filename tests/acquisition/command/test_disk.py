@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from refocus.acquisition.command import session
-from refocus.acquisition.command.disk import FRAME_EXTRA, Room, check_outputs
+from refocus.acquisition.command.disk import FRAME_EXTRA, Room, alone_in, check_outputs
 from refocus.configs import RefocusError
 from refocus.configs.live_config import LiveConfig
 
@@ -36,6 +36,31 @@ def test_a_report_that_is_no_file_is_refused_and_stays(name: str, tmp_path: Path
     with pytest.raises(RefocusError, match="cannot be the report"):
         check_outputs(None, tmp_path / name)
     assert sorted(tmp_path.iterdir()) == there
+
+
+@pytest.mark.skipif(os.name == "nt", reason="locks no folder")
+def test_two_runs_at_once_do_not_share_a_folder(tmp_path: Path) -> None:
+    save = tmp_path / "new" / "run"
+    with alone_in(save), pytest.raises(RefocusError, match="another run is being saved there"):
+        alone_in(save).__enter__()
+    with alone_in(save), alone_in(None), alone_in(None):
+        assert not list(save.iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["raw.ome.zarr", "refocused.ome.zarr", "raw.frames.jsonl", "refocused.frames.jsonl"]
+)
+def test_nothing_of_an_earlier_run_is_overwritten(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("all that is known of its frames")
+    with pytest.raises(RefocusError, match=f"{name}: exists already, and is not overwritten"):
+        check_outputs(tmp_path, None)
+    assert [one.name for one in tmp_path.iterdir()] == [name]
+
+
+def test_a_folder_that_no_writer_can_name_is_refused_before_the_first_frame(tmp_path: Path) -> None:
+    with pytest.raises(RefocusError, match="is no name in UTF-8"):
+        check_outputs(tmp_path / "a\udcff", None)
+    assert not list(tmp_path.iterdir())
 
 
 class Disk:
