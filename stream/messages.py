@@ -29,7 +29,8 @@ RUN, FRAME, STATS, END = b"refocus.run", b"refocus.frame", b"refocus.stats", b"r
 READERS = b"refocus.readers"
 """Nothing is sent under it: a reader subscribes to it, last of all, to be counted."""
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""As far as every reader of JSON counts."""
 
 
 def _known(verdict: Any) -> Any:
@@ -89,7 +90,7 @@ class Header(BaseModel):
             ) from None
         if schema != SCHEMA:
             raise RefocusError(
-                f"message: of schema {schema!r}, and this reader understands {SCHEMA!r}; "
+                f"message: of schema {schema!r:.60}, and this reader understands {SCHEMA!r}; "
                 "install the same version of refocus-live on both sides"
             )
         try:

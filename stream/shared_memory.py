@@ -73,7 +73,7 @@ class SharedPixels(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
 
     schema_: Literal["refocus/1"] = Field(default="refocus/1", alias="schema")
-    file: str
+    file: str = Field(max_length=4096)
     """Path of the file on this host."""
     generation: int = Field(ge=0)
     """What stands at ``generation_at`` for as long as this frame is there."""

@@ -239,17 +239,21 @@ def nested(header, depth):
     return header[:-1] + b', "new": ' + b"[" * depth + b"]" * depth + b"}"
 
 
-@pytest.mark.parametrize("spoiled", ["infinity", "depth", "depth within"])
+@pytest.mark.parametrize("spoiled", ["infinity", "depth", "depth within", "count", "schema"])
 def test_a_header_that_no_page_could_read_is_refused(spoiled):
     good = stats_header()
     bad = {
         "infinity": good.replace(b"7.0", b"1e999"),
         "depth": b"[" * 200_000,
         "depth within": nested(good, 100_000),
+        "count": good.replace(b'"queued":0', b'"queued":1' + b"0" * 400),
+        "schema": good.replace(b"refocus/1", b"x" * 70_000),
     }[spoiled]
-    with pytest.raises(RefocusError, match=r"message: (fps|its header is not JSON)") as raised:
+    words = "message: (fps|its header is not JSON|queued|of schema 'xxx)"
+    with pytest.raises(RefocusError, match=words) as raised:
         StatsHeader.decode(bad)
     assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tifffile
 
+from refocus.configs.command import printable
 from refocus.view.places import Shown
 
 
@@ -32,22 +33,22 @@ def snapshot(frames: Sequence[Shown]) -> bytes:
     ValueError
         The frames differ in size or type.
     """
-    pages = {
-        f"{shown.place.c} {side}".strip(): (shown, pixels)
+    pages = [
+        (printable(f"{shown.place.c} {side}".strip()), shown, pixels)
         for shown in frames
         for side, pixels in (("captured", shown.frame.raw), ("refocused", shown.frame.pixels))
         if pixels is not None
-    }
-    stack = [pixels for _, pixels in pages.values()]
+    ]
+    stack = [pixels for _, _, pixels in pages]
     if len({(one.shape, one.dtype) for one in stack}) > 1:
         raise ValueError("the channels differ in size or type; save them one by one")
-    size = frames[0].frame.header.pixel_size_um
+    size = _size_um(frames)
     metadata: dict[str, Any] = {
         "axes": "CYX",
         **_describe(frames),
-        "Channel": {"Name": list(pages)},
+        "Channel": {"Name": [name for name, _, _ in pages]},
         "Plane": {
-            "ExposureTime": [one.frame.header.exposure_ms for one, _ in pages.values()],
+            "ExposureTime": [one.frame.header.exposure_ms for _, one, _ in pages],
             "ExposureTimeUnit": ["ms"] * len(pages),
         },
     }
@@ -69,15 +70,21 @@ def _describe(frames: Sequence[Shown]) -> dict[str, Any]:
     """Say what is known of the image: of the first frame, and in the description of all."""
     headers = [one.frame.header for one in frames]
     said = [header.model_dump(mode="json", by_alias=True) for header in headers]
-    size = headers[0].pixel_size_um
+    size = _size_um(frames)
     sizes = {f"PhysicalSize{axis}": size for axis in "XY"}
     return {
         "Name": file_name(frames).removesuffix(".ome.tif"),
         "Description": json.dumps({"software": _software(), "frames": said}),
-        "AcquisitionDate": headers[0].captured_utc[:19],
+        "AcquisitionDate": printable(headers[0].captured_utc[:19]),
         "SignificantBits": headers[0].bit_depth,
         **(sizes | {f"{name}Unit": "µm" for name in sizes} if size > 0 else {}),
     }
+
+
+def _size_um(frames: Sequence[Shown]) -> float:
+    """Give the size of a pixel; 0 where it is not known, or cannot be that of a microscope."""
+    size = frames[0].frame.header.pixel_size_um
+    return size if 1e-5 < size < 1e5 else 0.0
 
 
 def _software() -> str:

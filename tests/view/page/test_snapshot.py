@@ -71,3 +71,28 @@ def test_channels_of_two_sizes_are_saved_one_by_one(stream, viewer, gradient):
     assert response.status == 409
     assert b"save them one by one" in body
     assert get(viewer[0], "/snapshot.ome.tif?serials=1")[0].status == 200  # without any tab
+
+
+def test_names_and_sizes_that_no_file_takes_do_not_keep_pixels_from_being_saved(
+    stream, viewer, gradient
+):
+    host, _ = viewer
+    refocused = gradient((4, 4))
+    stream.run()
+    odd = ("\x01", "\x02", "\ufffe")
+    with tab_at(host) as tab:
+        serials = []
+        for name in odd:
+            stream.frame(refocused, channel=name, pixel_size_um=1e-300, captured_utc=name)
+            serials.append(str(tab.frame()[0]["serial"]))
+        response, body = get(host, f"/snapshot.ome.tif?serials={','.join(serials)}")
+    assert response.status == 200
+    with tifffile.TiffFile(BytesIO(body)) as tiff:
+        assert tiff.series[0].shape == (len(odd), 4, 4)
+        image = ElementTree.fromstring(tiff.ome_metadata).find(f"{OME}Image")
+    pixels = image.find(f"{OME}Pixels")
+    assert pixels.get("PhysicalSizeX") is None
+    names = [one.get("Name") for one in pixels.findall(f"{OME}Channel")]
+    assert names == ["\N{REPLACEMENT CHARACTER} refocused"] * len(odd)
+    told = json.loads(image.find(f"{OME}Description").text)["frames"]
+    assert [one["channel"] for one in told] == list(odd)
