@@ -78,6 +78,12 @@ class ReceivedFrame:
     lost: int
 
 
+SAID: dict[bytes, type[RunHeader | StatsHeader]] = {
+    RUN: RunHeader,
+    STATS: StatsHeader,
+    END: EndHeader,
+}
+
 Message = ReceivedFrame | RunHeader | StatsHeader | EndHeader
 """What can come from a publisher."""
 
@@ -262,39 +268,36 @@ class Subscription:
             What came is not schema ``refocus/1``.
         """
         silent_at = math.inf if timeout is None else time.monotonic() + timeout
-        while True:
-            if not self._socket.poll(0) and not self._wait(silent_at):
-                return None
+        while self._socket.poll(0) or self._wait(silent_at):
             parts = self._socket.recv_multipart(copy=False)
-            if len(parts) < 2:
-                continue
-            topic, header = bytes(parts[0].buffer), bytes(parts[1].buffer)
-            if topic == FRAME:
-                return self._frame(header, parts[2:])
-            if topic == SHARED and self._shared is not None:
-                if (shared := self._shared_frame(self._shared, header, parts[2:])) is not None:
-                    return shared
-                continue  # overwritten: the next number tells that one is missing
-            if topic == RUN:
-                run = RunHeader.decode(header)
-                self._catch_up(run, run.next_number)
-                if self._shared is not None and not run.shared_memory:
-                    raise RefocusError(
-                        f"endpoint {self.endpoint}: publishes without shared memory; subscribe "
-                        "without it, or start the publisher with it"
-                    )
-                self.run = run
-                return run
-            if topic == STATS:
-                stats = StatsHeader.decode(header)
-                self._catch_up(stats, stats.next_number)
-                self.stats = stats
-                return stats
-            if topic == END:
-                end = EndHeader.decode(header)
-                self._catch_up(end, end.next_number)
-                self.stats = self.end = end
-                return end
+            if len(parts) > 1 and (message := self._read(*parts)) is not None:
+                return message
+            if time.monotonic() >= silent_at:  # what is passed over may come without end
+                break
+        return None
+
+    def _read(self, *parts: zmq.Frame) -> Message | None:
+        """Read a message; None for one that is gone by now, or of a topic of a later version."""
+        topic, header = bytes(parts[0].buffer), bytes(parts[1].buffer)
+        if topic == FRAME:
+            return self._frame(header, parts[2:])
+        if topic == SHARED and self._shared is not None:
+            return self._shared_frame(self._shared, header, parts[2:])
+        if (kind := SAID.get(topic)) is None:
+            return None
+        said = kind.decode(header)
+        self._catch_up(said, said.next_number)
+        if isinstance(said, StatsHeader):
+            self.stats = said
+            self.end = said if isinstance(said, EndHeader) else self.end
+        elif self._shared is not None and not said.shared_memory:
+            raise RefocusError(
+                f"endpoint {self.endpoint}: publishes without shared memory; subscribe "
+                "without it, or start the publisher with it"
+            )
+        else:
+            self.run = said
+        return said
 
     def _wait(self, until: float) -> bool:
         """Wait for something to come, and see to the link meanwhile; False if nothing did."""
@@ -321,7 +324,7 @@ class Subscription:
             self._told_refused = True
             logger.warning("%s; trying again", self._refusal())
 
-    def _frame(self, data: bytes, parts: list[zmq.Frame]) -> ReceivedFrame:
+    def _frame(self, data: bytes, parts: Sequence[zmq.Frame]) -> ReceivedFrame:
         header = FrameHeader.decode(data)
         dtype = np.dtype(header.dtype).newbyteorder("<")
         size = dtype.itemsize * header.shape[0] * header.shape[1]
@@ -334,7 +337,7 @@ class Subscription:
         return self._received(header, images)
 
     def _shared_frame(
-        self, shared: SharedReader, data: bytes, parts: list[zmq.Frame]
+        self, shared: SharedReader, data: bytes, parts: Sequence[zmq.Frame]
     ) -> ReceivedFrame | None:
         header = FrameHeader.decode(data)
         place = SharedPixels.decode(bytes(parts[0].buffer) if parts else b"")

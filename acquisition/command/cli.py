@@ -202,9 +202,12 @@ def watch(  # noqa: PLR0917
     from refocus.acquisition.command.terminal import describe, describe_json
     from refocus.stream.subscriber import subscribe
 
-    with subscribe(
-        endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
-    ) as subscription:
+    with (
+        ending_with(lambda: "the run that was watched goes on"),
+        subscribe(
+            endpoint, timeout, runs=runs or None, keys=keys, shared_memory=shared_memory
+        ) as subscription,
+    ):
         if err.is_terminal:
             err.print(f"listening on {endpoint}", style="dim")
         announced = ""

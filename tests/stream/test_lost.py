@@ -3,6 +3,7 @@
 import logging
 
 import pytest
+import zmq
 
 from refocus.acquisition.pipeline.sink import RunInfo
 from refocus.acquisition.pipeline.stats import Stats
@@ -52,3 +53,21 @@ def test_between_runs_and_before_them_it_waits(publisher):
         assert [next(heard).run for _ in range(2)] == ["one", "one"]
         with pytest.raises(RefocusError, match=r"nothing heard for 0\.6 s"):
             next(heard)
+
+
+@pytest.mark.parametrize("parts", [[b"refocus.frame"], [b"refocus.frame.later", b"{}"]])
+def test_who_sends_without_end_what_is_passed_over_holds_nobody(parts, monkeypatch):
+    class Endless:
+        sent = 0
+
+        def poll(self, timeout):
+            return True
+
+        def recv_multipart(self, copy):
+            self.sent += 1
+            assert self.sent < 10
+            return [zmq.Frame(part) for part in parts]
+
+    with subscribe("tcp://127.0.0.1:1") as reader, monkeypatch.context() as within:
+        within.setattr(reader, "_socket", Endless())
+        assert reader.receive(0.0) is None
