@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
+from refocus.acquisition.command.upstream import log_where_possible
 from refocus.configs import Incomplete
 from refocus.configs.command import (
     TERMINATED,
@@ -355,6 +356,7 @@ def main() -> None:
 
 def _main() -> int:
     os.environ.setdefault("PYMM_LOG_LEVEL", "CRITICAL")  # what it warns of is told in our words
+    log_where_possible()
     log_to(err, "refocus-live")
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # a broken file has a line of ours
     end_on_signals()

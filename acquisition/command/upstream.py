@@ -5,7 +5,9 @@ without a picture) by its logger alone; the run ends as if all were well.
 """
 
 import logging
+import os
 from collections import Counter
+from pathlib import Path
 from typing import Self
 
 log = logging.getLogger("refocus.run")
@@ -13,6 +15,19 @@ log = logging.getLogger("refocus.run")
 LOGGER = "pymmcore-plus"
 LONGEST = 300
 """Characters of a message that are told."""
+
+
+def log_where_possible() -> None:
+    """Have pymmcore-plus keep no log file where it could write none: it would not even start.
+
+    To be called before it is imported.
+    """
+    from platformdirs import user_data_dir
+
+    file = Path(user_data_dir(LOGGER)) / "logs" / f"{LOGGER}.log"
+    there = next(one for one in (file, *file.parents) if os.path.exists(one))
+    if not os.access(there, os.W_OK) or not (there == file or there.is_dir()):
+        os.environ.setdefault("PYMM_LOG_FILE", os.devnull)
 
 
 class Upstream(logging.Handler):

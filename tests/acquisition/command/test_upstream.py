@@ -1,12 +1,14 @@
 """What pymmcore-plus only logs is told, counted, and with ``--strict`` ends in an error."""
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
 import yaml
 
 from refocus.acquisition.command.session import run
+from refocus.acquisition.command.upstream import log_where_possible
 from refocus.configs.live_config import LiveConfig
 
 AUTOFOCUS = {"autofocus_device_name": "PFS", "autofocus_motor_offset": 1.0, "axes": ["p"]}
@@ -97,3 +99,14 @@ def test_a_run_without_trouble_says_nothing(rig) -> None:
     result = run(settings, Unwatched())
     assert result.error is None
     assert "warnings" not in result.report
+
+
+@pytest.mark.parametrize("home", ["folder", "file"])
+def test_a_home_that_takes_no_log_is_no_reason_not_to_start(home, tmp_path, monkeypatch):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("platformdirs.user_data_dir", lambda name: str(tmp_path / home / name))
+    monkeypatch.setattr(os, "environ", {})
+    log_where_possible()
+    assert os.environ == ({} if home == "folder" else {"PYMM_LOG_FILE": os.devnull})
+    assert not list((tmp_path / "folder").iterdir())
