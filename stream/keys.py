@@ -114,8 +114,13 @@ class _Readers:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._known = self._read()
         self._told = ""
+        self._known = self._read()
+        if not self._known:
+            raise RefocusError(
+                f"{folder / READERS}: no key of a reader is there, and nobody could read; make one "
+                "with 'refocus-live keys DIR'"
+            )
 
     def callback(self, domain: str, key: bytes) -> bool:
         """Tell whether a key is one of theirs; called by pyzmq, on a thread of its own."""
@@ -131,13 +136,7 @@ class _Readers:
         _refuse_open_to_others(self._folder)
         folder = self._folder / READERS
         told = "copy it from the reader's folder again, or remove it"
-        found = {_load(path, told, False)[0] for path in sorted(folder.glob(f"*{PUBLIC}"))}
-        if not found:
-            raise RefocusError(
-                f"{folder}: no key of a reader is there, and nobody could read; make one with "
-                "'refocus-live keys DIR'"
-            )
-        return found
+        return {_load(path, told, False)[0] for path in sorted(folder.glob(f"*{PUBLIC}"))}
 
 
 def unlock(socket: "zmq.Socket[bytes]", folder: Path) -> None:

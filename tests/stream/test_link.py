@@ -91,6 +91,10 @@ def test_whose_keys_are_made_in_mid_run_is_let_in(tmp_path, caplog):
         (ours / "readers" / "broken.key").write_text("nothing")
         with Subscription(publisher.endpoint, keys=first) as reader:
             until(reader, "connected")  # one key that is broken shuts nobody else out
+        for key in (ours / "readers").iterdir():
+            key.unlink()
+        with Subscription(publisher.endpoint, keys=first) as reader:
+            until(reader, "refused")  # the last one, too
     assert "broken.key: holds no public key" in caplog.text
 
 
