@@ -1,9 +1,26 @@
 """What a model file says of itself."""
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from refocus.configs.optics import Optics
 from refocus.configs.trust import Thresholds
+
+
+def _in_a_line(text: str) -> str:
+    """Leave out of what a stranger may have written all that is more than text of one line."""
+    return "".join(one for one in " ".join(text.split()) if one.isprintable())
+
+
+def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"begins at {bounds[0]:g} and ends at {bounds[1]:g}")
+    return bounds
+
+
+Line = Annotated[str, AfterValidator(_in_a_line)]
+Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 
 class ModelCard(BaseModel):
@@ -13,27 +30,27 @@ class ModelCard(BaseModel):
     a checksum over the whole graph stands beside the card.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    name: str
-    version: str
-    architecture: str
+    name: Line
+    version: Line
+    architecture: Line
     optics: Optics
-    defocus_um: tuple[float, float]
+    defocus_um: Range
     """The range of distances from focus it was trained for, µm."""
-    training_data: str
-    stains: tuple[str, ...] = ()
+    training_data: Line
+    stains: tuple[Line, ...] = ()
     """What its training showed, a stain or a structure each; empty where nobody has said it."""
-    licence: str
-    recipe: str = ""
+    licence: Line
+    recipe: Line = ""
     """The command that reproduces it."""
     inputs: int = Field(default=1, ge=1)
     """Channels that the network is shown: the frame, or the frame and what filters make of it."""
     estimator_sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
     """Of the estimator of light paths that the model carries."""
-    sampling: tuple[float, float] | None = None
+    sampling: Range | None = None
     """Pixel size × NA / wavelength that it was trained for; None for the optics stated."""
-    aperture: tuple[float, float] | None = None
+    aperture: Range | None = None
     """NA / refractive index that it was trained for; None for the optics stated."""
     trust: Thresholds | None = None
     """Where its verdicts begin; None for a model that was not calibrated."""

@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from typing import Literal
+from itertools import pairwise
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "blank", "unrated"]
 """What is said of a result; :mod:`refocus.engine.trust.judgement` says when."""
@@ -13,7 +14,7 @@ Verdict = Literal["in-focus", "refocused", "beyond", "unfamiliar", "blank", "unr
 class Thresholds(BaseModel):
     """Where the verdicts begin; part of the model card."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     in_focus_um: float = Field(ge=0)
     """Nearer to focus than this, a frame is left alone, µm."""
@@ -39,7 +40,7 @@ class Thresholds(BaseModel):
 class Layer(BaseModel):
     """One layer of the small network that scores evidence: ``x @ weights + bias``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weights: list[list[float]]
     bias: list[float]
@@ -48,11 +49,11 @@ class Layer(BaseModel):
 class TrustStatistics(BaseModel):
     """What verdicts are computed with."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     feature_mean: list[float]
     """``(C,)``, of the encoder's features over the training set's tiles."""
-    feature_basis: list[list[float]]
+    feature_basis: list[list[float]] = Field(min_length=1)
     """``(C, K)``: to uncorrelated components of unit variance."""
     feature_radius: float = Field(gt=0)
     """Distance from the mean that 95 % of the training set's tiles lie within."""
@@ -61,6 +62,24 @@ class TrustStatistics(BaseModel):
     """``(E,)`` each: evidence is standardised with them."""
     layers: list[Layer]
     """The last one gives two logits: no worse than captured, and better."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if not (self.layers or self.evidence_mean):
+            return self  # nothing is fitted yet
+        widths = [len(self.evidence_mean), *(len(layer.bias) for layer in self.layers)]
+        tables = [(self.feature_basis, len(self.feature_mean), len(self.feature_basis[0]))]
+        tables += [
+            (layer.weights, *sizes)
+            for layer, sizes in zip(self.layers, pairwise(widths), strict=True)
+        ]
+        if (
+            len(self.evidence_scale) != widths[0]
+            or widths[-1] != 2
+            or any({len(r) for r in t} != {n} or len(t) != m for t, m, n in tables)
+        ):
+            raise ValueError("its tables do not fit together")
+        return self
 
     def digest(self) -> str:
         """Give the checksum of all numbers."""

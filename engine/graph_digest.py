@@ -24,6 +24,19 @@ def graph_sha256(model: onnx.ModelProto) -> str:
     return digest.hexdigest()
 
 
+def numbers(tensor: onnx.TensorProto) -> bytes:
+    """Give the numbers of a tensor.
+
+    Raises
+    ------
+    ValueError
+        They are not in the model's own file.
+    """
+    if tensor.data_location == onnx.TensorProto.EXTERNAL:
+        raise ValueError("its weights are in another file, and a model is one file")
+    return onnx.numpy_helper.to_array(tensor).tobytes()
+
+
 def _graph(digest: Any, graph: onnx.GraphProto) -> None:
     for name, values in (("input", graph.input), ("output", graph.output)):
         for value in values:
@@ -63,7 +76,7 @@ def _attribute(digest: Any, attribute: onnx.AttributeProto) -> None:
 def _tensor(digest: Any, tensor: onnx.TensorProto) -> None:
     _text(digest, "tensor", tensor.name, str(tensor.data_type), *map(str, tensor.dims))
     if tensor.data_type != onnx.TensorProto.UNDEFINED:
-        digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+        digest.update(numbers(tensor))
 
 
 def _text(digest: Any, *words: str) -> None:

@@ -1,5 +1,6 @@
 """Model files: an ONNX graph that carries its own card and checksums."""
 
+import errno
 import hashlib
 import os
 import zipfile
@@ -12,9 +13,10 @@ import onnx
 from pydantic import ValidationError
 
 from refocus.configs import ModelCard, RefocusError, reason_of
+from refocus.configs.files import is_no_file
 from refocus.configs.trust import TrustStatistics
-from refocus.engine.graph_digest import graph_sha256
-from refocus.engine.package import model_in_package
+from refocus.engine.graph_digest import graph_sha256, numbers
+from refocus.engine.package import MOST_MODEL, model_in_package
 from refocus.engine.protocol import EngineError, log
 
 CARD_KEY = "refocus"
@@ -40,7 +42,7 @@ def initialisers_sha256(model: onnx.ModelProto) -> str:
     digest = hashlib.sha256()
     for tensor in model.graph.initializer:
         digest.update(f"{tensor.name}|{tensor.data_type}|{list(tensor.dims)}|".encode())
-        digest.update(onnx.numpy_helper.to_array(tensor).tobytes())
+        digest.update(numbers(tensor))
     return digest.hexdigest()
 
 
@@ -107,13 +109,14 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
     Raises
     ------
     EngineError
-        The file is missing, is no ONNX, has no card, or its weights or its graph
-        are not those that were signed.
+        The file is missing, is no ONNX, has no card, is no network of frames, or its weights or
+        its graph are not those that were signed.
     """
     if not path.is_file():
         raise EngineError(f"{path}: no such model; give a .onnx file made by 'refocus-export onnx'")
     try:
         model = _load(path)
+        found, graph = initialisers_sha256(model), graph_sha256(model)
         onnx.checker.check_model(model)
     except EngineError:
         raise
@@ -128,12 +131,13 @@ def read_model(path: Path) -> tuple[onnx.ModelProto, ModelCard]:
         card = ModelCard.model_validate_json(cards[0])
     except ValidationError as error:
         raise EngineError(f"{path}: its model card is not valid ({reason_of(error)})") from error
-    if card.sha256 != initialisers_sha256(model):
+    if card.sha256 != found:
         raise EngineError(
             f"{path}: weights do not match the checksum of its card; it is damaged or was altered: "
             "fetch or export it again"
         )
-    _check_graph(model, path)
+    _check_graph(model, graph, path)
+    _check_shapes(model, card, path)
     return model, card
 
 
@@ -157,8 +161,10 @@ def write_model(
         It cannot be written.
     """
     whole = path.resolve()
-    part = whole.with_name(f"{whole.stem}.part.onnx")
+    part = whole.with_name(f".{whole.stem}.part.onnx")
     try:
+        if is_no_file(whole):
+            raise OSError(errno.EEXIST, "is there, and is no regular file")
         whole.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, str(part))
         check(part)
@@ -178,10 +184,14 @@ def opset(model: onnx.ModelProto) -> int:
 def _load(path: Path) -> onnx.ModelProto:
     if zipfile.is_zipfile(path):
         return onnx.load_model_from_string(model_in_package(path))
-    return onnx.load(str(path))
+    if path.stat().st_size > MOST_MODEL:
+        raise EngineError(
+            f"{path}: is larger than {MOST_MODEL / 1e6:g} MB; give a model of 'refocus-export onnx'"
+        )
+    return onnx.load(str(path), load_external_data=False)
 
 
-def _check_graph(model: onnx.ModelProto, path: Path) -> None:
+def _check_graph(model: onnx.ModelProto, found: str, path: Path) -> None:
     stored = [p.value for p in model.metadata_props if p.key == GRAPH_KEY]
     if not stored:
         log.warning(
@@ -189,8 +199,28 @@ def _check_graph(model: onnx.ModelProto, path: Path) -> None:
             "checked; 'refocus-export onnx' or 'refocus-train calibrate' adds one",
             path,
         )
-    elif stored != [graph_sha256(model)]:
+    elif stored != [found]:
         raise EngineError(
             f"{path}: its graph does not match its checksum; it is damaged or was altered: "
             "fetch or export it again"
         )
+
+
+def _check_shapes(model: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Refuse a graph that does not take a frame, or what its card says is made of one."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    taken = [_shape(value) for value in model.graph.input if value.name not in weights]
+    given = [_shape(value) for value in model.graph.output if value.name == "refocused"]
+    if (taken, given) not in [([(4, n)], [(4, m)]) for n in (0, card.inputs) for m in (0, 1)]:
+        raise EngineError(
+            f"{path}: does not make one frame of {card.inputs} × (H, W) of float32, as its card "
+            "says; export it again"
+        )
+
+
+def _shape(value: onnx.ValueInfoProto) -> tuple[int, int]:
+    """Give how many axes a value of float32 has, and its channels, 0 where any number will do."""
+    tensor = value.type.tensor_type
+    if tensor.elem_type != onnx.TensorProto.FLOAT or len(tensor.shape.dim) < 2:
+        return 0, 0
+    return len(tensor.shape.dim), tensor.shape.dim[1].dim_value

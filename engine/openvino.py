@@ -166,11 +166,17 @@ class OpenVinoEngine(Engine):
         request = self._compiled.get(shape)
         if request is None:
             graph = self._graph.clone()
-            graph.reshape([1, self._card.inputs, *shape])
             try:
+                graph.reshape([1, self._card.inputs, *shape])
                 compiled = self._core.compile_model(graph, self._device, self._options())
             except RuntimeError as error:
                 raise EngineError(f"OpenVINO cannot compile for {shape}: {_line(error)}") from error
+            given = compiled.output(0).partial_shape
+            if given != ov.PartialShape([1, 1, *shape]):
+                raise EngineError(
+                    f"the model {self._card.name} makes {given} of a frame of "
+                    f"{shape[0]}×{shape[1]}; export it again"
+                )
             request = self._compiled[shape] = compiled.create_infer_request()
             while len(self._compiled) > SHAPES_KEPT:
                 self._compiled.popitem(last=False)

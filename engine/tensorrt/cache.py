@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import ModelCard, reason_of
-from refocus.configs.files import replacing
+from refocus.configs.files import is_no_file, replacing
 from refocus.engine.cache_folder import cache_folder, check_owner, own_folder
 from refocus.engine.nvidia import Gpu
 from refocus.engine.protocol import EngineError, log
@@ -124,8 +124,10 @@ def read_description(path: Path) -> Description:
     """
     beside = path.with_name(path.name + ".json")
     try:
+        if is_no_file(path) or is_no_file(beside):  # reading a pipe would wait for ever
+            raise OSError("no regular file")
         description = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise EngineError(
             f"{path}: an engine without a readable {beside.name} is not loaded; "
             "build it with 'refocus-export tensorrt'"

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from refocus.engine.prepare import LIMIT, padded_shape
-from refocus.engine.protocol import Frame
+from refocus.engine.protocol import EngineError, Frame
 from refocus.optics.normalise import BRIGHT, DARK, ENOUGH
 
 TensorNetwork = Callable[[Tensor], tuple[Tensor, ...]]
@@ -68,6 +68,11 @@ def refocus_counts(
     show
         Turns ``(1, H, W)`` into the ``(1, C, H, W)`` that the network is shown; None for the frame
         alone.
+
+    Raises
+    ------
+    EngineError
+        The network gives something else than one frame of the size that it was shown.
     """
     wide = raw.dtype == torch.int16
     whole = raw.to(torch.int32)
@@ -82,6 +87,10 @@ def refocus_counts(
     if (tall, broad) != (height, width):
         batch = F.pad(batch, (0, broad - width, 0, tall - height), mode="reflect")
     first, *others = network(batch if show is None else show(batch[0]))
+    if first.shape != batch.shape:
+        raise EngineError(
+            f"the network makes {list(first.shape)} of a frame of {tall}×{broad}; export it again"
+        )
     refocused = first[0, 0, :height, :width] + (pixels - seen)
     finite = torch.isfinite(refocused).all()
     counts = torch.round(refocused * scale + offset).nan_to_num_(0.0)

@@ -1,14 +1,17 @@
 """Model files: card, checksum, and everything that can be wrong with one."""
 
+import json
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
-from refocus.configs import RefocusError
+from refocus.configs import ModelCard, RefocusError
 from refocus.engine import EngineError, open_engine
 from refocus.engine.model_file import (
     CARD_KEY,
@@ -19,6 +22,7 @@ from refocus.engine.model_file import (
     read_model,
     write_model,
 )
+from refocus.engine.package import MOST_MODEL
 
 
 def _truncated(model: onnx.ModelProto, path: Path) -> None:
@@ -81,6 +85,55 @@ def _with_an_output_turned(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
+def _with_its_weights_beside(model: onnx.ModelProto, path: Path) -> None:
+    onnx.save(model, path, save_as_external_data=True, location="weights", size_threshold=0)
+
+
+def _larger_than_a_model(model: onnx.ModelProto, path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(MOST_MODEL + 1)  # sparse: nothing is written
+
+
+def _with_an_infinite_range(model: onnx.ModelProto, path: Path) -> None:
+    _with_card(model, path, defocus_um=[-1e999, 1e999])
+
+
+def _with_a_range_turned(model: onnx.ModelProto, path: Path) -> None:
+    _with_card(model, path, defocus_um=[16, -16])
+
+
+def _for_more_channels(model: onnx.ModelProto, path: Path) -> None:
+    _with_card(model, path, inputs=4)
+
+
+def _with_card(model: onnx.ModelProto, path: Path, **lies: Any) -> None:
+    entry = next(p for p in model.metadata_props if p.key == CARD_KEY)
+    entry.value = json.dumps({**json.loads(entry.value), **lies})
+    onnx.save(model, path)
+
+
+def _with_another_input(model: onnx.ModelProto, path: Path) -> None:
+    more = onnx.helper.make_tensor_value_info("more", onnx.TensorProto.FLOAT, ["N", 1, "H", "W"])
+    model.graph.input.append(more)
+    _signed(model, path)
+
+
+def _that_gives_nothing(model: onnx.ModelProto, path: Path) -> None:
+    del model.graph.output[:]
+    _signed(model, path)
+
+
+def _of_integers(model: onnx.ModelProto, path: Path) -> None:
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.INT8
+    _signed(model, path)
+
+
+def _signed(model: onnx.ModelProto, path: Path) -> None:
+    card = next(p.value for p in model.metadata_props if p.key == CARD_KEY)
+    embed_card(model, ModelCard.model_validate_json(card))
+    onnx.save(model, path)
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -95,6 +148,14 @@ def _with_an_output_turned(model: onnx.ModelProto, path: Path) -> None:
         (_with_another_attribute, "graph does not match its checksum"),
         (_with_another_constant, "graph does not match its checksum"),
         (_with_an_output_turned, "graph does not match its checksum"),
+        (_with_its_weights_beside, "its weights are in another file"),
+        (_larger_than_a_model, "is larger than 1000 MB"),
+        (_with_an_infinite_range, r"model card is not valid \(defocus_um.0: .*finite"),
+        (_with_a_range_turned, "model card is not valid .*begins at 16 and ends at -16"),
+        (_for_more_channels, r"does not make one frame of 4 × \(H, W\)"),
+        (_with_another_input, "does not make one frame of 1"),
+        (_that_gives_nothing, "does not make one frame of 1"),
+        (_of_integers, "does not make one frame of 1"),
     ],
 )
 @pytest.mark.parametrize("engine", ["openvino", "torch"])
@@ -111,6 +172,37 @@ def test_damaged_models_are_refused_in_one_line(
         open_engine(engine, path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "torch"])
+def test_a_result_of_another_size_than_the_frame_is_refused(
+    model_file: Path, tmp_path: Path, engine: str
+) -> None:
+    _, card = read_model(model_file)
+    halved = onnx.helper.make_node(
+        "MaxPool", ["frames"], ["refocused"], kernel_shape=[2, 2], strides=[2, 2]
+    )
+    said = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["N", 1, "H", "W"])
+        for name in ("frames", "refocused")
+    ]
+    model = onnx.helper.make_model(onnx.helper.make_graph([halved], "halved", said[:1], said[1:]))
+    model.ir_version = 10
+    embed_card(model, card)
+    onnx.save(model, tmp_path / "halved.onnx")
+    opened = open_engine(engine, tmp_path / "halved.onnx", "cpu" if engine == "torch" else None)
+    with pytest.raises(EngineError, match="of a frame of 64×96"):
+        opened.refocus(np.zeros((64, 96), np.uint16))
+    opened.close()
+
+
+def test_a_card_is_text_of_one_line_whatever_a_stranger_wrote(
+    model_file: Path, tmp_path: Path
+) -> None:
+    strange = "a\x1b]0;title\x07\nb \u202e[bold]c"
+    _with_card(onnx.load(model_file), tmp_path / "a.onnx", name=strange, stains=[strange])
+    _, card = read_model(tmp_path / "a.onnx")
+    assert (card.name, *card.stains) == ("a]0;title b [bold]c",) * 2
 
 
 def test_missing_model(tmp_path: Path) -> None:
@@ -176,4 +268,12 @@ def test_a_model_is_written_whole_or_not_at_all(model_file: Path, tmp_path: Path
 
     with pytest.raises(RefocusError, match="not this one"):
         write_model(model, tmp_path / "other.onnx", refuse)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "new"]
+    (tmp_path / "other.part.onnx").touch()
+    write_model(model, tmp_path / "other.onnx")
+    assert not (tmp_path / "other.part.onnx").stat().st_size
+    os.mkfifo(tmp_path / "pipe.onnx")
+    with pytest.raises(RefocusError, match="no regular file"):
+        write_model(model, tmp_path / "pipe.onnx")
+    assert (tmp_path / "pipe.onnx").is_fifo()
+    names = ["file", "new", "other.onnx", "other.part.onnx", "pipe.onnx"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names

@@ -69,6 +69,15 @@ def _json_no_object(plan: Path, beside: Path) -> None:
     beside.write_text("[]")
 
 
+def _json_deep(plan: Path, beside: Path) -> None:
+    beside.write_text("[" * 100_000)
+
+
+def _json_a_pipe(plan: Path, beside: Path) -> None:
+    beside.unlink()
+    os.mkfifo(beside)
+
+
 def _json_altered(plan: Path, beside: Path) -> None:
     described = json.loads(beside.read_text())
     beside.write_text(json.dumps({**described, "model_sha256": "cd"}))
@@ -91,6 +100,8 @@ def _others_may_write(plan: Path, beside: Path) -> None:
         _json_missing,
         _json_cut,
         _json_no_object,
+        _json_deep,
+        _json_a_pipe,
         _json_altered,
         _json_with_more,
         _others_may_write,
