@@ -4,15 +4,20 @@
     make gpu-report
     python -m refocus.bench.gpu_report --model resnet34.onnx --frame 2048x2048 --markdown report.md
 
-Writes JSON and Markdown, and states nothing that did not run on this machine.
+Writes JSON and Markdown, anew after each engine, and states nothing that did not run on this
+machine. The engines of this project come first, so that a run that is cut short has them.
 """
 
 import argparse
+import gc
 import json
+import logging
+import math
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -21,23 +26,27 @@ from typing import Any
 
 import numpy as np
 
+from refocus.bench.gpu_engines import CPU_ENGINES, GPU_ENGINES, Opener
 from refocus.bench.gpu_rates import Rates, Work, card_rates, work_of
 from refocus.bench.live_rows import measure_live
-from refocus.configs import RefocusError
-from refocus.engine import Engine, EngineError
+from refocus.configs import RefocusError, sentence_of
+from refocus.configs.command import INTERRUPTED
+from refocus.configs.files import is_no_file
+from refocus.engine import Engine
 from refocus.engine.model_file import default_model, read_model
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
-from refocus.engine.parity import compare, passed
-from refocus.engine.prepare import warm_up_frame
-from refocus.engine.protocol import UNKNOWN, EngineInfo, Frame, refocus_all
-from refocus.engine.tensorrt.engine import TensorRtEngine
+from refocus.engine.parity import Difference, adversarial_frames, compare, passed
+from refocus.engine.prepare import SMALLEST
+from refocus.engine.protocol import Frame, log, refocus_all
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).resolve().parents[1]
+CONFORMANCE = "tests/engine/test_conformance.py"
+MARKED = "gpu"
+CONFORMANCE_S = 600.0
+"""What the suite may take; a driver that hangs would keep it for ever."""
 FRAMES = ("512x512", "1024x1024", "2048x2048", "4432x2368")
 SECONDS = 3.0
-Opener = Callable[[Path, bool], Engine]
-"""Opens a model, with or without its judge."""
 COLUMNS = {
     "engine": "engine",
     "frame": "frame",
@@ -66,85 +75,6 @@ LIVE_COLUMNS = {
 }
 
 
-class UserCallback(Engine):
-    """What a user would write in a callback: PyTorch, eager FP32 or compiled FP16, and wait.
-
-    Parameters
-    ----------
-    model
-        ONNX file with a card.
-    compiled
-        FP16 through ``torch.compile``; otherwise eager FP32.
-    """
-
-    def __init__(self, model: Path, compiled: bool) -> None:
-        import torch
-
-        from refocus.engine.half_precision import half_precision
-        from refocus.engine.light_path.sight import open_sight
-        from refocus.engine.torch.filters import TensorFilters
-        from refocus.engine.torch.graph import TorchGraph
-
-        proto, self._card = read_model(model)
-        self._sight = open_sight(proto, self._card, str(model))
-        self._filters = TensorFilters(torch.device("cuda"))
-        self._compiled = compiled
-        graph = TorchGraph(half_precision(proto) if compiled else proto).cuda().eval()
-        if compiled:
-            graph = graph.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self._network: Any = torch.compile(graph) if compiled else graph
-
-    @property
-    def info(self) -> EngineInfo:
-        """Which engine runs which model."""
-        precision = "fp16" if self._compiled else "f32"
-        return EngineInfo("torch.compile" if self._compiled else "eager", "", precision, self._card)
-
-    def warm_up(self, shape: tuple[int, int], dtype: Any) -> None:
-        """Run once."""
-        self.refocus(warm_up_frame(shape, dtype))
-
-    def refocus(self, frame: Frame) -> Frame:
-        """Copy in, compute, copy out, one after the other."""
-        import torch
-
-        from refocus.engine.light_path.filters import tables
-        from refocus.engine.torch.counts import as_frame, as_tensor, refocus_counts
-
-        with torch.inference_mode():
-            show = None
-            if self._sight is not None:
-                told = torch.from_numpy(tables(self._sight.likely(frame, UNKNOWN)))[None].cuda()
-                show = partial(self._filters.show, tables=told)
-            counted = refocus_counts(as_tensor(frame).cuda(), lambda x: (self._network(x),), show)
-            return as_frame(counted.counts.cpu())
-
-    def close(self) -> None:
-        """Free the network."""
-        self._network = None
-
-
-GPU_ENGINES: dict[str, Opener] = {
-    "PyTorch eager FP32": lambda model, judged: UserCallback(model, compiled=False),
-    "torch.compile FP16": lambda model, judged: UserCallback(model, compiled=True),
-    "CUDA graphs FP16": lambda model, judged: _torch(model, "cuda", judged, compiled=False),
-    "CUDA graphs FP16, compiled": lambda model, judged: _torch(model, "cuda", judged),
-    "TensorRT FP16": lambda model, judged: TensorRtEngine(model, "tensorrt", judged),
-    "TensorRT-RTX FP16": lambda model, judged: TensorRtEngine(model, "tensorrt-rtx", judged),
-}
-CPU_ENGINES: dict[str, Opener] = {
-    "OpenVINO": lambda model, judged: OpenVinoEngine(model, judged=judged),
-    "OpenVINO f32": lambda model, judged: OpenVinoEngine(model, precision="f32", judged=judged),
-    "PyTorch CPU": lambda model, judged: _torch(model, "cpu", judged),
-}
-
-
-def _torch(model: Path, device: str, judged: bool, compiled: bool = True) -> Engine:
-    from refocus.engine.torch.engine import TorchEngine
-
-    return TorchEngine(model, device, judged=judged, compiled=compiled)
-
-
 def seconds_per_frame(engine: Engine, frame: Frame, seconds: float) -> float:
     """Measure sustained time per frame, host memory to host memory, after a warm-up."""
     for _ in refocus_all(engine, [frame] * 4):
@@ -164,8 +94,7 @@ def measure(  # noqa: PLR0917
     name: str, engine: Engine, shape: tuple[int, int], work: Work, rates: Rates, seconds: float
 ) -> dict[str, Any]:
     """Measure one engine on one frame size; ``rates`` are the card's."""
-    frame = warm_up_frame(shape, np.dtype(np.uint16))
-    before = _memory_used()
+    frame = frame_of(shape)
     engine.warm_up(shape, frame.dtype)
     each = seconds_per_frame(engine, frame, seconds)
     row: dict[str, Any] = {
@@ -179,20 +108,24 @@ def measure(  # noqa: PLR0917
     row |= stages
     if stages:
         row["overlap"] = row["ms_per_frame"] / max(stages.values())
-    row |= work.shares(rates, stages.get("compute", 1e3 * each))
-    if rates.matrix:
-        row["memory_gib"] = (_memory_used() - before) / 2**30
-    return row
+    return row | work.shares(rates, stages.get("compute", 1e3 * each))
 
 
-def _measure_judged(engine: Engine, rows: list[dict[str, Any]], seconds: float) -> None:
-    """Add to an engine's rows what a frame takes with its judgement."""
-    for row in rows:
-        height, width = (int(side) for side in row["frame"].split("x"))
-        frame = warm_up_frame((height, width), np.dtype(np.uint16))
-        engine.warm_up((height, width), frame.dtype)
-        if engine.submit(frame)().judgement.verdict != "unrated":
-            row["judged_ms"] = 1e3 * seconds_per_frame(engine, frame, seconds / 2)
+def frame_of(shape: tuple[int, int]) -> Frame:
+    """Make a frame of cells, that there is something to judge in it."""
+    cells = adversarial_frames()["cells"]
+    times = [-(-n // m) for n, m in zip(shape, cells.shape, strict=True)]
+    frame: Frame = np.tile(cells, times)[: shape[0], : shape[1]].copy()
+    return frame
+
+
+def _judged_ms(engine: Engine, shape: tuple[int, int], seconds: float) -> dict[str, float]:
+    """Measure what a frame takes with its judgement; nothing where there is none."""
+    frame = frame_of(shape)
+    engine.warm_up(shape, frame.dtype)
+    if engine.submit(frame)().judgement.verdict == "unrated":
+        return {}
+    return {"judged_ms": 1e3 * seconds_per_frame(engine, frame, seconds)}
 
 
 def report_model(
@@ -201,50 +134,82 @@ def report_model(
     engines: dict[str, Opener],
     rates: Rates,
     seconds: float,
-) -> dict[str, Any]:
-    """Run every engine over one model: parity first, and speed only of those that agree."""
+) -> Iterator[dict[str, Any]]:
+    """Run every engine over one model: parity first, and speed only of those that agree.
+
+    Yields
+    ------
+    dict
+        The same one after each engine, with what was found so far.
+    """
     proto, card = read_model(model)
-    rows: list[dict[str, Any]] = []
-    parity: dict[str, Any] = {}
-    skipped: dict[str, str] = {}
-    live: list[dict[str, Any]] = []
-    reference = OpenVinoEngine(model, precision="f32", judged=False)
-    for name, opener in engines.items():
-        _say(f"{card.name}: {name}")
-        try:
-            with _opened(opener, model, judged=False) as engine:
-                found = compare(reference, engine)
-                worst = max(found, key=lambda d: (bool(d.problem), d.largest))
-                parity[name] = {"largest": worst.largest, "mean": max(d.mean for d in found)}
-                if not passed(found):
-                    skipped[name] = f"does not agree: {worst.problem} on '{worst.frame}'"
-                    continue
-                for shape in shapes:
-                    work = work_of(proto, shape)
-                    rows.append(measure(name, engine, shape, work, rates, seconds))
-            with _opened(opener, model, judged=True) as engine:
-                if card.trust is not None:
-                    _measure_judged(engine, [r for r in rows if r["engine"] == name], seconds)
-                for shape in shapes:
-                    live += measure_live(
-                        name,
-                        engine,
-                        shape,
-                        seconds,
-                        partial(seconds_per_frame, seconds=seconds / 2),
-                    )
-        except (RefocusError, ImportError, RuntimeError) as error:
-            skipped[name] = str(error).splitlines()[0]
-    reference.close()
-    return {
+    found: dict[str, Any] = {
         "model": card.name,
         "version": card.version,
         "sha256": card.sha256,
         "architecture": card.architecture,
-        "parity": parity,
-        "rows": rows,
-        "live": live,
-        "skipped": skipped,
+        "parity": {},
+        "rows": [],
+        "live": [],
+        "skipped": {},
+        "notes": [],
+    }
+    reference = OpenVinoEngine(model, precision="f32", judged=False)
+    for name, opener in engines.items():
+        _say(f"{card.name}: {name}")
+        notes = _Notes(found["notes"], name)
+        log.addHandler(notes)
+        try:
+            with _opened(opener, model, judged=False) as engine:
+                differences = compare(reference, engine)
+            found["parity"][name] = _said_of(differences)
+            if not passed(differences):
+                raise RefocusError(f"does not agree: {_worst(differences).problem}")
+            for shape in shapes:
+                used = _memory_used()
+                with _opened(opener, model, judged=False) as engine:
+                    row = measure(name, engine, shape, work_of(proto, shape), rates, seconds)
+                    if rates.matrix:
+                        row["memory_gib"] = (_memory_used() - used) / 2**30
+                found["rows"].append(row)
+                with _opened(opener, model, judged=True) as engine:
+                    row |= _judged_ms(engine, shape, seconds / 2) if card.trust else {}
+                    alone = partial(seconds_per_frame, seconds=seconds / 2)
+                    found["live"] += measure_live(name, engine, shape, seconds, alone)
+        except Exception as error:  # of whichever library: the other engines go on
+            found["skipped"][name] = sentence_of(error)[:400]
+        finally:
+            log.removeHandler(notes)
+        yield found
+    reference.close()
+
+
+class _Notes(logging.Handler):
+    """Keeps what an engine warns of, as of a network that runs step by step after all."""
+
+    def __init__(self, notes: list[str], engine: str) -> None:
+        super().__init__(logging.WARNING)
+        self._notes, self._engine = notes, engine
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep it, once."""
+        note = f"{self._engine} warned: {record.getMessage()}"
+        if note not in self._notes:
+            self._notes.append(note)
+
+
+def _worst(differences: list[Difference]) -> Difference:
+    return max(differences, key=lambda d: (bool(d.problem), d.largest))
+
+
+def _said_of(differences: list[Difference]) -> dict[str, Any]:
+    worst = _worst(differences)
+    largest, mean = worst.largest, max(d.mean for d in differences)
+    finite = math.isfinite(largest + mean)
+    return {
+        "largest": largest if finite else None,
+        "mean": mean if finite else None,
+        "frame": worst.frame,
     }
 
 
@@ -263,10 +228,14 @@ def markdown(report: dict[str, Any]) -> str:
         lines += [f"### {model['model']} ({model['architecture']})", ""]
         lines += [*_table(COLUMNS, model["rows"]), "", *_table(LIVE_COLUMNS, model["live"]), ""]
         for name, figures in model["parity"].items():
-            text = f"largest {figures['largest']:.3%}, mean {figures['mean']:.4%} of the range"
+            text = f"NaN or infinity on '{figures['frame']}'"
+            if figures["mean"] is not None:
+                text = f"largest {figures['largest']:.3%}, mean {figures['mean']:.4%} of the range"
             lines.append(f"- parity of {name} with OpenVINO: {text}")
-        lines += [f"- {name} did not run: {why}" for name, why in model["skipped"].items()]
-        lines.append("")
+        lines += [
+            f"- {name} did not run to its end: {why}" for name, why in model["skipped"].items()
+        ]
+        lines += [*(f"- {note}" for note in model["notes"]), ""]
     return "\n".join(lines)
 
 
@@ -297,28 +266,36 @@ def _opened(opener: Opener, model: Path, judged: bool) -> Iterator[Engine]:
 
 
 def _memory_used() -> int:
+    """Give what all programs have of the GPU, without what PyTorch keeps and nobody uses."""
     if "torch" not in sys.modules or find_gpu() is None:
         return 0
     import torch
 
+    gc.collect()
+    torch.cuda.empty_cache()
     free, total = torch.cuda.mem_get_info()
     return int(total - free)
 
 
 def _conformance() -> str:
     """Run the conformance suite on the GPU, and give pytest's last line."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "tests/engine/test_conformance.py",
-        "-q",
-        "-m",
-        "gpu",
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    lines = (done.stdout + done.stderr).strip().splitlines()
-    return lines[-1].strip("= ") if lines else "pytest said nothing"
+    if not (ROOT / CONFORMANCE).is_file():
+        return f"not run: {CONFORMANCE} is not there; it needs a clone of the repository"
+    command = [sys.executable, "-m", "pytest", CONFORMANCE, "-q", "-m", MARKED]
+    # a file: what is left of a suite that was killed would keep a pipe open
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        suite = subprocess.Popen(command, cwd=ROOT, stdout=said, stderr=subprocess.STDOUT)
+        try:
+            status = suite.wait(CONFORMANCE_S)
+        except subprocess.TimeoutExpired:
+            return f"was not over after {CONFORMANCE_S:g} s"
+        finally:
+            suite.kill()
+            suite.wait()
+        said.seek(0)
+        lines = said.read().strip().splitlines() or ["pytest said nothing"]
+    last = lines[-1].strip("= ")
+    return last if status in (0, 1) else f"ended with status {status}: {last}"
 
 
 def _say(text: str) -> None:
@@ -327,46 +304,92 @@ def _say(text: str) -> None:
 
 def _shape(text: str) -> tuple[int, int]:
     height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal()) or min(int(height), int(width)) < SMALLEST:
+        raise argparse.ArgumentTypeError(f"{text}: give HxW, {SMALLEST} or more each")
     return int(height), int(width)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run it; 2 where there is no GPU."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.0 < seconds <= 600.0:
+        raise argparse.ArgumentTypeError(f"{text}: give more than 0 and at most 600 seconds")
+    return seconds
+
+
+def _parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("gpu_report", description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, action="append", help="ONNX model; may be repeated")
     parser.add_argument("--frame", type=_shape, action="append", help="HxW; may be repeated")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="per figure")
+    parser.add_argument(
+        "--engine",
+        action="append",
+        choices=[*GPU_ENGINES, *CPU_ENGINES],
+        metavar="NAME",
+        help="as it stands in the report, instead of all; may be repeated",
+    )
+    parser.add_argument("--seconds", type=_seconds, default=SECONDS, help="per figure")
     parser.add_argument("--json", type=Path, default=Path("gpu_report.json"))
     parser.add_argument("--markdown", type=Path, default=Path("gpu_report.md"))
     parser.add_argument("--cpu", action="store_true", help="measure the CPU engines instead")
     parser.add_argument("--no-conformance", action="store_true")
-    given = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run it; 2 where there is no GPU, 1 where nothing could be measured."""
+    given = _parsed(arguments)
     gpu = find_gpu()
     if gpu is None and not given.cpu:
         _say(
             "gpu_report: no NVIDIA GPU found here; run it on a machine that has one, or give --cpu"
         )
         return 2
-    try:
-        rates = Rates() if given.cpu else card_rates()
-        engines = CPU_ENGINES if given.cpu else GPU_ENGINES
-        shapes = given.frame or [_shape(text) for text in FRAMES]
-        models = given.model or [default_model()]
-        report = {
-            "device": "CPU" if given.cpu or gpu is None else f"{gpu.name}, CUDA {gpu.driver}",
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "matrix_tflops": rates.matrix / 1e12,
-            "memory_gb_per_s": rates.memory / 1e9,
-            "conformance": "" if given.cpu or given.no_conformance else _conformance(),
-            "models": [report_model(m, shapes, engines, rates, given.seconds) for m in models],
-        }
+    engines = CPU_ENGINES if given.cpu else GPU_ENGINES
+    engines = {name: engines[name] for name in given.engine or engines if name in engines}
+    shapes = given.frame or [_shape(text) for text in FRAMES]
+    models = given.model or [default_model()]
+    report: dict[str, Any] = {
+        "device": "CPU" if given.cpu or gpu is None else f"{gpu.name}, CUDA {gpu.driver}",
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "matrix_tflops": 0.0,
+        "memory_gb_per_s": 0.0,
+        "conformance": "",
+        "models": [],
+    }
+
+    def keep() -> None:
         given.json.write_text(json.dumps(report, indent=2), encoding="utf-8")
         given.markdown.write_text(markdown(report), encoding="utf-8")
-    except (EngineError, OSError) as error:
+
+    try:
+        for model in models:
+            read_model(model)
+        for path in (given.json, given.markdown):
+            if is_no_file(path):
+                raise RefocusError(f"{path}: is there, and is no regular file; name another")
+        keep()
+        rates = Rates() if given.cpu else card_rates()
+        report["matrix_tflops"], report["memory_gb_per_s"] = rates.matrix / 1e12, rates.memory / 1e9
+        for model in models:
+            before = list(report["models"])
+            for found in report_model(model, shapes, engines, rates, given.seconds):
+                report["models"] = [*before, found]
+                keep()
+        if not (given.cpu or given.no_conformance):
+            _say("conformance")
+            report["conformance"] = _conformance()
+            keep()
+    except (RefocusError, OSError) as error:
         _say(f"gpu_report: {error}")
         return 2
+    except KeyboardInterrupt:
+        _say(f"gpu_report: interrupted; {given.markdown} has what was measured")
+        return INTERRUPTED
     print(markdown(report))
-    return 0
+    return 0 if all(found["rows"] for found in report["models"]) else 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Knows nothing of verdicts but that a judge may be asked.
 """
 
 __all__ = [
+    "compiled",
     "counts",
     "device_frames",
     "engine",

@@ -68,7 +68,14 @@ def compile_network(plain: Network) -> Network:
     folder = os.environ.get(KEPT_IN) or str(cache_folder() / "torch")
     own_folder(Path(folder))
     os.environ[KEPT_IN] = folder
-    network: Network = torch.compile(plain, dynamic=False, fullgraph=True)
+
+    def run(pixels: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return plain(pixels)
+
+    # what is compiled is kept with the code that it is made of, eight times and no more: each
+    # network has a copy of its own
+    run.__code__ = run.__code__.replace()
+    network: Network = torch.compile(run, dynamic=False, fullgraph=True)
     return network
 
 

@@ -11,7 +11,11 @@ import pytest
 
 from refocus.bench.gpu_rates import Rates, work_of
 from refocus.bench.live_rows import FEWEST
+from refocus.engine import Engine
+from refocus.engine.model_file import default_model
 from refocus.engine.nvidia import find_gpu
+from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.protocol import log
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_report.py"
 
@@ -64,9 +68,77 @@ def test_engines_that_did_not_run_are_named(script: ModuleType, model_file: Path
     if find_gpu() is not None:
         pytest.skip("this machine has an NVIDIA GPU")
     engines = {"TensorRT FP16": script.GPU_ENGINES["TensorRT FP16"]}
-    report = script.report_model(model_file, [(64, 64)], engines, Rates(), 0.01)
+    (report,) = script.report_model(model_file, [(64, 64)], engines, Rates(), 0.01)
     assert report["rows"] == []
     assert "needs an NVIDIA GPU" in report["skipped"]["TensorRT FP16"]
+
+
+def test_what_one_engine_raises_does_not_cost_the_figures_of_the_others(
+    script: ModuleType, model_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(model: Path, judged: bool) -> Engine:
+        kept = json.loads((tmp_path / "r.json").read_text())
+        assert kept["models"][0]["rows"], "what came before is on the disk"
+        log.warning("it runs step by step")
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    engines = {"OpenVINO": script.CPU_ENGINES["OpenVINO"], "broken": broken}
+    monkeypatch.setattr(script, "CPU_ENGINES", engines)
+    monkeypatch.setattr(script, "measure_live", lambda *_: [])
+    arguments = f"--cpu --model {model_file} --frame 64x64 --seconds 0.01".split()
+    arguments += ["--json", str(tmp_path / "r.json"), "--markdown", str(tmp_path / "r.md")]
+    assert script.main(arguments) == 0
+    why = "broken did not run to its end: AssertionError: Torch not compiled with CUDA enabled"
+    assert why in (tmp_path / "r.md").read_text()
+    assert "- broken warned: it runs step by step\n" in (tmp_path / "r.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--frame", "10x10"], "10x10: give HxW, 32 or more each"),
+        (["--seconds", "nan"], "nan: give more than 0"),
+        (["--engine", "zebra"], "invalid choice: 'zebra'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(
+    script: ModuleType, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--cpu", *arguments])
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_where_it_cannot_be_written_is_said_before_anything_is_measured(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "report_model", lambda *_: pytest.fail("measured"))
+    for path in (tmp_path / "none" / "r.json", tmp_path):
+        assert script.main(["--cpu", "--json", str(path)]) == 2
+
+
+def test_a_suite_that_hangs_or_crashes_is_told(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(script, "ROOT", tmp_path)
+    assert "needs a clone" in script._conformance()
+    suite = tmp_path / script.CONFORMANCE
+    suite.parent.mkdir(parents=True)
+    crash = "import os, pytest\n@pytest.mark.filterwarnings('ignore')\ndef test(): os._exit(9)\n"
+    suite.write_text(crash)
+    monkeypatch.setattr(script, "MARKED", "not gpu")
+    assert script._conformance().startswith("ended with status 9")
+    monkeypatch.setattr(script, "CONFORMANCE_S", 0.01)
+    assert script._conformance() == "was not over after 0.01 s"
+
+
+def test_there_is_something_to_judge_in_its_frames(script: ModuleType) -> None:
+    engine = OpenVinoEngine(default_model(), 1, precision="f32")
+    for shape in ((64, 96), (512, 512)):
+        assert script.frame_of(shape).shape == shape
+        assert engine.submit(script.frame_of(shape))().judgement.verdict != "blank"
+    engine.close()
 
 
 def test_operations_and_traffic_are_counted() -> None:

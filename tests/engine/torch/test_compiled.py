@@ -1,6 +1,7 @@
 """A compiled network is taken where it is the same and faster; otherwise the log says why not."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,15 @@ def test_what_is_compiled_is_the_same_and_kept(small: nn.Module, folder: Path) -
 
     torch.testing.assert_close(given, wanted)
     assert list(folder.rglob("*.so")), "kept for the next run"
+
+
+def test_every_size_of_a_run_is_compiled_however_many_there_are(
+    small: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    with torch.inference_mode():
+        for width in range(32, 32 + 10):
+            compile_network(small)(torch.zeros(1, 1, 32, width))
 
 
 def test_a_network_that_cannot_be_compiled_runs_as_it_is(
