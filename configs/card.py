@@ -4,13 +4,9 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from refocus.configs.errors import in_a_line
 from refocus.configs.optics import Optics
 from refocus.configs.trust import Thresholds
-
-
-def _in_a_line(text: str) -> str:
-    """Leave out of what a stranger may have written all that is more than text of one line."""
-    return "".join(one for one in " ".join(text.split()) if one.isprintable())
 
 
 def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
@@ -19,7 +15,7 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
-Line = Annotated[str, AfterValidator(_in_a_line)]
+Line = Annotated[str, AfterValidator(in_a_line)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
 

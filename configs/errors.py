@@ -36,6 +36,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def in_a_line(text: str) -> str:
+    """Give what a stranger wrote as text of one line, and nothing that a terminal would obey."""
+    return "".join(one for one in " ".join(text.split()) if one.isprintable())
+
+
 def sentence_of(error: BaseException) -> str:
     """Say an error in one line: a sentence for the user as it is, anything else with its kind."""
     if isinstance(error, RefocusError):

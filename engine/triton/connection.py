@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from refocus.configs import reason_of
+from refocus.configs import in_a_line, reason_of
+from refocus.engine.prepare import STRIDE
 from refocus.engine.protocol import DeviceError, EngineError, log
 from refocus.engine.triton.address import Address
 from refocus.engine.triton.shared import ANSWER_S, Part, SharedArrays, can_share
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 CHANNEL = [
     ("grpc.max_send_message_length", -1),
-    ("grpc.max_receive_message_length", -1),
+    # five times what the largest frame that is sent whole is answered with
+    ("grpc.max_receive_message_length", 1 << 28),
     # a server that is back is found again within seconds, and not within minutes
     ("grpc.initial_reconnect_backoff_ms", 500),
     ("grpc.max_reconnect_backoff_ms", 2000),
@@ -74,7 +76,8 @@ class Connection:
                 root_certificates=address.ca,
                 private_key=address.key,
                 certificate_chain=address.cert,
-                channel_args=CHANNEL,
+                # what is for this host goes past a proxy, which is on another
+                channel_args=[*CHANNEL, ("grpc.enable_http_proxy", int(not address.on_this_host))],
             )
         except OSError as error:
             raise EngineError(f"{error.filename}: cannot be read ({reason_of(error)})") from error
@@ -100,7 +103,7 @@ class Connection:
                 f"{self.where}: no Triton server answers there ({reason}); start it, and "
                 f"give the port that it answers gRPC on{other}"
             ) from error
-        self.server = f"{server.name} {server.version}"
+        self.server = _told(f"{server.name} {server.version}")
         try:
             found = self._client.get_model_config(self.name, client_timeout=ANSWER_S).config
             theirs = {key: value.string_value for key, value in found.parameters.items()}
@@ -113,8 +116,8 @@ class Connection:
             raise DeviceError(self._not_served(_line(error))) from error
         if not ready:
             raise DeviceError(self._not_served("it is not ready"))
-        self.device = theirs.get("device", described.platform)
-        self.precision = theirs.get("precision", "f32")
+        self.device = _told(theirs.get("device", described.platform))
+        self.precision = _told(theirs.get("precision", "f32"))
         self._fit(described)
 
     def _fit(self, described: Any) -> None:
@@ -153,7 +156,7 @@ class Connection:
         EngineError
             The model there is not for frames of this size.
         DeviceError
-            The server is gone, or failed.
+            The server is gone, failed, or gave something else than was asked for.
         """
         height, width = pixels.shape[-2:]
         for n, side in zip((height, width), self._shape[2:], strict=True):
@@ -206,14 +209,47 @@ class Connection:
                 offset, size = room.places[tensor.name()]
                 tensor.set_shared_memory(room.region, size, offset)
         result = self._answer(given, wanted)
-        arrays = [result.as_numpy(name) if room is None else room[name] for name in self._outputs]
-        if not self._layout:
-            self._layout = {
-                name: (array.shape[1], batch.shape[2] // array.shape[2])
-                for name, array in zip(self._outputs, arrays, strict=True)
-            }
+        layout = {name: self._layout_of(result.get_output(name), batch) for name in self._outputs}
+        if self._layout and layout != self._layout:
+            raise self._unfit("other arrays than before", batch)
+        try:
+            arrays = [
+                result.as_numpy(name) if room is None else room[name] for name in self._outputs
+            ]
+        except ValueError as error:
+            raise self._unfit("arrays that are not whole", batch) from error
+        self._layout = layout
         # copied: the memory is the next frame's
         return tuple(np.array(array[0], np.float32) for array in arrays)
+
+    def _layout_of(self, said: Any, batch: NDArray[Any]) -> tuple[int, int]:
+        """Give channels and pixel of what is said to be there; with shared memory nothing else is.
+
+        Raises
+        ------
+        DeviceError
+            It is not there, or nothing that a network makes of this frame.
+        """
+        if said is None:
+            raise self._unfit("less than was asked for", batch)
+        shape, sides = tuple(said.shape), batch.shape[2:]
+        scale = sides[0] // max(shape[2], 1) if len(shape) == 4 else 0
+        if (
+            said.datatype not in TYPES
+            or TYPES[said.datatype] != self._types[said.name]
+            or scale < 1
+            or STRIDE % scale
+            or shape != (1, max(shape[1], 1), *(side // scale for side in sides))
+            or (said.name == "refocused" and (shape[1], scale) != (1, 1))
+        ):
+            raise self._unfit(f"{said.name} as {said.datatype[:20]} {list(shape)[:5]}", batch)
+        return shape[1], scale
+
+    def _unfit(self, gave: str, batch: NDArray[Any]) -> DeviceError:
+        size = f"{batch.shape[2]}×{batch.shape[3]}"
+        return DeviceError(
+            f"{self.where}: of a frame of {size} the model {self.name} there gave {in_a_line(gave)}"
+        )
 
     def _answer(self, given: Any, wanted: list[Any]) -> Any:
         """Wait for an answer for as long as the server is alive."""
@@ -286,7 +322,7 @@ class Connection:
         there = ", ".join(sorted({m.name for m in index if m.state == "READY"})) or "none"
         return (
             f"{self.where}: the model {self.name} is not served there "
-            f"({(reasons or [why])[0].splitlines()[0]}); served: {there}. 'refocus-export triton' "
+            f"({_told((reasons or [why])[0])}); served: {_told(there)}. 'refocus-export triton' "
             "writes a repository of it"
         )
 
@@ -306,4 +342,9 @@ def _client_modules() -> tuple[Any, Any]:
 def _line(error: Exception) -> str:
     """Give the telling line of gRPC's many."""
     message = error.message() if hasattr(error, "message") else str(error)
-    return (str(message).splitlines() or [type(error).__name__])[0][:200]
+    return _told((str(message).strip().splitlines() or [type(error).__name__])[0])
+
+
+def _told(text: str) -> str:
+    """Give what a server says as a line that is not too long."""
+    return in_a_line(text)[:200]
