@@ -23,6 +23,7 @@ from refocus.configs.command import (
     make_console,
     run_command,
 )
+from refocus.configs.files import replacing
 from refocus.configs.terminal import log_to, progress_bar
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ app = command_app(
     "Make ONNX models and TensorRT engines, and verify each against the one before.",
     no_args_is_help=True,
 )
+PLANS = (".plan", ".engine")
 out, err = make_console(), make_console(stderr=True)
 
 ONNX_EXAMPLES = """
@@ -183,6 +185,10 @@ def to_tensorrt(  # noqa: PLR0917
     as_json: JsonOption = False,
 ) -> None:
     """Build an FP16 engine; the FP16 graph is verified on the CPU first."""
+    if output is not None and output.suffix.lower() not in PLANS:
+        raise RefocusError(f"{output}: an engine's file name ends in .plan; change --output")
+    if layers is not None and layers.suffix.lower() != ".json":
+        raise RefocusError(f"{layers}: a file of layers ends in .json; change --layers")
     from refocus.export.to_tensorrt import tensorrt_from_onnx
 
     with _spinner("verifying and building", quiet=as_json) as show:
@@ -202,7 +208,8 @@ def to_tensorrt(  # noqa: PLR0917
         from refocus.engine.tensorrt.build import load_runtime
 
         described = describe_layers(built.path.read_bytes(), load_runtime(runtime.value))
-        layers.write_text(json.dumps(described, indent=2), encoding="utf-8")
+        with replacing(layers) as part:
+            part.write_text(json.dumps(described, indent=2), encoding="utf-8")
     facts = {
         **built.description,
         "size_bytes": built.size,
@@ -300,7 +307,7 @@ def tell_card(
     facts = {
         "model": f"{card.name} {card.version}",
         "stains": "; ".join(card.stains) or "none said",
-        "trained on": card.training_data,
+        "trained_on": card.training_data,
         "licence": card.licence,
         "sha256": card.sha256,
         "output": str(model),

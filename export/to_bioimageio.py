@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from refocus.configs import ModelCard, RefocusError, reason_of
+from refocus.configs.files import replacing
 from refocus.engine.model_file import opset, read_model
 from refocus.engine.prepare import SMALLEST, STRIDE
 from refocus.optics.camera import CameraModel
@@ -83,8 +84,8 @@ def bioimageio_from_onnx(model: Path, output: Path, authors: list[str]) -> Model
         if summary.status != "passed":
             raise RefocusError(f"{output}: does not pass: {_first_error(summary)}; not written")
         try:
-            output.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(package, output)
+            with replacing(output) as place:
+                shutil.copyfile(package, place)
         except OSError as error:
             raise RefocusError(f"{output}: cannot be written ({reason_of(error)})") from error
     return card

@@ -6,6 +6,7 @@ The layout is Triton's: ``REPOSITORY/NAME/config.pbtxt`` and ``REPOSITORY/NAME/V
 
 import hashlib
 import json
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,8 +81,10 @@ def triton_from_onnx(
     """
     proto, card = read_model(model)
     called = model.stem if name is None else name
-    if not called or set(called) & set('/\\"?#%& '):
-        raise RefocusError(f"--name {called}: give letters, digits, dots and dashes")
+    if not re.fullmatch(r"\w[\w.-]*", called):
+        raise RefocusError(
+            f"--name {called}: give letters, digits, dots and dashes, a letter or digit first"
+        )
     told = signature(proto, card)
     version = version_number(told)
     shape = [-1, -1, -1]
@@ -198,7 +201,12 @@ def _write(repository: Path, name: str, files: dict[str, bytes]) -> None:
                 if not (target / "config.pbtxt").is_file():
                     raise RefocusError(f"{target}: there, and no model of Triton; remove it first")
                 target.rename(old)
-            new.rename(target)
+            try:
+                new.rename(target)
+            except BaseException:
+                if old.exists():
+                    old.rename(target)  # or it would go with the folder that it is in
+                raise
     except OSError as error:
         raise RefocusError(
             f"{repository / name}: cannot be written ({reason_of(error)}); "

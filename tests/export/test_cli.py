@@ -130,6 +130,8 @@ def test_verify_over_the_bound(run, model_file: Path, tmp_path: Path) -> None:
         (["tensorrt", "none.onnx", "--frame", "big"], "--frame big: give HEIGHTxWIDTH"),
         (["tensorrt", "none.onnx", "--frame", "16x512"], "--frame 16x512: give HEIGHTxWIDTH"),
         (["tensorrt", "none.onnx", "--batch", "0"], "--batch"),
+        (["tensorrt", "a.onnx", "--output", "a.onnx"], "a.onnx: an engine's file name ends in"),
+        (["tensorrt", "a.onnx", "--layers", "a.onnx"], "a.onnx: a file of layers ends in .json"),
         (["triton", "none.onnx", "repository"], "no such model"),
         (["triton", "none.onnx", "repository", "--backend", "caffe"], "'caffe' is not one of"),
         (["triton", "none.onnx", "repository", "--threads", "-1"], "--threads"),

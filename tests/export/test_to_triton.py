@@ -81,6 +81,24 @@ def test_a_model_of_the_same_name_is_replaced(tmp_path: Path, model_file: Path) 
     )
 
 
+def test_a_model_that_cannot_be_replaced_is_kept(
+    tmp_path: Path, model_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = triton_from_onnx(ANY, tmp_path, name="mine")
+    rename = Path.rename
+
+    def fails(self: Path, target: Path) -> Path:
+        if self.name == "new":
+            raise OSError("no more")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(RefocusError, match=r"mine: cannot be written \(no more\)"):
+        triton_from_onnx(model_file, tmp_path, name="mine")
+    assert (before.folder / str(before.version) / "model.onnx").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -89,6 +107,9 @@ def test_a_model_of_the_same_name_is_replaced(tmp_path: Path, model_file: Path) 
         ({"backend": "tensorrt", "plan": Path("a.plan")}, "a.plan: an engine without a readable"),
         ({"name": "a/b"}, "--name a/b: give letters"),
         ({"name": ""}, "--name : give letters"),
+        ({"name": "a\nb"}, "--name a\nb: give letters"),
+        ({"name": ".."}, r"--name \.\.: give letters"),
+        ({"name": "-x"}, "--name -x: give letters"),
     ],
 )
 def test_what_does_not_fit_together(tmp_path: Path, options: dict[str, Any], words: str) -> None:
