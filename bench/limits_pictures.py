@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from refocus.bench.report_command import run_report
 from refocus.configs import Optics
 from refocus.engine import Engine, open_engine
 from refocus.engine.refocuser import Refocuser
@@ -154,4 +155,4 @@ def draw(frames: list[NDArray[Any]], titles: list[str], notes: list[str]) -> Ima
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

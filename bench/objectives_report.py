@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from refocus.bench.report_command import count, run_report
 from refocus.engine import Engine
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
@@ -54,8 +55,10 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--frames", type=int, default=12, help="frames of each objective")
-    parser.add_argument("--objectives", type=int, default=len(OBJECTIVES), help="how many of them")
+    parser.add_argument("--frames", type=count, default=12, help="frames of each objective")
+    parser.add_argument(
+        "--objectives", type=count, default=len(OBJECTIVES), help="how many of them"
+    )
     parser.add_argument(
         "--times", type=float, default=1.0, help="of the distances of the table; 0 is in focus"
     )
@@ -125,4 +128,4 @@ def markdown(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

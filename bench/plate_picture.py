@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.bench.plates import write_plate
+from refocus.bench.report_command import run_report
 from refocus.configs import BBBC006
 from refocus.engine import open_engine
 from refocus.optics.camera import CameraModel
@@ -59,4 +60,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

@@ -17,6 +17,7 @@ import numpy as np
 import ome_writers
 from numpy.typing import NDArray
 
+from refocus.bench.report_command import count, run_report
 from refocus.engine import open_engine
 from refocus.recorded.process import open_data_set, process
 
@@ -55,8 +56,8 @@ def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--wells", type=int, choices=(6, 12, 24, 48, 96, 384), default=384)
-    parser.add_argument("--fields", type=int, default=9, help="of each well")
-    parser.add_argument("--side", type=int, default=64, help="of a plane, pixels")
+    parser.add_argument("--fields", type=count, default=9, help="of each well")
+    parser.add_argument("--side", type=count, default=64, help="of a plane, pixels")
     parser.add_argument("--open", action="store_true", help="open it, and no more")
     given = parser.parse_args()
     print(json.dumps(asdict(measure_plate(given.wells, given.fields, given.side, given.open))))
@@ -139,4 +140,4 @@ def _now() -> NDArray[np.float64]:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

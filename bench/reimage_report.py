@@ -19,6 +19,7 @@ import useq
 from refocus.acquisition import FrameResult, attach
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.acquisition.sinks.reimaging import Reimaging
+from refocus.bench.report_command import count, run_report
 from refocus.configs import BBBC006
 from refocus.engine import open_engine
 from refocus.engine.protocol import Engine
@@ -85,7 +86,7 @@ def main() -> None:
     """Print the table, and draw the picture."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--engine", default="openvino")
-    parser.add_argument("--fields", type=int, default=32)
+    parser.add_argument("--fields", type=count, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--json", action="store_true")
@@ -210,4 +211,4 @@ def _part(value: float, full: float, what: str) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

@@ -18,6 +18,7 @@ from statistics import median
 
 from refocus.bench.figures import Figure, machine
 from refocus.bench.plates import PlateRow, measure_plate
+from refocus.bench.report_command import count, run_report
 from refocus.bench.slide import Regions, write_slide
 from refocus.engine import open_engine
 from refocus.recorded.process import process
@@ -194,10 +195,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", type=int, nargs="*", default=[6000, 20000], help="by `fake`")
     parser.add_argument("--wells", type=int, choices=(6, 12, 24, 48, 96, 384), default=96)
-    parser.add_argument("--fields", type=int, default=9, help="of each well, 64² each")
-    parser.add_argument("--side", type=int, default=10000, help="of the slide of the ratios")
+    parser.add_argument("--fields", type=count, default=9, help="of each well, 64² each")
+    parser.add_argument("--side", type=count, default=10000, help="of the slide of the ratios")
     parser.add_argument("--engine", default="refocus-compact", help="of the ratios")
-    parser.add_argument("--rounds", type=int, default=2, help="of the ratios")
+    parser.add_argument("--rounds", type=count, default=2, help="of the ratios")
     given = parser.parse_args(arguments)
     before, begun = _load(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -209,4 +210,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refocus.bench.report_command import count, run_report
 from refocus.bench.triton_server import TritonServer
 from refocus.engine import Engine
 from refocus.engine.model_file import shipped_models
@@ -65,9 +66,9 @@ def main() -> None:
     """Print the rates, and their ratio."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", choices=sorted(shipped_models()), default="refocus-compact")
-    parser.add_argument("--side", type=int, default=2048)
-    parser.add_argument("--frames", type=int, default=6)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", type=count, default=2048)
+    parser.add_argument("--frames", type=count, default=6)
+    parser.add_argument("--rounds", type=count, default=3)
     options = parser.parse_args()
     rates = measure(shipped_models()[options.model], options.side, options.frames, options.rounds)
     for bare, served in rates:
@@ -77,4 +78,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from refocus.bench.report_command import count, run_report
 from refocus.configs import Optics, RefocusError
 from refocus.configs.light_path import LightPath
 from refocus.engine.openvino import OpenVinoEngine
@@ -56,9 +57,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--specimens", type=Path, help="folder of sharp images")
-    parser.add_argument("--every", type=int, default=6, help="take one in so many of the folder")
-    parser.add_argument("--fields", type=int, default=FIELDS, help="of each kind")
-    parser.add_argument("--side", type=int, default=SIDE, help="of the fields, pixels")
+    parser.add_argument("--every", type=count, default=6, help="take one in so many of the folder")
+    parser.add_argument("--fields", type=count, default=FIELDS, help="of each kind")
+    parser.add_argument("--side", type=count, default=SIDE, help="of the fields, pixels")
     options = parser.parse_args()
     kinds = {name: grown(name, options.fields, options.side) for name in KINDS}
     if options.specimens:
@@ -161,4 +162,4 @@ def _truth(field: Plane, in_focus: bool) -> Plane:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

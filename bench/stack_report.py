@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from refocus.bench.report_command import count, run_report
 from refocus.configs import Optics
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
@@ -40,8 +41,8 @@ def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
-    parser.add_argument("--stacks", type=int, default=4, help="of each objective")
-    parser.add_argument("--objectives", type=int, default=DIFFERENT, help="how many of them")
+    parser.add_argument("--stacks", type=count, default=4, help="of each objective")
+    parser.add_argument("--objectives", type=count, default=DIFFERENT, help="how many of them")
     given = parser.parse_args()
     engine = OpenVinoEngine(given.model, precision="f32")
     print("| " + " | ".join(HEADS) + " |\n" + "|---" * len(HEADS) + "|")
@@ -94,4 +95,4 @@ def _radius_per_um(optics: Optics) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from refocus.bench.report_command import run_report
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
@@ -57,4 +58,4 @@ def timed(work: Callable[[np.ndarray], object], frame: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

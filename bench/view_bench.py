@@ -30,6 +30,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
+from refocus.bench.report_command import count, run_report
+
 BIN = Path(sys.executable).parent
 ROOT = Path(__file__).resolve().parents[1]
 FLAGS = [
@@ -70,7 +72,7 @@ class Page:
 def main() -> None:
     """Measure, print, and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=1024, help="side of a frame, pixels")
+    parser.add_argument("--size", type=count, default=1024, help="side of a frame, pixels")
     parser.add_argument("--fps", type=float, default=30.0, help="of the camera")
     parser.add_argument("--seconds", type=float, default=15.0, help="how long to measure")
     parser.add_argument("--painter", choices=["auto", "webgl", "canvas"], default="auto")
@@ -210,4 +212,4 @@ def opened(given: argparse.Namespace) -> Iterator[Page]:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)

@@ -17,6 +17,8 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Page, ViewportSize, sync_playwright
 
+from refocus.bench.report_command import run_report
+
 COMMAND = [str(Path(sys.executable).parent / "refocus-view"), "--demo", "--port", "0", "--no-open"]
 LARGE = ViewportSize(width=1440, height=900)
 SMALL = ViewportSize(width=1200, height=760)
@@ -73,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_report(main)
