@@ -5,7 +5,7 @@ A last frame that comes in between, as on a busy machine, would stay in the core
 """
 
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from refocus.acquisition.exec_event import ExecEvent, Payload, Signal, given, watched
@@ -22,11 +22,29 @@ class _ToTheLast:
         self._core = core
 
     def watch(self, inner: ExecEvent, event: Any) -> Generator[Payload, Signal]:
-        if not hasattr(event, "events"):  # not a sequence
-            yield from given(inner, event)
+        payloads, said = given(inner, event), None
+        if not hasattr(event, "events"):  # no sequence
+            yield from payloads
             return
-        with _running_while_frames_wait(self._core):
-            yield from given(inner, event)
+        with suppress(StopIteration):
+            while True:
+                said = yield self._next(payloads, said)
+
+    def _next(self, payloads: Generator[Payload, Signal], said: Signal) -> Payload:
+        """Have the engine fetch a frame: only to it a sequence runs for longer than to others."""
+        core = self._core
+        running, own = core.isSequenceRunning, vars(core).get("isSequenceRunning")
+
+        def running_or_waiting(*camera: str) -> bool:
+            return running(*camera) or core.getRemainingImageCount() > 0
+
+        core.isSequenceRunning = running_or_waiting  # type: ignore[method-assign, assignment]
+        try:
+            return payloads.send(said)
+        finally:
+            del core.isSequenceRunning
+            if own is not None:
+                core.isSequenceRunning = own  # type: ignore[method-assign]
 
 
 @contextmanager
@@ -34,19 +52,3 @@ def whole_sequences(core: "CMMCorePlus") -> Iterator[None]:
     """Let the acquisitions of a core fetch every frame that the camera gave."""
     with watched(core, _ToTheLast(core)):
         yield
-
-
-@contextmanager
-def _running_while_frames_wait(core: "CMMCorePlus") -> Iterator[None]:
-    running, own = core.isSequenceRunning, vars(core).get("isSequenceRunning")
-
-    def running_or_waiting(*camera: str) -> bool:
-        return running(*camera) or core.getRemainingImageCount() > 0
-
-    core.isSequenceRunning = running_or_waiting  # type: ignore[method-assign, assignment]
-    try:
-        yield
-    finally:
-        del core.isSequenceRunning
-        if own is not None:
-            core.isSequenceRunning = own  # type: ignore[method-assign]

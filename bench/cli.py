@@ -131,7 +131,7 @@ def bench(  # noqa: PLR0917
         out.print(table)
     out.print(f"took {seconds:.0f} s")
     for path in filter(None, (json_file, plot, markdown)):
-        out.print(wrote(path), soft_wrap=True)
+        out.print(wrote(path))
 
 
 @app.command(epilog=SCALE_EXAMPLES)

@@ -13,6 +13,7 @@ import gc
 import json
 import logging
 import math
+import os
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,7 @@ from refocus.bench.gpu_rates import Rates, Work, card_rates, work_of
 from refocus.bench.live_rows import measure_live
 from refocus.configs import RefocusError, sentence_of
 from refocus.configs.command import INTERRUPTED
-from refocus.configs.files import is_no_file
+from refocus.configs.files import is_no_file, replacing
 from refocus.engine import Engine
 from refocus.engine.model_file import default_model, read_model
 from refocus.engine.nvidia import find_gpu
@@ -343,12 +344,13 @@ def main(arguments: list[str] | None = None) -> int:
     given = _parsed(arguments)
     gpu = find_gpu()
     if gpu is None and not given.cpu:
-        _say(
-            "gpu_report: no NVIDIA GPU found here; run it on a machine that has one, or give --cpu"
-        )
+        _say("gpu_report: no NVIDIA GPU here; run it on a machine that has one, or give --cpu")
         return 2
-    engines = CPU_ENGINES if given.cpu else GPU_ENGINES
-    engines = {name: engines[name] for name in given.engine or engines if name in engines}
+    known = CPU_ENGINES if given.cpu else GPU_ENGINES
+    engines = {name: known[name] for name in given.engine or known if name in known}
+    if not engines:
+        _say(f"gpu_report: no such engine here; name one of: {', '.join(known)}")
+        return 2
     shapes = given.frame or [_shape(text) for text in FRAMES]
     models = given.model or [default_model()]
     report: dict[str, Any] = {
@@ -361,16 +363,17 @@ def main(arguments: list[str] | None = None) -> int:
     }
 
     def keep() -> None:
-        given.json.write_text(json.dumps(report, indent=2), encoding="utf-8")
-        given.markdown.write_text(markdown(report), encoding="utf-8")
+        told = {given.json: json.dumps(report, indent=2), given.markdown: markdown(report)}
+        for path, text in told.items():
+            with replacing(path) as part:
+                part.write_text(text, encoding="utf-8")
 
     try:
         for model in models:
             read_model(model)
         for path in (given.json, given.markdown):
-            if is_no_file(path):
-                raise RefocusError(f"{path}: is there, and is no regular file; name another")
-        keep()
+            if is_no_file(path) or not os.access(path.parent, os.W_OK):
+                raise RefocusError(f"{path}: no file can be written there; name another")
         rates = Rates() if given.cpu else card_rates()
         report["matrix_tflops"], report["memory_gb_per_s"] = rates.matrix / 1e12, rates.memory / 1e9
         for model in models:

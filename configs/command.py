@@ -106,7 +106,7 @@ def _take_path(annotation: Any) -> None:
     kind, *said = get_args(annotation) or (annotation,)
     inner = {one for outer in (kind, *get_args(kind)) for one in (outer, *get_args(outer))}
     for info in said:
-        if Path in inner and info.path_type is None:  # else its model sees to it
+        if Path in inner and getattr(info, "path_type", "") is None:  # else its model sees to it
             info.parser = _path
 
 

@@ -62,7 +62,7 @@ def named(path: str | Path) -> Path:
 def claim(descriptor: int) -> bool:
     """Lock an open file or folder until it is closed; False where another program has it.
 
-    Where nobody can tell (Windows, a file system without locks) it is had.
+    True, too, where there are no locks (Windows, some file systems): nobody can tell.
     """
     try:
         import fcntl

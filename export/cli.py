@@ -186,7 +186,9 @@ def to_tensorrt(  # noqa: PLR0917
 ) -> None:
     """Build an FP16 engine; the FP16 graph is verified on the CPU first."""
     if output is not None and output.suffix.lower() not in PLANS:
-        raise RefocusError(f"{output}: an engine's file name ends in .plan; change --output")
+        raise RefocusError(
+            f"{output}: an engine's file name ends in .plan or .engine; change --output"
+        )
     if layers is not None and layers.suffix.lower() != ".json":
         raise RefocusError(f"{layers}: a file of layers ends in .json; change --layers")
     from refocus.export.to_tensorrt import tensorrt_from_onnx

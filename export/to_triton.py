@@ -81,9 +81,9 @@ def triton_from_onnx(
     """
     proto, card = read_model(model)
     called = model.stem if name is None else name
-    if not re.fullmatch(r"\w[\w.-]*", called):
+    if not re.fullmatch(r"[^\W_][\w.-]*", called):
         raise RefocusError(
-            f"--name {called}: give letters, digits, dots and dashes, a letter or digit first"
+            f"--name {called}: give letters, digits, dots and dashes, a letter or a digit first"
         )
     told = signature(proto, card)
     version = version_number(told)

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from refocus.configs import RefocusError, reason_of
+from refocus.configs import RefocusError, reason_of, sentence_of
 
 if TYPE_CHECKING:
     import zmq
@@ -70,10 +70,12 @@ def _write_keys(ours: Path, theirs: Path, let_in: Path) -> None:
     """Write the keys of a reader, and those of the publisher if there are none."""
     from zmq.auth import create_certificates
 
+    new = [let_in]
     let_in.parent.mkdir(parents=True, exist_ok=True)
     theirs.mkdir()
     try:
         if not (ours / f"{PUBLISHER}{SECRET}").exists():
+            new += [ours / f"{PUBLISHER}{kind}" for kind in (PUBLIC, SECRET)]
             create_certificates(str(ours), PUBLISHER)
         create_certificates(str(theirs), READER)
         for source, target in (
@@ -83,7 +85,8 @@ def _write_keys(ours: Path, theirs: Path, let_in: Path) -> None:
             target.write_bytes(source.read_bytes())
     except BaseException:  # half of it would stand in the way of the next try
         shutil.rmtree(theirs, ignore_errors=True)
-        let_in.unlink(missing_ok=True)
+        for path in new:
+            path.unlink(missing_ok=True)
         raise
 
 
@@ -126,17 +129,24 @@ class _Readers:
         """Tell whether a key is one of theirs; called by pyzmq, on a thread of its own."""
         try:
             self._known, self._told = self._read(), ""
-        except RefocusError as error:  # those who were known until now stay so
-            if self._told != str(error):
-                self._told = str(error)
-                logger.warning("%s", error)
+        except Exception as error:  # those who were known stay so, and pyzmq's thread goes on
+            if self._told != (told := sentence_of(error)):
+                self._told = told
+                logger.warning("%s", told)
         return key in self._known
 
     def _read(self) -> set[bytes]:
         _refuse_open_to_others(self._folder)
         folder = self._folder / READERS
         told = "copy it from the reader's folder again, or remove it"
-        return {_load(path, told, False)[0] for path in sorted(folder.glob(f"*{PUBLIC}"))}
+        try:
+            names = sorted(os.listdir(folder))  # says so where glob would give nothing
+        except OSError as error:
+            raise RefocusError(
+                f"{folder}: not readable: {reason_of(error)}; make keys with 'refocus-live keys "
+                "DIR', or mend it"
+            ) from error
+        return {_load(folder / name, told, False)[0] for name in names if name.endswith(PUBLIC)}
 
 
 def unlock(socket: "zmq.Socket[bytes]", folder: Path) -> None:
@@ -153,7 +163,11 @@ def _refuse_open_to_others(folder: Path) -> None:
     """Refuse keys that somebody else could have put there, and secrets that others can read."""
     if sys.platform == "win32":
         return
-    for path in (folder, *sorted(folder.rglob("*"))):
+    try:
+        there = sorted(folder.rglob("*"))
+    except OSError as error:
+        raise RefocusError(f"{folder}: not readable: {reason_of(error)}; mend it") from error
+    for path in (folder, *there):
         try:
             found = path.stat()
         except OSError as error:
@@ -179,9 +193,9 @@ def _refuse_open_to_others(folder: Path) -> None:
 
 def _load(path: Path, told: str, secret: bool = True) -> tuple[bytes, bytes]:
     """Read a file of keys, in the form of ZPL that pyzmq writes."""
-    if not path.exists():
-        raise RefocusError(f"{path}: no such key; {told}")
     try:
+        if not path.exists():
+            raise RefocusError(f"{path}: no such key; {told}")
         if not path.is_file():  # of a pipe nothing might ever come
             raise RefocusError(f"{path}: is no file of a key; {told}")
         lines = path.read_bytes()[:MOST_BYTES].splitlines()

@@ -46,8 +46,8 @@ HEARTBEAT_MS = 5000
 """How often the other end is asked for a sign of life; after six without one it is gone."""
 LOOK_S = 0.5
 """How often the link is looked at while nothing comes."""
-RENEW_S = 3.0
-"""A link that does not come about is made anew so often."""
+RENEW_S, MOST_RENEW_S = 3.0, 15.0
+"""A link that does not come about is made anew after so long: first, and at most."""
 LOST_S = 3.0
 """A silence in a run, where something comes every second, after which its publisher is lost."""
 
@@ -153,7 +153,7 @@ class Subscription:
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * HEARTBEAT_MS)
         self._link = Link(self._socket)
-        self._renewed = time.monotonic()
+        self._renewed, self._renew_s = time.monotonic(), RENEW_S
         self._told_refused = False
         try:
             if keys is not None:
@@ -224,8 +224,9 @@ class Subscription:
     def _refusal(self) -> str:
         whom = f"the keys in {self._keys}" if self._keys else "a reader without keys"
         return (
-            f"endpoint {self.endpoint}: who publishes there refuses {whom}; give the folder that "
-            "'refocus-live keys' made for this reader (--keys), or none where there are no keys"
+            f"endpoint {self.endpoint}: who answers there refuses {whom}; give the folder that "
+            "'refocus-live keys' made for this reader (--keys), or none where there are no keys; "
+            "unless it is no publisher, or a tunnel with nothing behind it"
         )
 
     @property
@@ -311,12 +312,11 @@ class Subscription:
 
     def _renew(self) -> None:
         """Connect anew where nothing came about: ZeroMQ gives up for good after a bad handshake."""
-        now = time.monotonic()
-        state = self._link.state()
+        now, state = time.monotonic(), self._link.state()
         if state == "connected":
-            self._renewed, self._told_refused = now, False
-        elif now - self._renewed > RENEW_S:
-            self._renewed = now
+            self._renewed, self._renew_s, self._told_refused = now, RENEW_S, False
+        elif now - self._renewed > self._renew_s:
+            self._renewed, self._renew_s = now, min(2 * self._renew_s, MOST_RENEW_S)
             with suppress(zmq.ZMQError):  # it was given up
                 self._socket.disconnect(self.endpoint)
             self._socket.connect(self.endpoint)

@@ -90,10 +90,11 @@ class Room:
 
     def _metadata_bytes(self) -> int:
         """Tell how much is copied into the metadata at the end: all lines."""
-        lines = [lines_path(self._raw.with_name(name)) for name in (RAW, REFOCUSED)]
-        with suppress(OSError):
-            return sum(path.stat().st_size for path in lines)
-        return 0
+        total = 0
+        for name in (RAW, REFOCUSED):
+            with suppress(OSError):  # not begun yet, or it could not be
+                total += lines_path(self._raw.with_name(name)).stat().st_size
+        return total
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def log_where_possible() -> None:
     from platformdirs import user_data_dir
 
     file = Path(user_data_dir(LOGGER)) / "logs" / f"{LOGGER}.log"
-    there = next(one for one in (file, *file.parents) if os.path.exists(one))
+    there = next((one for one in (file, *file.parents) if os.path.exists(one)), file)
     if not os.access(there, os.W_OK) or not (there == file or there.is_dir()):
         os.environ.setdefault("PYMM_LOG_FILE", os.devnull)
 

@@ -62,7 +62,7 @@ class DiskWatch:
                 self._look_at_raw(run)
             for sink in self._sinks:
                 with run.guarded():
-                    sink.look(run.info.run)
+                    sink.look_at_files(run.info.run)
 
     def _look_at_raw(self, run: Run) -> None:
         if self._raw is None or run.view or run.gone or not run.plan.by_place()[0]:

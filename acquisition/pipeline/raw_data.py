@@ -93,7 +93,8 @@ class RawZarr:
         """
         from refocus.acquisition.pipeline.on_disk import gone
 
-        return gone(self.path, self._settings) if self._settings is not None else ""
+        settings = self._settings  # of another run in a moment
+        return gone(self.path, settings) if settings is not None else ""
 
     def saved(
         self,

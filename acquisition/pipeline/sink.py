@@ -121,7 +121,7 @@ class Saving(Protocol):
 class Watching(Protocol):
     """A sink that also looks after its files, every second, on a thread that may wait."""
 
-    def look(self, run: str) -> None:
+    def look_at_files(self, run: str) -> None:
         """See whether what the run has written is still there.
 
         Parameters

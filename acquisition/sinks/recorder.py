@@ -212,7 +212,7 @@ class Recorder:
             self._lines.add({"place": at, **known, "left_empty": reason})
         self._note_gap(frame, reason)
 
-    def look(self, run: str) -> None:
+    def look_at_files(self, run: str) -> None:
         """See whether the file is still there; if not, the next frame is refused, and all after."""
         settings = self._settings
         if settings is not None and not (self._over or self._gone) and run == self._run.run:
@@ -262,7 +262,7 @@ class Recorder:
         waiting = pending(stream)
         while waiting:
             with suppress(Exception):  # reported by whoever called, or already known
-                waiting.pop().result()
+                _written(waiting)
         try:
             stream.close()
             if self._lines is not None:
@@ -278,7 +278,7 @@ class Recorder:
         """Wait until at most ``keep`` writes are pending; a write that failed raises."""
         waiting = pending(stream)
         while waiting and (len(waiting) > keep or waiting[0].done()):
-            waiting.pop(0).result()
+            _written(waiting)
 
     def _make_sure_of_room(self, stream: "OMEStream", frame_bytes: int) -> None:
         # a chunk that only half fits would be worse than a gap
@@ -375,3 +375,11 @@ def _judged(result: FrameResult) -> dict[str, Any]:
 
     parts = {"focus": focus_of(result.judgement), "trust": trust_of(result.judgement)}
     return {name: part.model_dump() for name, part in parts.items() if part is not None}
+
+
+def _written(waiting: list[Any]) -> None:
+    """Wait for the first write; it counts as waiting until it is done, and raises if it failed."""
+    try:
+        waiting[0].result()
+    finally:
+        del waiting[0]

@@ -60,6 +60,22 @@ def test_sequences_behind_one_another_do_not_wait_for_frames_of_before(busy):
         assert frames_of(busy, loops(4)) == [0, 1, 2, 3]
 
 
+def test_a_sequence_that_breaks_off_leaves_the_core_as_it_was(busy):
+    with whole_sequences(busy):
+        engine = busy.mda.engine
+        (event,) = engine.event_iterator(loops(6))
+        engine.setup_event(event)
+        kept = iter(engine.exec_event(event))  # as a traceback does, where saving failed
+        next(kept)
+        assert "isSequenceRunning" not in vars(busy)
+        busy.mda.engine.use_hardware_sequencing = False  # a snap with frames waiting
+        assert frames_of(busy, loops(1)) == [0]
+        busy.mda.engine.use_hardware_sequencing = True
+        assert frames_of(busy, loops(4)) == [0, 1, 2, 3]
+        del kept
+        assert frames_of(busy, loops(4)) == [0, 1, 2, 3]
+
+
 def test_a_cancelled_sequence_ends_with_frames_waiting(busy):
     busy.mda.events.frameReady.connect(lambda *_: busy.mda.cancel())
     with whole_sequences(busy):

@@ -118,6 +118,20 @@ def test_where_it_cannot_be_written_is_said_before_anything_is_measured(
         assert script.main(["--cpu", "--json", str(path)]) == 2
 
 
+def test_an_engine_of_other_machines_is_refused_and_figures_of_before_are_kept(
+    script: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = tmp_path / "r.json"
+    before.write_text("figures")
+    assert script.main(["--cpu", "--engine", "CUDA graphs FP16", "--json", str(before)]) == 2
+    assert "no such engine here; name one of: " in capsys.readouterr().err
+    arguments = ["--cpu", "--json", str(before), "--markdown", str(tmp_path / "r.md")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(script, "report_model", lambda *_: iter(()))  # killed before the first
+        script.main(arguments)
+    assert before.read_text() == "figures"
+
+
 def test_a_suite_that_hangs_or_crashes_is_told(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,12 +1,15 @@
 """Keys that others could have put there."""
 
+import errno
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
 from refocus.acquisition.sinks.publisher import Publisher
 from refocus.configs import RefocusError
+from refocus.stream import keys
 from refocus.stream.keys import make_keys
 from refocus.stream.subscriber import subscribe
 
@@ -142,7 +145,45 @@ def test_what_could_not_be_written_does_not_stand_in_the_way(tmp_path):
         make_keys(tmp_path, "second")
     (tmp_path / "elsewhere").rename(public)
     make_keys(tmp_path, "second")
-    with pytest.raises(RefocusError, match="keys cannot be written: File name too long"):
+    with pytest.raises(RefocusError, match="keys cannot be written: "):
         make_keys(tmp_path, "n" * 300)
     with pytest.raises(RefocusError, match="not a name"):
         make_keys(tmp_path, "Publisher")  # the same folder, on some disks
+
+
+def test_a_publisher_whose_keys_were_half_written_is_made_anew(tmp_path, monkeypatch):
+    def full(folder, name):
+        Path(folder, f"{name}.key").write_text("")
+        Path(folder, f"{name}.key_secret").write_text("")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("zmq.auth.create_certificates", full)
+        with pytest.raises(RefocusError, match="keys cannot be written: "):
+            make_keys(tmp_path)
+    ours, _ = make_keys(tmp_path)
+    with Publisher("tcp://127.0.0.1:*", keys=ours, linger_seconds=0.1):
+        pass
+
+
+def test_readers_stay_known_where_the_folder_cannot_be_listed(tmp_path, monkeypatch, caplog):
+    ours, _ = make_keys(tmp_path)
+    readers = keys._Readers(ours)
+    (known,) = readers._known
+
+    def busy(folder):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "listdir", busy)
+    assert readers.callback("*", known)
+    assert readers.callback("*", known)
+    assert caplog.text.count("readers: not readable: ") == 1
+
+
+def test_a_folder_that_may_not_be_entered_is_named(tmp_path, monkeypatch):
+    def closed(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "exists", closed)
+    with pytest.raises(RefocusError, match=r"reader\.key_secret: not readable: .*use the folder"):
+        subscribe("tcp://127.0.0.1:1", keys=tmp_path)
