@@ -129,7 +129,7 @@ def test_the_place_of_the_input_is_none_for_the_output(tmp_path: Path, name: str
     assert (tmp_path / "in.tif").read_bytes() == before
 
 
-@pytest.mark.parametrize("name", ["", ".", "/", "..", "./"])
+@pytest.mark.parametrize("name", [".", "/", "..", "./"])
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_target_that_has_no_name_is_refused(tmp_path: Path, name: str, workers: int) -> None:
     tifffile.imwrite(tmp_path / "in.tif", PLANES[0])
