@@ -190,7 +190,6 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
 def _recorder(folder: Path) -> "Recorder":
     from refocus.acquisition.sinks.recorder import Recorder
 
-    folder.mkdir(parents=True, exist_ok=True)
     return Recorder(folder / REFOCUSED)
 
 

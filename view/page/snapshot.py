@@ -10,6 +10,7 @@ import numpy as np
 import tifffile
 
 from refocus.configs.command import printable
+from refocus.configs.light_path import PIXEL_UM, within
 from refocus.view.places import Shown
 
 
@@ -83,8 +84,7 @@ def _describe(frames: Sequence[Shown]) -> dict[str, Any]:
 
 def _size_um(frames: Sequence[Shown]) -> float:
     """Give the size of a pixel; 0 where it is not known, or cannot be that of a microscope."""
-    size = frames[0].frame.header.pixel_size_um
-    return size if 1e-5 < size < 1e5 else 0.0
+    return within(PIXEL_UM, frames[0].frame.header.pixel_size_um)
 
 
 def _software() -> str:
