@@ -11,7 +11,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 demo: $(VENV)/.plain
 	$(BIN)/refocus-live run --demo --frames 40 --report demo/report.json
 	$(BIN)/refocus-live run --demo --frames 20 --report demo/20x075.json \
-		--engine any-objective --na 0.75 --pixel-size-um 0.325 --emission-um 0.52 --defocus 4
+		--na 0.75 --pixel-size-um 0.325 --emission-um 0.52 --defocus 4
 
 # Two tests at a time, each with one thread for PyTorch.
 test: $(VENV)/.test

@@ -257,7 +257,8 @@ def attach(
         the last frame of a hardware sequence is fetched however busy the machine is.
     engine
         ``"auto"``, the name or address of an engine, a model file, or an engine (which stays the
-        caller's to close).
+        caller's to close). Where no model is named, it is the one that ships for what ``optics``
+        and the core's pixel size say now.
     policy, queue, publish, publish_raw, insecure, keys, shared_memory, light_path
         The options of ``refocus-live run``, whose ``--help`` explains them. The policy ``"every"``
         needs ``raw``, and is the default where it is given.
@@ -308,11 +309,11 @@ def attach(
     processing = None if processor is None else Processing(processor)
     publisher: Publisher | None = None
     with ExitStack() as stack:
-        opened = _open(engine, options.insecure)
+        shape, dtype, stated = _frames_of(core)
+        opened = _open(engine, options.insecure, options.optics.of(stated=stated))
         if opened is not engine:
             stack.callback(opened.close)
         models = stack.enter_context(open_models(selection.channels, opened, options.insecure))
-        shape, dtype, stated = _frames_of(core)
         if options.publish is not None:
             publisher = _publisher(
                 selection,
@@ -374,7 +375,7 @@ def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher"
     return Publisher(*args, made=made, **settings)
 
 
-def _open(engine: str | Path | Engine, insecure: bool) -> Engine:
+def _open(engine: str | Path | Engine, insecure: bool, light_path: LightPath) -> Engine:
     if isinstance(engine, Engine):
         return engine
     if not isinstance(engine, str | Path):
@@ -382,7 +383,7 @@ def _open(engine: str | Path | Engine, insecure: bool) -> Engine:
             f"engine of type {type(engine).__name__}: not one; make it a subclass of "
             "refocus.engine.Engine"
         )
-    return open_engine(engine, insecure=insecure)
+    return open_engine(engine, light_path=light_path, insecure=insecure)
 
 
 def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, LightPath]:

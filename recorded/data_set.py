@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.recorded.planes import About, Bands, RecordedPlane
 from refocus.recorded.plate import Plate
 
@@ -50,6 +51,11 @@ class DataSet(ABC):
 
     suffixes: ClassVar[tuple[str, ...]] = ()
     """How the name of a result ends; nothing where that is any folder."""
+
+    @property
+    def light_path(self) -> LightPath:
+        """What it states of that of its first plane."""
+        return self.planes[0].about.light_path if self.planes else UNKNOWN
 
     @abstractmethod
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:

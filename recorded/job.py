@@ -90,7 +90,7 @@ class OpenJob:
     """
 
     def __init__(self, job: Job) -> None:
-        from refocus.recorded.process import open_data_set
+        from refocus.recorded.process import open_data_set, stated_by
 
         if not job.folder.is_dir():
             raise RefocusError(
@@ -100,7 +100,8 @@ class OpenJob:
         with ExitStack() as opened:
             data = opened.enter_context(closing(open_data_set(job.source, selection.chosen)))
             self._planes = data.planes
-            engine: Engine = open_engine(job.engine, insecure=insecure, threads=1)
+            known = job.options.optics.of(stated=stated_by(job.source, selection.chosen))
+            engine: Engine = open_engine(job.engine, light_path=known, insecure=insecure, threads=1)
             opened.callback(engine.close)
             found = identify_engine(engine.info, selection)
             if found != job.made_by:

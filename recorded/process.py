@@ -10,15 +10,16 @@ on; the result takes its place once it is complete, and what is there is whole.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from refocus.configs import RefocusError, reason_of
-from refocus.configs.light_path import UNKNOWN
+from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.configs.live_config import DEFAULTS
 from refocus.engine.by_channel import open_models
 from refocus.engine.protocol import Engine
+from refocus.optics.images import list_images
 from refocus.optics.ome_zarr import is_zarr
 from refocus.recorded.crew import Here
 from refocus.recorded.data_set import DataSet, Marks
@@ -63,6 +64,25 @@ def open_data_set(source: Path, channels: tuple[str, ...] = ()) -> DataSet:
     if source.suffix.lower() in Slide.endings:
         return Slide(source, channels)
     return open_file(source, channels)
+
+
+def stated_by(source: Path, channels: tuple[str, ...] = ()) -> LightPath:
+    """Tell what a data set states of the light path of its first plane.
+
+    Of a folder it is the first image that can be read, so the others are not opened for it.
+
+    Raises
+    ------
+    RefocusError
+        As :func:`open_data_set`.
+    """
+    if not source.is_dir() or is_zarr(source):
+        with closing(open_data_set(source, channels)) as data:
+            return data.light_path
+    for image in list_images(source):
+        with suppress(RefocusError), closing(open_file(image, channels)) as file:
+            return file.light_path
+    return UNKNOWN
 
 
 def process(  # noqa: PLR0917

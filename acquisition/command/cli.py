@@ -26,7 +26,7 @@ from refocus.configs.command import (
     run_command,
     wrote,
 )
-from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
+from refocus.configs.live_config import DEFAULTS, LiveConfig, RefocusOptions, load_live_config
 from refocus.configs.terminal import (
     Stopped,
     end_on_signals,
@@ -166,7 +166,7 @@ def models(
             "sha256": model["sha256"],
             "file": model["file"],
         }
-        named = " (taken by --engine auto)" if model["default"] else ""
+        named = f" (taken {model['taken']})" if model["taken"] else ""
         out.print(Text(f"{model['name']} {model['version']}{named}", "bold"))
         for name, value in rows.items():
             out.print(Text.assemble((f"  {name:12}", "dim"), value))
@@ -261,6 +261,7 @@ def process(  # noqa: PLR0917
     """
     from refocus.engine import open_engine
     from refocus.recorded.process import process as process_data
+    from refocus.recorded.process import stated_by
     from refocus.recorded.refocusing import Options
     from refocus.recorded.selection import Selection
     from refocus.recorded.staff import crew_of
@@ -268,9 +269,10 @@ def process(  # noqa: PLR0917
     options = check_options(RefocusOptions, given)
     selection = Selection(options.channels, options.region, options.refocus_z)
     how = Options(options.on_distrust, options.optics, selection, options.insecure)
+    known = options.optics.of(stated=stated_by(source, selection.chosen))
     with (
         ending_with(lambda: "what is done is kept: the same command goes on"),
-        closing(open_engine(options.engine, insecure=options.insecure)) as opened,
+        closing(open_engine(options.engine, light_path=known, insecure=options.insecure)) as opened,
     ):
         begun = time.monotonic()
         crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
@@ -326,7 +328,8 @@ def finish(
 
     options = check_options(RefocusOptions, given)
     saved = SavedRun(folder)
-    opening = closing(open_engine(options.engine, insecure=options.insecure))
+    engine = saved.model if options.engine == DEFAULTS.engine else options.engine
+    opening = closing(open_engine(engine, insecure=options.insecure))
     with opening as opened, progress_bar(err) as bar:
         task = bar.add_task("refocusing", total=count_raw(saved), figures="")
 

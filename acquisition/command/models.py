@@ -5,7 +5,13 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import ModelCard
-from refocus.engine.model_file import default_model, read_model, shipped_models
+from refocus.engine.model_file import OF_ANY, OF_ONE_INSTRUMENT, read_model, shipped_models
+
+TAKEN = {
+    OF_ONE_INSTRUMENT: "for its objective, and where none is known",
+    OF_ANY: "for every other objective that is known",
+}
+"""When a model that ships is taken where none is named."""
 
 
 def list_models(others: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
@@ -21,12 +27,13 @@ def list_models(others: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
     RefocusError
         A file is no model, or not as it was signed.
     """
-    for file in (*shipped_models().values(), *others):
+    ship = shipped_models().values()
+    for file in (*ship, *others):
         _, card = read_model(file)
         yield {
             "name": card.name,
             "version": card.version,
-            "default": file == default_model(),
+            "taken": TAKEN[file.name] if file in ship else "",
             "objectives": objectives(card),
             "distance_um": list(card.defocus_um),
             "stains": list(card.stains),

@@ -136,7 +136,6 @@ class _Begun:
     """What a run has opened."""
 
     source: Source
-    engine: Engine
     live: Live
     recorder: "Recorder | None"
     album: Album
@@ -145,16 +144,12 @@ class _Begun:
 
 
 def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun:
-    from refocus.engine import open_engine
-
     sinks: list[Sink] = []
     decided: Mapping[str, int] = {}
     if config.metrics:
         from refocus.acquisition.sinks.prometheus import Metrics
 
         sinks.append(stack.enter_context(Metrics(config.metrics, insecure=config.insecure)))
-    engine = open_engine(config.engine, insecure=config.insecure)
-    stack.callback(engine.close)
     source = stack.enter_context(open_source(config))
     if "channels" in typed:
         check_channels(source.sequence, config.channels or ())
@@ -174,7 +169,7 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
         decided = steering.counts
     live = attach(
         source.core,
-        engine=engine,
+        engine=config.engine,
         **{name: getattr(config, name) for name in SHARED if name not in ("queue", "optics")},
         optics=source.optics,
         processor=config.processor,
@@ -184,7 +179,7 @@ def _open(config: LiveConfig, stack: ExitStack, typed: Container[str]) -> _Begun
         throttle=source.throttle,
         live_mode=False,
     )
-    return _Begun(source, engine, live, recorder, album, decided)
+    return _Begun(source, live, recorder, album, decided)
 
 
 def _recorder(folder: Path) -> "Recorder":
@@ -218,12 +213,12 @@ def _run(
     report_path: Path | None,
     upstream: Upstream,
 ) -> SessionResult:
-    source, engine, live, album = begun.source, begun.engine, begun.live, begun.album
+    source, live, album = begun.source, begun.live, begun.album
     broken: BaseException | None = None
     try:
         _tell_chosen(live, config, watcher)
         _wait_for_subscribers(live, config, watcher)
-        watcher.begin(source, engine)
+        watcher.begin(source, live.engine)
         _acquire(begun, config.save / RAW if config.save else None, watcher, upstream)
     except BaseException as error:  # reported first, raised again below
         broken = error
@@ -259,7 +254,7 @@ def _describe(
     broken: BaseException | None,
 ) -> dict[str, Any]:
     """Give the report of a run that is over."""
-    live, engine = begun.live, begun.engine.info.describe()
+    live, engine = begun.live, begun.live.engine.info.describe()
     nothing = why_nothing(stats, live.passed)
     report = build_report(stats, engine, mean_quality(judged), live.plan, nothing)
     if begun.decided:

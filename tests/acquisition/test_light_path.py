@@ -54,6 +54,23 @@ def test_a_pixel_size_that_is_told_is_that_of_every_frame(
     assert [message for message in caplog.messages if "as told" in message] == [says]
 
 
+@pytest.mark.parametrize(
+    ("optics", "model"),
+    [
+        ({}, "refocus-compact"),
+        ({"na": 0.3}, "any-objective"),
+        ({"pixel_size_um": 0.325}, "any-objective"),
+    ],
+)
+def test_a_model_that_ships_for_them_is_taken(
+    microscope: SimulatedMicroscope, optics: dict[str, float], model: str
+) -> None:
+    with attach(microscope.core, optics=optics) as live:
+        card = live.engine.info.card
+    assert card is not None
+    assert card.name == model
+
+
 def test_an_aperture_is_refused_where_the_core_knows_no_pixel_size(
     microscope: SimulatedMicroscope,
 ) -> None:

@@ -41,9 +41,9 @@ def test_replay_process_and_evaluate_agree(
     assert live.returncode == 0, live.stderr
     recorded = refocus_live("process", folder, tmp_path / "out", "--json", *size)
     assert recorded.returncode == 0, recorded.stderr
-    candidate = Candidate(
-        open_engine("openvino"), LightPath(pixel_size_um)
-    )  # in this CPU's own precision
+    known = LightPath(pixel_size_um)
+    engine = open_engine("openvino", light_path=known)  # in this CPU's own precision
+    candidate = Candidate(engine, known)
     judged = candidate.judged(np.asarray(Image.open(folder / "frame.png")), "")
 
     (published,) = read_zarr(tmp_path / "run" / "refocused.ome.zarr")

@@ -15,7 +15,7 @@ from refocus.engine import EngineError, open_engine
 from refocus.engine.fake import FakeEngine
 from refocus.engine.fallback import FallbackEngine
 from refocus.engine.nvidia import Gpu, find_gpu
-from refocus.engine.protocol import DeviceError, Frame
+from refocus.engine.protocol import DeviceError, Frame, LightPath
 
 FRAME = np.full((32, 32), 7, np.uint16)
 
@@ -42,6 +42,14 @@ def test_auto_takes_openvino_without_a_gpu(model_file: Path) -> None:
         pytest.skip("this machine has an NVIDIA GPU")
     engine = open_engine("auto", model_file)
     assert engine.info.name == "openvino"
+    engine.close()
+
+
+@pytest.mark.parametrize("name", ["auto", "openvino"])
+def test_the_model_that_ships_for_the_light_path_is_taken(name: str) -> None:
+    engine = open_engine(name, light_path=LightPath(0.325, 0.75))
+    assert engine.info.card is not None
+    assert engine.info.card.name == "any-objective"
     engine.close()
 
 

@@ -1,5 +1,6 @@
 """What files state of the light path, and what is told instead, on its way to the engine."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,9 @@ import ome_writers
 import pytest
 import tifffile
 from PIL import Image
+from typer.testing import CliRunner
 
+from refocus.acquisition.command.cli import app
 from refocus.configs import RefocusError
 from refocus.configs.light_path import UNKNOWN, KnownOptics, LightPath, stated
 from refocus.engine.fake import FakeEngine
@@ -88,6 +91,17 @@ def test_what_is_told_wins_over_what_a_file_states(
     for target, source in sources.items():
         found = heard(source, target, told)
         assert [stated(p) for p in found] == [pytest.approx(stated(p)) for p in expected]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_model_that_ships_for_what_a_folder_states_is_taken(tmp_path: Path, workers: int) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.tif").touch()  # cannot be read, and is left out
+    write_tiff(folder / "b.tif")
+    options = ["--json", "--workers", str(workers), "--keep-going"]
+    done = CliRunner().invoke(app, ["process", str(folder), str(tmp_path / "out"), *options])
+    assert json.loads(done.stdout)["engine"]["model"] == "any-objective"
 
 
 def test_an_ome_zarr_without_ome_xml_states_its_pixels_alone(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import shutil
 import numpy as np
 import pytest
 import useq
+from typer.testing import CliRunner
 
 from refocus.acquisition import attach
+from refocus.acquisition.command.cli import app
 from refocus.acquisition.command.finish import SavedRun, finish
 from refocus.acquisition.microscopes.simulated import SimulatedMicroscope
 from refocus.acquisition.selection import Selection
@@ -29,7 +31,7 @@ STACK = loops(2, axis_order="tpz", stage_positions=[(0, 0, 0)], z_plan={"range":
 RAGGED = loops(3, channels=["DAPI", {"config": "FITC", "acquire_every": 2}])
 
 
-def acquire(folder, sequence=PLACES, policy="every", optics=None, **selection):
+def acquire(folder, sequence=PLACES, policy="every", optics=None, engine=None, **selection):
     """Make a run that owes nothing."""
     folder.mkdir()
     raw, sinks = folder / "raw.ome.zarr", [Recorder(folder / "refocused.ome.zarr")]
@@ -38,7 +40,7 @@ def acquire(folder, sequence=PLACES, policy="every", optics=None, **selection):
         core = microscope.core
         with attach(
             core,
-            engine=FakeEngine(),
+            engine=engine or FakeEngine(),
             raw=raw,
             sinks=sinks,
             policy=policy,
@@ -199,6 +201,13 @@ def test_another_model_and_another_policy_are_refused(tmp_path, model_file):
     newest = acquire(tmp_path / "newest", policy="newest")
     with pytest.raises(RefocusError, match=r"the policy of that run was newest, which owes nothin"):
         SavedRun(newest)
+
+
+def test_the_model_of_the_run_is_taken_where_it_ships(tmp_path):
+    folder = acquire(tmp_path / "run", engine="any-objective")
+    forget(folder, [1])
+    done = CliRunner().invoke(app, ["finish", str(folder), "--json"])
+    assert json.loads(done.stdout)["refocused"] == 1
 
 
 def test_what_was_told_of_the_optics_is_told_again(tmp_path):

@@ -12,10 +12,14 @@ from refocus.configs.command import run_command
 from refocus.engine.model_file import read_model, shipped_models
 
 
-def test_every_model_that_ships_is_listed_and_one_is_the_default(model_file: Path) -> None:
+def test_every_model_that_ships_is_listed_and_when_it_is_taken(model_file: Path) -> None:
     listed = list(list_models([model_file]))
     assert [one["name"] for one in listed] == [*shipped_models(), "random"]
-    assert [one["name"] for one in listed if one["default"]] == ["refocus-compact"]
+    assert [one["taken"] for one in listed] == [
+        "for every other objective that is known",
+        "for its objective, and where none is known",
+        "",
+    ]
     for one in listed:
         _, card = read_model(Path(one["file"]))
         assert (one["sha256"], one["licence"]) == (card.sha256, "BSD-3-Clause")
@@ -50,7 +54,7 @@ def test_the_command_prints_the_list_and_refuses_what_is_no_model(
 ) -> None:
     assert run_command(cli.app, "", arguments=["models"]) == 0
     told = capfd.readouterr().out
-    assert "refocus-compact 4 (taken by --engine auto)\n" in told
+    assert "refocus-compact 4 (taken for its objective, and where none is known)\n" in told
     assert "  licence     BSD-3-Clause\n" in told
     assert run_command(cli.app, "", arguments=["models", "--json"]) == 0
     assert [one["name"] for one in json.loads(capfd.readouterr().out)] == list(shipped_models())
