@@ -4,6 +4,8 @@ A subscriber that hears nothing may be early, idle, or refused for its keys. The
 knows which.
 """
 
+import time
+from contextlib import suppress
 from typing import Any, Literal
 
 import zmq
@@ -17,6 +19,9 @@ _REFUSED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
+RENEW_S, MOST_RENEW_S = 3.0, 15.0
+"""A link that does not come about is made anew after so long: first, and at most."""
+
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _REFUSED
 
 
@@ -27,10 +32,13 @@ class Link:
     ----------
     socket
         A socket with one peer. It and the link are used from one thread.
+    endpoint
+        Where it connects.
     """
 
-    def __init__(self, socket: "zmq.Socket[bytes]") -> None:
-        self._socket = socket
+    def __init__(self, socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+        self._socket, self._endpoint = socket, endpoint
+        self._renewed, self._renew_s = time.monotonic(), RENEW_S
         self._monitor: Any = socket.get_monitor_socket(_WATCHED)
         self._state: LinkState = "connecting"
 
@@ -46,6 +54,18 @@ class Link:
                 # after a refusal the socket is disconnected, too, and tries again
                 self._state = "connecting"
         return self._state
+
+    def renew(self) -> LinkState:
+        """Connect anew where nothing came about: ZeroMQ gives up for good after a bad handshake."""
+        now, state = time.monotonic(), self.state()
+        if state == "connected":
+            self._renewed, self._renew_s = now, RENEW_S
+        elif now - self._renewed > self._renew_s:
+            self._renewed, self._renew_s = now, min(2 * self._renew_s, MOST_RENEW_S)
+            with suppress(zmq.ZMQError):  # it was given up
+                self._socket.disconnect(self._endpoint)
+            self._socket.connect(self._endpoint)
+        return state
 
     def close(self) -> None:
         """Stop following, before the socket is closed. May be called twice."""

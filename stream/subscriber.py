@@ -10,7 +10,6 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -46,10 +45,9 @@ HEARTBEAT_MS = 5000
 """How often the other end is asked for a sign of life; after six without one it is gone."""
 LOOK_S = 0.5
 """How often the link is looked at while nothing comes."""
-RENEW_S, MOST_RENEW_S = 3.0, 15.0
-"""A link that does not come about is made anew after so long: first, and at most."""
-LOST_S = 3.0
-"""A silence in a run, where something comes every second, after which its publisher is lost."""
+LOST_S, MUTE_S = 3.0, 30.0
+"""A silence in a run, where something comes every second, after which its publisher is lost: one
+whose link broke, and one that is still there, and perhaps only has too much to do."""
 
 
 class PublisherLost(RefocusError):
@@ -152,8 +150,7 @@ class Subscription:
         # a link that died without a word (cable, Wi-Fi) is noticed, and made again
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 6 * HEARTBEAT_MS)
-        self._link = Link(self._socket)
-        self._renewed, self._renew_s = time.monotonic(), RENEW_S
+        self._link = Link(self._socket, endpoint)
         self._told_refused = False
         try:
             if keys is not None:
@@ -179,8 +176,9 @@ class Subscription:
         Raises
         ------
         PublisherLost
-            Nothing came for three seconds in the middle of a run: it was killed, or cannot be
-            reached any more. With ``runs=None`` that is only logged, and the next run waited for.
+            Nothing came for three seconds in the middle of a run, and the link broke, or for
+            thirty: it was killed, hangs, or cannot be reached any more. With ``runs=None`` that is
+            only logged, and the next run waited for.
         RefocusError
             Nothing came for ``timeout`` seconds, or something that is not schema ``refocus/1``.
         """
@@ -200,18 +198,17 @@ class Subscription:
     def _next(self) -> Message:
         """Wait for a message as long as one waits for it, here or in the middle of a run."""
         begun = time.monotonic()
-        amid_run = bool(self._run_id) and self.end is None
-        if amid_run and (self._timeout is None or self._timeout > LOST_S):
-            if (message := self.receive(LOST_S)) is not None:
-                return message
-            text = (
-                f"endpoint {self.endpoint}: nothing heard for {LOST_S:g} s in the middle of a run: "
-                "its publisher was killed, or cannot be reached any more"
-            )
-            if self._runs is not None:
-                raise PublisherLost(f"{text}; start it again, or see to the network")
-            logger.warning("%s; waiting for the next run", text)
-        left = None if self._timeout is None else self._timeout - (time.monotonic() - begun)
+        most = math.inf if self._timeout is None else self._timeout
+        if self._run_id and self.end is None:
+            for silence in (LOST_S, MUTE_S):
+                if silence >= most:
+                    break
+                if (message := self.receive(begun + silence - time.monotonic())) is not None:
+                    return message
+                if silence == MUTE_S or self.link != "connected":
+                    self._lost(silence)
+                    break
+        left = None if self._timeout is None else begun + most - time.monotonic()
         if (message := self.receive(left)) is not None:
             return message
         if self.link == "refused":
@@ -220,6 +217,15 @@ class Subscription:
             f"endpoint {self.endpoint}: nothing heard for {self._timeout:g} s; "
             "see that an acquisition is running and publishes there"
         )
+
+    def _lost(self, silence: float) -> None:
+        text = (
+            f"endpoint {self.endpoint}: nothing heard for {silence:g} s in the middle of a run: "
+            "its publisher was killed or hangs, or cannot be reached any more"
+        )
+        if self._runs is not None:
+            raise PublisherLost(f"{text}; start it again, or see to the network")
+        logger.warning("%s; waiting for the next run", text)
 
     def _refusal(self) -> str:
         whom = f"the keys in {self._keys}" if self._keys else "a reader without keys"
@@ -311,16 +317,10 @@ class Subscription:
                 return False
 
     def _renew(self) -> None:
-        """Connect anew where nothing came about: ZeroMQ gives up for good after a bad handshake."""
-        now, state = time.monotonic(), self._link.state()
+        state = self._link.renew()
         if state == "connected":
-            self._renewed, self._renew_s, self._told_refused = now, RENEW_S, False
-        elif now - self._renewed > self._renew_s:
-            self._renewed, self._renew_s = now, min(2 * self._renew_s, MOST_RENEW_S)
-            with suppress(zmq.ZMQError):  # it was given up
-                self._socket.disconnect(self.endpoint)
-            self._socket.connect(self.endpoint)
-        if state == "refused" and not self._told_refused:
+            self._told_refused = False
+        elif state == "refused" and not self._told_refused:
             self._told_refused = True
             logger.warning("%s; trying again", self._refusal())
 

@@ -11,7 +11,7 @@ import zmq
 
 from refocus.acquisition.sinks.publisher import Publisher
 from refocus.configs import RefocusError
-from refocus.stream import subscriber
+from refocus.stream import link, subscriber
 from refocus.stream.keys import make_keys
 from refocus.stream.subscriber import Subscription, subscribe
 
@@ -137,7 +137,7 @@ def stranger(kind, endpoint):
 
 @pytest.mark.parametrize("first", ["keys", zmq.PUSH, zmq.REP])
 def test_a_publisher_is_found_whatever_was_there_first(tmp_path, monkeypatch, first):
-    monkeypatch.setattr(subscriber, "RENEW_S", 0.3)
+    monkeypatch.setattr(link, "RENEW_S", 0.3)
     make_keys(tmp_path)
     with Publisher("tcp://127.0.0.1:*") as publisher:
         endpoint = publisher.endpoint

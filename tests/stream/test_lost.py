@@ -1,6 +1,7 @@
 """A publisher that is killed in the middle of a run, and one that is not there yet."""
 
 import logging
+import threading
 
 import pytest
 import zmq
@@ -16,18 +17,36 @@ from refocus.stream.subscriber import PublisherLost, subscribe
 @pytest.fixture
 def publisher(monkeypatch):
     monkeypatch.setattr(subscriber, "LOST_S", 0.2)
+    monkeypatch.setattr(subscriber, "MUTE_S", 0.5)
     with Publisher("tcp://127.0.0.1:*", linger_seconds=0.2) as publisher:
         yield publisher
 
 
-def test_a_silence_in_a_run_is_a_publisher_that_is_lost(publisher):
+@pytest.mark.parametrize(("killed", "silence"), [(True, r"0\.2"), (False, r"0\.5")])
+def test_a_silence_in_a_run_is_a_publisher_that_is_lost(publisher, killed, silence):
     with subscribe(publisher.endpoint) as reader:
         assert publisher.wait_subscribers(1, 30)
         publisher.start(RunInfo("run"))
         heard = reader.messages()
         assert next(heard).run == "run"
-        with pytest.raises(PublisherLost, match=r"nothing heard for 0\.2 s in the middle of a run"):
+        if killed:
+            publisher.release()
+        with pytest.raises(PublisherLost, match=rf"heard for {silence} s in the middle of a run"):
             next(heard)
+
+
+def test_a_publisher_that_is_there_and_only_slow_is_waited_for(publisher, monkeypatch):
+    monkeypatch.setattr(subscriber, "MUTE_S", 30.0)
+    with subscribe(publisher.endpoint) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        publisher.start(RunInfo("run"))
+        heard = reader.messages()
+        assert next(heard).run == "run"
+        later = threading.Timer(0.6, publisher.close, [Stats(run="run")])
+        later.start()
+        assert next(heard).run == "run"
+        later.join()
+        assert reader.end is not None
 
 
 def test_who_reads_run_after_run_is_warned_and_goes_on(publisher, caplog):
