@@ -58,7 +58,7 @@ def save_plot(path: Path, hooks: Sequence[HookRow], transports: Sequence[Transpo
         for chart in column:
             _draw_chart(pen, MARGIN + place * (WIDTH + MARGIN), top, chart)
             top += chart.height
-    picture.save(path, format="PNG", optimize=True)
+    picture.save(path, format="PNG")
 
 
 def _hook_charts(rows: Sequence[HookRow]) -> list[Chart]:

@@ -202,7 +202,7 @@ def save_picture(path: Path, ways: Sequence[Way]) -> None:
                 for n, value in sorted(getattr(way, what).items())
             ]
             pen.line(points, fill=colour, width=2)
-    picture.save(path, format="PNG", optimize=True)
+    picture.save(path, format="PNG")
 
 
 def _part(value: float, full: float, what: str) -> float:

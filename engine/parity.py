@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from refocus.engine.protocol import Engine, Frame, NotFiniteError
-from refocus.optics.specimens import nuclei
 
 LARGEST, MEAN = 0.01, 0.0005
 """Bounds, as fractions of the range."""
@@ -45,6 +44,8 @@ class Difference:
 
 def adversarial_frames() -> dict[str, Frame]:
     """Draw the frames that exports break on; the same ones every time."""
+    from refocus.optics.specimens import nuclei  # scikit-image: only where it is needed
+
     # few sizes: each is compiled anew by each engine
     rng = np.random.default_rng(4)
     cells = nuclei((160, 128), rng)

@@ -1,4 +1,4 @@
-"""What a run has to show for itself: ``report.json``, the table at its end, and its picture."""
+"""What a run has to show for itself: ``report.json``, and the table at its end."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.text import Text
 
-from refocus.acquisition.command.picture import Panel, save_picture
 from refocus.acquisition.microscopes.scene import Truth
 from refocus.acquisition.pipeline.frame import FrameResult
 from refocus.acquisition.pipeline.sink import RunInfo
@@ -254,72 +253,6 @@ def _on_disk(name: str, file: Mapping[str, Any]) -> str:
     handed = file["received" if name == "raw" else "published"]
     missing = f", {file['missing']} missing" if file["missing"] else ""
     return f"{file['on_disk']} of {handed} {name}{missing}"
-
-
-def picture_run(
-    path: Path, results: list[FrameResult], witness: Witness, judged: Mapping[int, FrameQuality]
-) -> bool:
-    """Draw captured | refocused | reference of one typical frame.
-
-    Typical is the frame whose PSNR gained the median amount, or the middle one of the run where
-    no truth is known; then there is no reference either.
-
-    Returns
-    -------
-    bool
-        False where there was no frame to draw.
-    """
-    refocused = [result for result in results if result.refocused]
-    if not refocused:
-        return False
-    gains = {
-        result.captured.frame: judged[result.captured.frame].psnr_after
-        - judged[result.captured.frame].psnr_before
-        for result in refocused
-        if result.captured.frame in judged
-    }
-    if gains:
-        typical = sorted(gains, key=lambda frame: gains[frame])[len(gains) // 2]
-        chosen = next(r for r in refocused if r.captured.frame == typical)
-    else:
-        chosen = refocused[len(refocused) // 2]
-    captured = chosen.captured
-    panels = [Panel(captured.pixels, "captured"), Panel(chosen.pixels, _published(chosen))]
-    truth, quality = witness(captured.frame), judged.get(captured.frame)
-    if quality and truth and truth.in_focus is not None:
-        panels = [
-            Panel(captured.pixels, "captured", _note(quality.psnr_before, quality.ssim_before)),
-            Panel(chosen.pixels, _published(chosen), _note(quality.psnr_after, quality.ssim_after)),
-            Panel(truth.in_focus, "reference", "in focus"),
-        ]
-    facts = [captured.source or f"frame {captured.frame}"]
-    if truth and truth.z_um is not None:
-        facts.append(f"{abs(truth.z_um):.1f} µm from focus")
-    verdict = chosen.judgement
-    if verdict and verdict.distance_um is not None:
-        told = f"{verdict.distance_um:.1f} ± {verdict.sigma_um:.1f} µm"
-        facts.append(f"judged {verdict.verdict}, {told}")
-    facts += [f"{chosen.engine_ms:.0f} ms in the engine", "one contrast for all"]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    caption = " · ".join(facts)
-    save_picture(path, panels, pixel_size_um=captured.pixel_size_um, caption=caption)
-    return True
-
-
-def _published(result: FrameResult) -> str:
-    """Name what is shown: refocused, or not, and why."""
-    judged = result.judgement
-    if judged is None or judged.verdict in ("refocused", "unrated"):
-        return "refocused"
-    return (
-        f"{judged.verdict}: as captured"
-        if result.pixels is result.captured.pixels
-        else (f"refocused, though {judged.verdict}")
-    )
-
-
-def _note(psnr_db: float, similarity: float) -> str:
-    return f"PSNR {psnr_db:.1f} dB   SSIM {similarity:.2f}"
 
 
 def _size(result: FrameResult) -> int:

@@ -26,7 +26,6 @@ from refocus.acquisition.command.report import (
     build_report,
     judge,
     mean_quality,
-    picture_run,
     write_report,
 )
 from refocus.acquisition.command.sources import Source, keep_in_focus, open_source, reimage
@@ -234,6 +233,8 @@ def _run(
         with _or_say(report_path):
             write_report(report_path, report)
             files.append(report_path)
+            from refocus.acquisition.command.picture import picture_run  # SciPy
+
             picture = report_path.with_suffix(".png")
             if picture_run(picture, album.results, source.witness, judged):
                 files.append(picture)

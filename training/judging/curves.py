@@ -39,7 +39,7 @@ def save_curves(path: Path, risk: Curve, calibration: Curve) -> None:
     _axes(pen, left, 1.0, "stated probability of the interval, %")
     _line(pen, left, [(0.0, 0.0), (1.0, 1.0)], BLUE)
     _line(pen, left, [*calibration], RED, dots=True)
-    picture.save(path, format="PNG", optimize=True)
+    picture.save(path, format="PNG")
 
 
 def _panel(pen: ImageDraw.ImageDraw, left: int, title: str, subtitle: str) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,7 @@ def simulated_samples(card: ModelCard, seed: int = 0) -> list[Sample]:
         name, plane = f"field {number}", f"{distance_um:+g} µm"
         return Sample(name, plane, "nuclei", read, distance_um, card.optics, alike)
 
+    @cache
     def alike() -> list[NDArray[Any]]:
         return [_simulate(card, 0.0, number, seed + 1)[1] for number in range(2 * FIELDS)]
 

@@ -44,7 +44,7 @@ def draw_sheet(title: str, rows: list[Row]) -> Image.Image:
 
 def save_sheet(path: Path, title: str, rows: list[Row]) -> None:
     """Draw a sheet (see :func:`draw_sheet`) into a PNG file."""
-    draw_sheet(title, rows).save(path, format="PNG", optimize=True)
+    draw_sheet(title, rows).save(path, format="PNG")
 
 
 def _draw_row(

@@ -16,8 +16,12 @@ from refocus.acquisition.command.picture import (
     draw_picture,
     find_detail,
     nice_length,
+    picture_run,
     save_picture,
 )
+from refocus.acquisition.command.report import judge
+from refocus.acquisition.microscopes.scene import Truth
+from refocus.acquisition.pipeline.frame import CapturedFrame, FrameResult
 
 
 def field(shape: tuple[int, int], low: int = 100, high: int = 1100) -> NDArray[np.uint16]:
@@ -82,3 +86,24 @@ def test_a_flat_frame_and_an_unknown_pixel_size_are_no_trouble() -> None:
     with_bar = draw_picture([Panel(flat, "a"), Panel(flat, "b")], pixel_size_um=0.5)
     assert without.size == with_bar.size
     assert (np.asarray(with_bar) == 240).any()
+
+
+def result(frame: int) -> FrameResult:
+    pixels = field((64, 64), high=1000 + frame)
+    captured = CapturedFrame(pixels, frame, "2025-01-01T00:00:00.000000+00:00", 0)
+    return FrameResult(captured, pixels, True, frame, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_leaves_a_picture(tmp_path: Path, known: bool) -> None:
+    results = [result(frame) for frame in range(5)]
+    truth = {frame: Truth(frame, 3.0, field((64, 64))) for frame in range(5)} if known else {}
+    path = tmp_path / "r.png"
+    assert picture_run(path, results, truth.get, judge(results, truth.get))
+    with Image.open(path) as picture:
+        assert (picture.width > 1400) is known  # three panels, or two
+
+
+def test_no_frames_no_picture(tmp_path: Path) -> None:
+    assert not picture_run(tmp_path / "r.png", [], lambda frame: None, {})
+    assert not list(tmp_path.iterdir())

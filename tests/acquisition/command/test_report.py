@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image
 
 from refocus.acquisition.command import cli
 from refocus.acquisition.command.report import (
@@ -20,7 +19,6 @@ from refocus.acquisition.command.report import (
     judge,
     judge_frame,
     mean_quality,
-    picture_run,
     report_lines,
     write_report,
 )
@@ -140,21 +138,6 @@ def test_an_album_stays_small_and_spreads_over_the_run(
         assert most == len(kept)  # none was kept in vain
     album.start(RunInfo("another"))
     assert not album.results
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_a_run_leaves_a_picture(tmp_path: Path, known: bool) -> None:
-    results = [result(i, sharp(i)) for i in range(5)]
-    truth = {i: Truth(i, 3.0, sharp(9)) for i in range(5)} if known else {}
-    path = tmp_path / "r.png"
-    assert picture_run(path, results, truth.get, judge(results, truth.get))
-    with Image.open(path) as picture:
-        assert (picture.width > 1400) is known  # three panels, or two
-
-
-def test_no_frames_no_picture(tmp_path: Path) -> None:
-    assert not picture_run(tmp_path / "r.png", [], lambda frame: None, {})
-    assert not list(tmp_path.iterdir())
 
 
 def test_the_table_says_what_was_lost() -> None:
