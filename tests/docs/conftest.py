@@ -47,7 +47,8 @@ def desk(tmp_path_factory: pytest.TempPathFactory, checkpoint_file: Path, model_
     write_plate(folder / "plate.ome.zarr", (2, 3), 1, lambda *place: frame(0, 8.0, 64)[None])
     write_svs(folder / "slide.svs", 96, 96)
     shutil.copy(checkpoint_file, folder / "model.safetensors")
-    shutil.copy(model_file, folder / "model.onnx")
+    for name in ("model.onnx", "mine.onnx"):
+        shutil.copy(model_file, folder / name)
     _copy_demo_configuration(folder / "MMConfig.cfg")
     return folder
 
@@ -95,4 +96,6 @@ def _write_scan(path: Path) -> None:
 
 def _copy_demo_configuration(path: Path) -> None:
     adapters = pytest.importorskip("mm_test_adapters")
-    shutil.copy(Path(adapters.device_adapter_path()) / "MMConfig_demo.cfg", path)
+    text = (Path(adapters.device_adapter_path()) / "MMConfig_demo.cfg").read_text(encoding="utf-8")
+    sides = "".join(f"Property,Camera,OnCameraCCD{axis}Size,384\n" for axis in "XY")
+    path.write_text(text + sides, encoding="utf-8")

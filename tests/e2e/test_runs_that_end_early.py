@@ -249,7 +249,7 @@ def test_a_killed_run_is_finished(
     """With the shipped model, which is slower than the camera: frames are owed."""
     endpoint, save = free_endpoint(), tmp_path / "out"
     process = running(
-        "run", "--demo", "--frames", 1000, "--size", 96, "--fps", 200, "--queue", 2,
+        "run", "--demo", "--frames", 400, "--size", 96, "--fps", 200, "--queue", 2,
         "--policy", "every", "--save", save, "--publish", endpoint, "--wait-subscribers", 1,
     )  # fmt: skip
     with Subscription(endpoint, timeout=PATIENCE) as frames:

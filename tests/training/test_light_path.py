@@ -39,7 +39,7 @@ def test_it_learns_what_spectra_show(
 ) -> None:
     file = tmp_path / "made" / "light-paths.json"
     command = ["light-paths", "--config", str(config), "--output", str(file)]
-    assert cli.app([*command, "--examples", "1536", "--json"], standalone_mode=False) in (0, None)
+    assert cli.app([*command, "--examples", "1024", "--json"], standalone_mode=False) in (0, None)
     weights = read_estimator(file)
     assert json.loads(capsys.readouterr().out)["sha256"] == weights.digest()
 
