@@ -258,7 +258,7 @@ def attach(
     engine
         ``"auto"``, the name or address of an engine, a model file, or an engine (which stays the
         caller's to close). Where no model is named, it is the one that ships for what ``optics``
-        and the core's pixel size say now.
+        says, and the core's pixel size does now.
     policy, queue, publish, publish_raw, insecure, keys, shared_memory, light_path
         The options of ``refocus-live run``, whose ``--help`` explains them. The policy ``"every"``
         needs ``raw``, and is the default where it is given.
@@ -310,7 +310,7 @@ def attach(
     publisher: Publisher | None = None
     with ExitStack() as stack:
         shape, dtype, stated = _frames_of(core)
-        opened = _open(engine, options.insecure, options.optics.of(stated=stated))
+        opened = _open(engine, options.insecure, options.optics.of_all(stated))
         if opened is not engine:
             stack.callback(opened.close)
         models = stack.enter_context(open_models(selection.channels, opened, options.insecure))
@@ -375,7 +375,7 @@ def _publisher(selection: Selection, *args: Any, **settings: Any) -> "Publisher"
     return Publisher(*args, made=made, **settings)
 
 
-def _open(engine: str | Path | Engine, insecure: bool, light_path: LightPath) -> Engine:
+def _open(engine: str | Path | Engine, insecure: bool, light_paths: Sequence[LightPath]) -> Engine:
     if isinstance(engine, Engine):
         return engine
     if not isinstance(engine, str | Path):
@@ -383,7 +383,7 @@ def _open(engine: str | Path | Engine, insecure: bool, light_path: LightPath) ->
             f"engine of type {type(engine).__name__}: not one; make it a subclass of "
             "refocus.engine.Engine"
         )
-    return open_engine(engine, light_path=light_path, insecure=insecure)
+    return open_engine(engine, light_paths=light_paths, insecure=insecure)
 
 
 def _frames_of(core: "CMMCorePlus") -> tuple[tuple[int, ...], Any, LightPath]:

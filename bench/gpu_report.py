@@ -34,12 +34,13 @@ from refocus.configs import RefocusError, sentence_of
 from refocus.configs.command import INTERRUPTED
 from refocus.configs.files import is_no_file, replacing
 from refocus.engine import Engine
-from refocus.engine.model_file import default_model, read_model
+from refocus.engine.model_file import read_model
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.parity import Difference, adversarial_frames, compare, passed
 from refocus.engine.prepare import SMALLEST
 from refocus.engine.protocol import Frame, log, refocus_all
+from refocus.engine.shipped import default_model
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFORMANCE = "tests/engine/test_conformance.py"

@@ -17,9 +17,9 @@ import numpy as np
 from refocus.bench.report_command import count, run_report
 from refocus.bench.triton_server import TritonServer
 from refocus.engine import Engine
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import Frame, refocus_all
+from refocus.engine.shipped import shipped_models
 from refocus.engine.triton.address import read_address
 from refocus.engine.triton.engine import TritonEngine
 from refocus.export.to_triton import triton_from_onnx

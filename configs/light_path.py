@@ -233,11 +233,18 @@ class KnownOptics(ChannelOptics):
                 known = replace(known, immersion_index=0.0)
         return known
 
+    def of_all(self, stated: LightPath = UNKNOWN) -> tuple[LightPath, ...]:
+        """Give what is known of the light path of each channel that is told of, and of others."""
+        return tuple(self.of(channel, stated) for channel in ("", *self.channels))
+
     def filled(self, stated: LightPath) -> "KnownOptics":
-        """Give the same, with what is stated where nothing is told; but no pixel size."""
+        """Give the same, with what is stated where nothing is told; but no pixel size.
+
+        A stated aperture that needs an immersion which nobody states is left out.
+        """
         known = self.of(stated=stated)
         found = {
-            "na": known.na or None,
+            "na": known.na if 0.0 < known.na < (known.immersion_index or 1.0) else None,
             "immersion": known.immersion_index or None,
             "emission_um": known.emission_um or None,
         }

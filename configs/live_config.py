@@ -128,8 +128,8 @@ class RefocusingOptions(_Options):
     """Which frames are refocused, and how."""
 
     engine: Annotated[str, Field(min_length=1), Option("ENGINE")] = "auto"
-    """``auto``, ``tensorrt``, ``tensorrt-rtx``, ``torch``, ``openvino``, ``fake``; a model:
-    ``any-objective``, ``refocus-compact``, .onnx, BioImage.IO .zip, plan; ``grpc://HOST:PORT``."""
+    """``auto``, ``tensorrt``, ``tensorrt-rtx``, ``torch``, ``openvino``, ``fake``; a model, else by
+    NA: ``any-objective``, ``refocus-compact``, .onnx, .zip, plan; ``grpc://HOST:PORT``."""
     policy: Annotated[Literal["newest", "every"] | None, Option("WHICH", "every")] = None
     """When the queue is full: ``newest`` gives the oldest frame up, ``every`` comes back to it
     later. Else ``every`` with --save, which it needs, and ``newest`` without."""

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
 
 from refocus.configs.command import INTERRUPTED, TERMINATED, printable
 from refocus.configs.errors import RefocusError
@@ -71,6 +79,13 @@ def how_many(number: int, of_what: str) -> str:
     return f"{number} {of_what}{'' if number == 1 else 's'}"
 
 
+class _Counted(TextColumn):
+    """How far a task is, once it is known how far it goes."""
+
+    def render(self, task: Task) -> Text:
+        return Text() if task.total is None else super().render(task)
+
+
 @contextmanager
 def progress_bar(
     console: Console, counted: str = "{task.completed}/{task.total}", per_second: float = 10
@@ -90,7 +105,7 @@ def progress_bar(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=24),
-        TextColumn(counted),
+        _Counted(counted),
         TextColumn("{task.fields[figures]}", style="cyan"),
         TimeElapsedColumn(),
         console=console,

@@ -30,5 +30,6 @@ __all__ = [
     "protocol",
     "refocuser",
     "region",
+    "shipped",
     "tiling",
 ]

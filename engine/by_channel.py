@@ -5,9 +5,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from refocus.configs import RefocusError
-from refocus.engine.model_file import shipped_models
 from refocus.engine.open import NAMES, open_engine
 from refocus.engine.protocol import Engine
+from refocus.engine.shipped import shipped_models
 from refocus.engine.triton.address import is_address
 
 NONE = "none"

@@ -6,15 +6,13 @@ import os
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.resources import files
 from pathlib import Path
 
 import onnx
 from pydantic import ValidationError
 
-from refocus.configs import BBBC006, ModelCard, RefocusError, reason_of
+from refocus.configs import ModelCard, RefocusError, reason_of
 from refocus.configs.files import is_no_file
-from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.configs.trust import TrustStatistics
 from refocus.engine.graph_digest import graph_sha256, numbers
 from refocus.engine.package import MOST_MODEL, model_in_package
@@ -24,35 +22,6 @@ CARD_KEY = "refocus"
 TRUST_KEY = "refocus-trust"
 ESTIMATOR_KEY = "refocus-light-paths"
 GRAPH_KEY = "refocus-graph-sha256"
-OF_ONE_INSTRUMENT, OF_ANY = "refocus-compact.onnx", "any-objective.onnx"
-SAME_PIXEL, SAME_APERTURE, SAME_INDEX = 0.10, 0.20, 0.05
-"""As fractions, how far from those of its instrument a model of one works as it is."""
-
-
-def default_model(light_path: LightPath = UNKNOWN) -> Path:
-    """Find the model that ships for frames of a light path.
-
-    That of 20×/0.5 is faster, and knows its instrument better. So it is taken until something that
-    is known of the light path says that it is another: the size of a pixel, the aperture, or what
-    the objective is immersed in.
-    """
-    name = OF_ONE_INSTRUMENT if _of_its_instrument(light_path) else OF_ANY
-    return Path(str(files("refocus.engine") / "models" / name))
-
-
-def _of_its_instrument(path: LightPath) -> bool:
-    compared = (
-        (path.pixel_size_um, BBBC006.pixel_size_um, SAME_PIXEL),
-        (path.na, BBBC006.na, SAME_APERTURE),
-        (path.immersion_index, BBBC006.immersion_index, SAME_INDEX),
-    )
-    return all(not known or abs(known / its - 1.0) <= near for known, its, near in compared)
-
-
-def shipped_models() -> dict[str, Path]:
-    """Find the models that ship in the package, by name."""
-    folder = default_model().parent
-    return {file.stem: file for file in sorted(folder.glob("*.onnx"))}
 
 
 def initialisers_sha256(model: onnx.ModelProto) -> str:

@@ -1,11 +1,11 @@
 """Choosing an engine by name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from refocus.engine.model_file import default_model, shipped_models
 from refocus.engine.nvidia import find_gpu
-from refocus.engine.protocol import UNKNOWN, Engine, EngineError, LightPath
+from refocus.engine.protocol import Engine, EngineError, LightPath
+from refocus.engine.shipped import default_model, shipped_models
 from refocus.engine.triton.address import Address, is_address, read_address
 
 NAMES = ("auto", "tensorrt", "tensorrt-rtx", "torch", "openvino", "fake")
@@ -17,7 +17,7 @@ def open_engine(
     model: Path | None = None,
     device: str | None = None,
     *,
-    light_path: LightPath = UNKNOWN,
+    light_paths: Sequence[LightPath] = (),
     insecure: bool = False,
     threads: int | None = None,
 ) -> Engine:
@@ -34,11 +34,11 @@ def open_engine(
         ``"grpc://host:8001/model"`` is a Triton server's, see :mod:`refocus.engine.triton`; while
         that is away, the fastest here.
     model
-        ONNX file; default: the model that ships for the light path.
+        ONNX file; default: the model that ships for the light paths.
     device
         ``"CPU"`` or ``"GPU"`` of OpenVINO, ``"cpu"`` or ``"cuda"`` of PyTorch. Default: the best.
-    light_path
-        What is known of that of the frames.
+    light_paths
+        What is known of those of the frames.
     insecure
         Send frames to a server on another host without encryption.
     threads
@@ -64,7 +64,7 @@ def open_engine(
     if name in shipped_models():
         return _auto(shipped_models()[name], device, threads)
     if name in NAMES:
-        chosen = model or default_model(light_path)
+        chosen = model or default_model(*light_paths)
         openers = _openers(chosen, device, threads)
         return _auto(chosen, device, threads) if name == "auto" else openers[name]()
     suffix = Path(name).suffix.lower()

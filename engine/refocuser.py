@@ -367,11 +367,24 @@ def not_told(card: ModelCard, known: LightPath) -> str:
             f"pixel size not known: taken for {card.optics.pixel_size_um:g} µm, for which "
             f"{card.name} is; give --pixel-size-um, if it is another"
         )
-    if known.na:
-        return ""
-    give = "--na, --immersion and --emission-um"
-    return (
-        f"numerical aperture not known: {card.name} estimates the blur without it, and µm from "
-        f"focus are those of an aperture of {card.optics.na:g}; give "
-        + (give if known.pixel_size_um else f"--pixel-size-um, {give}")
+    lacking = ", ".join(
+        option
+        for option, value in (
+            ("--pixel-size-um", known.pixel_size_um),
+            ("--na", known.na),
+            ("--immersion", known.immersion_index),
+            ("--emission-um", known.emission_um),
+        )
+        if not value
     )
+    if not known.na:
+        return (
+            f"numerical aperture not known: {card.name} estimates the blur without it, and µm from "
+            f"focus are those of an aperture of {card.optics.na:g}; give {lacking}"
+        )
+    if not known.pixel_size_um:
+        return (
+            f"pixel size not known: {card.name} estimates the blur without it, and µm from focus "
+            f"are those of pixels of {card.optics.pixel_size_um:g} µm; give {lacking}"
+        )
+    return ""

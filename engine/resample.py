@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from refocus.engine.light_path.sight import Sight, told
-from refocus.engine.model_file import SAME_PIXEL
 from refocus.engine.prepare import SMALLEST, check_frame, prepare, warm_up_frame
 from refocus.engine.protocol import (
     UNKNOWN,
@@ -29,6 +28,8 @@ from refocus.engine.protocol import (
 from refocus.engine.trust.judgement import BLANK
 from refocus.engine.trust.structure import shows_structure
 
+TOLERANCE = 0.10
+"""A model works as it is on pixels that differ by less."""
 LARGEST_FACTOR = 8.0
 
 
@@ -59,7 +60,7 @@ def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
     if card is None or pixel_size_um == 0.0:
         return engine
     factor = pixel_size_um / card.optics.pixel_size_um
-    if abs(factor - 1.0) <= SAME_PIXEL:
+    if abs(factor - 1.0) <= TOLERANCE:
         return engine
     if not 1 / LARGEST_FACTOR <= factor <= LARGEST_FACTOR:
         raise EngineError(
@@ -69,10 +70,11 @@ def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
         )
     log.warning(
         "pixels of %g µm, and the model %s is for %g µm: frames are resampled to it and the "
-        "correction back; --engine any-objective, or a model of your own, does better",
+        "correction back; where the aperture (--na) is not near %g, any-objective does better",
         pixel_size_um,
         card.name,
         card.optics.pixel_size_um,
+        card.optics.na,
     )
     return ResamplingEngine(engine, factor)
 

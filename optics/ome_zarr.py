@@ -53,6 +53,8 @@ class ZarrImage:
         Of each axis, at full resolution; the unit is None where none is stated.
     channels
         Names of the channels, where it has any.
+    noted_um
+        Size of a pixel as pymmcore-plus notes it beside the image, µm; 0.0 where it does not.
     """
 
     group: Path
@@ -62,6 +64,7 @@ class ZarrImage:
     scale: tuple[float, ...]
     units: tuple[str | None, ...]
     channels: tuple[str, ...]
+    noted_um: float = 0.0
 
 
 def is_zarr(folder: Path) -> bool:
@@ -107,11 +110,12 @@ def find_images(root: Path, broken: dict[Path, RefocusError] | None = None) -> l
 def pixel_size_um(image: ZarrImage) -> float:
     """Give the size of a pixel at full resolution, µm; 0.0 where it is not known.
 
-    A size of just 1 is none: it is what writers put where they know nothing.
+    A size of just 1 is what writers put where they know nothing: it is that of the camera, if that
+    is noted.
     """
     y, x = image.order[-2:]
     size = one_size([axis_um(image, x), axis_um(image, y)])
-    return size if image.scale[x] != 1.0 else 0.0
+    return size if image.scale[x] != 1.0 else image.noted_um
 
 
 def one_size(sizes: list[float]) -> float:
@@ -251,7 +255,8 @@ def _images(path: Path, document: dict[str, Any]) -> Iterator[ZarrImage]:
             raise RefocusError(f"{path}: names itself as an array; correct its paths")
         if levels[0] not in seen:
             seen.add(levels[0])
-            yield ZarrImage(path.parent, levels, *found[1:], _channels(attributes))
+            stated_of = (*found[1:], _channels(attributes), _noted_um(document))
+            yield ZarrImage(path.parent, levels, *stated_of)
 
 
 @contextmanager
@@ -305,6 +310,15 @@ def _multiscale(kind: Any, text: str) -> _Multiscale:
         tuple(scale),
         tuple(axis.unit if axis.type != "channel" else None for axis in found.axes),
     )
+
+
+def _noted_um(document: dict[str, Any]) -> float:
+    """Read the size of a pixel of all cameras that pymmcore-plus notes; 0.0 where it does not."""
+    try:
+        cameras = document["attributes"]["pymmcore_plus"]["summary_metadata"]["image_infos"]
+        return one_size([float(camera["pixel_size_um"]) for camera in (*cameras, *cameras)])
+    except (LookupError, TypeError, ValueError):
+        return 0.0
 
 
 def _channels(attributes: dict[str, Any]) -> tuple[str, ...]:

@@ -71,6 +71,9 @@ class TiffNotes:
         """Give the size of a pixel of a page, µm; 0.0 where it is not known."""
         if self._pixels:
             return pixel_size_um(self._pixels[self._where(page)[0]])
+        noted = number(self._micro_manager(page).get("PixelSizeUm"))
+        if PIXEL_UM[0] < noted < PIXEL_UM[1]:
+            return noted
         first = self._tiff.pages[0].aspage()
         per_unit = first.resolution
         if not min(per_unit) > 0:

@@ -100,8 +100,10 @@ class OpenJob:
         with ExitStack() as opened:
             data = opened.enter_context(closing(open_data_set(job.source, selection.chosen)))
             self._planes = data.planes
-            known = job.options.optics.of(stated=stated_by(job.source, selection.chosen))
-            engine: Engine = open_engine(job.engine, light_path=known, insecure=insecure, threads=1)
+            paths = job.options.optics.of_all(stated_by(job.source, selection.chosen))
+            engine: Engine = open_engine(
+                job.engine, light_paths=paths, insecure=insecure, threads=1
+            )
             opened.callback(engine.close)
             found = identify_engine(engine.info, selection)
             if found != job.made_by:

@@ -6,8 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from refocus.engine.model_file import shipped_models
 from refocus.engine.protocol import EngineInfo
+from refocus.engine.shipped import shipped_models
 from refocus.recorded.selection import Selection
 
 

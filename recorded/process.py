@@ -69,7 +69,7 @@ def open_data_set(source: Path, channels: tuple[str, ...] = ()) -> DataSet:
 def stated_by(source: Path, channels: tuple[str, ...] = ()) -> LightPath:
     """Tell what a data set states of the light path of its first plane.
 
-    Of a folder it is the first image that can be read, so the others are not opened for it.
+    Of a folder it is the first TIFF that can be read: the others are not opened for it.
 
     Raises
     ------
@@ -79,7 +79,8 @@ def stated_by(source: Path, channels: tuple[str, ...] = ()) -> LightPath:
     if not source.is_dir() or is_zarr(source):
         with closing(open_data_set(source, channels)) as data:
             return data.light_path
-    for image in list_images(source):
+    tiffs = (image for image in list_images(source) if image.suffix.lower() in Tiff.suffixes)
+    for image in tiffs:
         with suppress(RefocusError), closing(open_file(image, channels)) as file:
             return file.light_path
     return UNKNOWN

@@ -8,7 +8,8 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from refocus.configs import RefocusError
-from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.model_file import read_model
+from refocus.engine.shipped import shipped_models
 from refocus.training.network.checkpoint import read_tensors
 from refocus.training.network.unet import widened
 

@@ -26,7 +26,7 @@ from refocus.configs.command import (
     run_command,
     wrote,
 )
-from refocus.configs.live_config import DEFAULTS, LiveConfig, RefocusOptions, load_live_config
+from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
 from refocus.configs.terminal import (
     Stopped,
     end_on_signals,
@@ -269,10 +269,12 @@ def process(  # noqa: PLR0917
     options = check_options(RefocusOptions, given)
     selection = Selection(options.channels, options.region, options.refocus_z)
     how = Options(options.on_distrust, options.optics, selection, options.insecure)
-    known = options.optics.of(stated=stated_by(source, selection.chosen))
+    paths = options.optics.of_all(stated_by(source, selection.chosen))
     with (
         ending_with(lambda: "what is done is kept: the same command goes on"),
-        closing(open_engine(options.engine, light_path=known, insecure=options.insecure)) as opened,
+        closing(
+            open_engine(options.engine, light_paths=paths, insecure=options.insecure)
+        ) as opened,
     ):
         begun = time.monotonic()
         crew = crew_of(source, target, options.engine, opened.info, how, workers, scheduler)
@@ -307,8 +309,9 @@ def _print_processed(
         }
         print(json.dumps({**facts, "engine": engine.describe(), "output": str(target)}))
         return
-    out.print(f"{how_many(done.refocused, 'plane')} refocused in {seconds:.1f} s by {engine.name}")
-    out.print(", ".join(f"{count} {verdict}" for verdict, count in done.verdicts.items()))
+    by = " ".join([engine.name, *([engine.card.name] if engine.card else ())])
+    out.print(f"{how_many(done.refocused, 'plane')} refocused in {seconds:.1f} s by {by}")
+    out.print(", ".join(f"{count} {verdict}" for verdict, count in sorted(done.verdicts.items())))
     for why, count in done.as_captured.items():
         out.print(f"{how_many(count, 'plane')} left as captured: {why}")
     out.print(wrote(target))
@@ -328,8 +331,7 @@ def finish(
 
     options = check_options(RefocusOptions, given)
     saved = SavedRun(folder)
-    engine = saved.model if options.engine == DEFAULTS.engine else options.engine
-    opening = closing(open_engine(engine, insecure=options.insecure))
+    opening = closing(open_engine(options.engine, saved.model, insecure=options.insecure))
     with opening as opened, progress_bar(err) as bar:
         task = bar.add_task("refocusing", total=count_raw(saved), figures="")
 

@@ -88,6 +88,7 @@ def _engines() -> Iterator[Finding]:
     from refocus.engine.nvidia import find_gpu
 
     yield _engine("openvino", "bad")
+    yield _engine("any-objective", "bad")
     for name in GPU_ENGINES:
         if find_gpu() is None:
             yield Finding(name, "absent", "needs an NVIDIA GPU")

@@ -29,11 +29,10 @@ from refocus.acquisition.sinks.recorder import LISTED_GAPS, describe_frame
 from refocus.configs import RefocusError, reason_of
 from refocus.configs.files import replacing
 from refocus.configs.light_path import KnownOptics, LightPath
-from refocus.configs.live_config import DEFAULTS
 from refocus.engine.by_channel import open_models
-from refocus.engine.model_file import shipped_models
 from refocus.engine.protocol import Engine, EngineError
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.shipped import shipped_models
 
 log = logging.getLogger("refocus.finish")
 
@@ -115,10 +114,9 @@ class SavedRun:
             )
 
     @property
-    def model(self) -> str:
-        """Name of the model of the run, where it ships; else ``auto``."""
-        name = str(self.engine["model"])
-        return name if name in shipped_models() else DEFAULTS.engine
+    def model(self) -> Path | None:
+        """File of the model of the run, where that ships."""
+        return shipped_models().get(str(self.engine["model"]))
 
     def check_model(self, engine: Engine) -> None:
         """Refuse another model than that of the run, by a RefocusError."""

@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import ModelCard
-from refocus.engine.model_file import OF_ANY, OF_ONE_INSTRUMENT, read_model, shipped_models
+from refocus.engine.model_file import read_model
+from refocus.engine.shipped import OF_ANY, OF_ONE_INSTRUMENT, shipped_models
 
 TAKEN = {
-    OF_ONE_INSTRUMENT: "for its objective, and where none is known",
-    OF_ANY: "for every other objective that is known",
+    OF_ONE_INSTRUMENT: "where --engine names none, for its objective or an unknown one",
+    OF_ANY: "where --engine names none, for every other objective that is known",
 }
 """When a model that ships is taken where none is named."""
 
@@ -33,7 +34,7 @@ def list_models(others: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
         yield {
             "name": card.name,
             "version": card.version,
-            "taken": TAKEN[file.name] if file in ship else "",
+            "taken": TAKEN[file.stem] if file in ship else "",
             "objectives": objectives(card),
             "distance_um": list(card.defocus_um),
             "stains": list(card.stains),

@@ -41,7 +41,11 @@ class Terminal:
         self._console.print(f"publishing on {endpoint}")
 
     def begin(self, source: "Source", engine: "Engine") -> None:
-        """Say that frames are about to come."""
+        """Say that frames are about to come, and which model refocuses them."""
+        card = engine.info.card
+        if card is not None and self._console.is_terminal:
+            said = f"{card.name} {card.version} by {engine.info.name}"
+            self._console.print(said, style="dim", markup=False)
         self._bar.update(self._task, description="refocusing", total=source.frames)
 
     def progress(self, stats: "Stats") -> None:

@@ -59,7 +59,8 @@ def test_a_pixel_size_that_is_told_is_that_of_every_frame(
     [
         ({}, "refocus-compact"),
         ({"na": 0.3}, "any-objective"),
-        ({"pixel_size_um": 0.325}, "any-objective"),
+        ({"pixel_size_um": 0.325}, "refocus-compact"),
+        ({"channels": {"DAPI": {"na": 0.3}}}, "any-objective"),
     ],
 )
 def test_a_model_that_ships_for_them_is_taken(

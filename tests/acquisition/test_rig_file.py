@@ -10,8 +10,8 @@ import tifffile
 
 from refocus.acquisition import attach
 from refocus.configs import RefocusError
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.shipped import shipped_models
 from refocus.recorded.process import process
 
 from ..conftest import loops

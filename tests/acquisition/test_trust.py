@@ -18,10 +18,10 @@ from refocus.acquisition.sinks.recorder import Recorder
 from refocus.configs import Optics, RefocusError
 from refocus.configs.trust import Verdict
 from refocus.engine.fake import FakeEngine
-from refocus.engine.model_file import default_model
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import UNKNOWN, Frame, LightPath, Ticket
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.shipped import default_model
 from refocus.engine.trust.judgement import Judgement
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus

@@ -12,10 +12,10 @@ import pytest
 from refocus.bench.gpu_rates import Rates, work_of
 from refocus.bench.live_rows import FEWEST
 from refocus.engine import Engine
-from refocus.engine.model_file import default_model
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import log
+from refocus.engine.shipped import default_model
 
 SCRIPT = Path(__file__).parents[2] / "bench" / "gpu_report.py"
 

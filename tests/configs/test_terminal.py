@@ -68,6 +68,16 @@ def test_what_ended_a_command_is_told_though_its_terminal_was_closed() -> None:
         run()
 
 
+def test_how_far_it_is_stands_there_once_it_is_known_how_far_it_goes() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with progress_bar(console) as bar:
+        task = bar.add_task("refocusing", total=None, figures="")
+        bar.refresh()
+        assert "None" not in console.file.getvalue()
+        bar.update(task, total=4, completed=3, refresh=True)
+        assert "3/4" in console.file.getvalue()
+
+
 def test_a_terminal_that_was_closed_fails_no_thread_that_warns() -> None:
     log = logging.getLogger(f"{__name__}.closed")
     log.addHandler(LogLines(Console(file=Closed()), "refocus-live"))

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("pixel_size_um", [MODEL_UM, 0.325, 1.0])
+@pytest.mark.parametrize("pixel_size_um", [MODEL_UM, 0.2, 1.0])
 def test_replay_process_and_evaluate_agree(
     folder: Path, tmp_path: Path, pixel_size_um: float
 ) -> None:
@@ -42,7 +42,7 @@ def test_replay_process_and_evaluate_agree(
     recorded = refocus_live("process", folder, tmp_path / "out", "--json", *size)
     assert recorded.returncode == 0, recorded.stderr
     known = LightPath(pixel_size_um)
-    engine = open_engine("openvino", light_path=known)  # in this CPU's own precision
+    engine = open_engine("openvino", light_paths=[known])  # in this CPU's own precision
     candidate = Candidate(engine, known)
     judged = candidate.judged(np.asarray(Image.open(folder / "frame.png")), "")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from refocus.bench.triton_server import TritonServer, missing
-from refocus.engine.model_file import shipped_models
+from refocus.engine.shipped import shipped_models
 from refocus.export.to_triton import triton_from_onnx
 
 

@@ -12,11 +12,11 @@ from refocus.configs import Optics
 from refocus.configs.light_path import Blur
 from refocus.configs.trust import Verdict
 from refocus.engine import Engine, EngineError, open_engine
-from refocus.engine.model_file import shipped_models
 from refocus.engine.nvidia import find_gpu
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.parity import adversarial_frames, compare, difference
 from refocus.engine.protocol import UNKNOWN, LightPath, refocus_all
+from refocus.engine.shipped import shipped_models
 from refocus.engine.torch.engine import TorchEngine
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus

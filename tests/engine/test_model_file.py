@@ -11,19 +11,18 @@ import numpy as np
 import onnx
 import pytest
 
-from refocus.configs import BBBC006, ModelCard, RefocusError
-from refocus.configs.light_path import LightPath
+from refocus.configs import ModelCard, RefocusError
 from refocus.engine import EngineError, open_engine
 from refocus.engine.model_file import (
     CARD_KEY,
     GRAPH_KEY,
-    default_model,
     embed_card,
     initialisers_sha256,
     read_model,
     write_model,
 )
 from refocus.engine.package import MOST_MODEL
+from refocus.engine.shipped import default_model
 
 
 def _truncated(model: onnx.ModelProto, path: Path) -> None:
@@ -245,31 +244,6 @@ def test_a_model_made_before_graphs_were_signed_opens_with_a_warning(
     read_model(tmp_path / "old.onnx")
 
     assert ["checksum of their graph" in r.getMessage() for r in caplog.records] == [True]
-
-
-@pytest.mark.parametrize(
-    ("known", "name"),
-    [
-        (LightPath(), "refocus-compact"),
-        (LightPath(0.656), "refocus-compact"),
-        (LightPath(0.6, 0.45, 1.0, 0.52), "refocus-compact"),
-        (LightPath(0.325), "any-objective"),
-        (LightPath(1.3), "any-objective"),
-        (LightPath(0.65, 0.3), "any-objective"),
-        (LightPath(0.65, 0.75), "any-objective"),
-        (LightPath(0.656, 0.5, 1.333), "any-objective"),
-    ],
-)
-def test_a_model_of_one_instrument_is_taken_until_it_is_known_to_be_another(
-    known: LightPath, name: str
-) -> None:
-    assert default_model(known).stem == name
-
-
-def test_the_instrument_is_that_of_the_card() -> None:
-    of_card = read_model(default_model())[1].optics
-    its = (BBBC006.na, BBBC006.pixel_size_um, BBBC006.immersion_index)
-    assert (of_card.na, of_card.pixel_size_um, of_card.immersion_index) == its
 
 
 def test_the_shipped_model_is_signed(caplog: pytest.LogCaptureFixture) -> None:

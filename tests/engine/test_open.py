@@ -47,7 +47,7 @@ def test_auto_takes_openvino_without_a_gpu(model_file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["auto", "openvino"])
 def test_the_model_that_ships_for_the_light_path_is_taken(name: str) -> None:
-    engine = open_engine(name, light_path=LightPath(0.325, 0.75))
+    engine = open_engine(name, light_paths=[LightPath(0.325, 0.75)])
     assert engine.info.card is not None
     assert engine.info.card.name == "any-objective"
     engine.close()

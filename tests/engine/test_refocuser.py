@@ -9,10 +9,11 @@ import pytest
 from refocus.configs import RefocusError
 from refocus.configs.light_path import KnownOptics
 from refocus.engine.fake import FakeEngine
-from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.model_file import read_model
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import EngineError, LightPath
 from refocus.engine.refocuser import Refocuser, not_told
+from refocus.engine.shipped import shipped_models
 
 from ..conftest import Listening
 
@@ -75,6 +76,7 @@ def test_a_contradiction_is_told_once(
         ("any-objective", LightPath(0.325), "numerical aperture not known: any-objective"),
         ("any-objective", LightPath(), "numerical aperture not known: any-objective"),
         ("any-objective", LightPath(0.325, 0.75), ""),
+        ("any-objective", LightPath(0.0, 0.75), "pixel size not known: any-objective estimates"),
     ],
 )
 def test_what_is_taken_for_granted_is_told(model: str, known: LightPath, says: str) -> None:

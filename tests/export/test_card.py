@@ -8,7 +8,8 @@ import pytest
 
 from refocus.configs.command import run_command
 from refocus.configs.presets import load_train_config, preset_files
-from refocus.engine.model_file import embed_card, read_model, shipped_models
+from refocus.engine.model_file import embed_card, read_model
+from refocus.engine.shipped import shipped_models
 from refocus.export import cli
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from refocus.configs.command import run_command
 from refocus.engine import open_engine
-from refocus.engine.model_file import default_model, embed_card, read_model, shipped_models
+from refocus.engine.model_file import embed_card, read_model
+from refocus.engine.shipped import default_model, shipped_models
 from refocus.export import cli
 from refocus.optics.normalise import BRIGHT, DARK
 

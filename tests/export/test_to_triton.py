@@ -8,7 +8,8 @@ import pytest
 
 from refocus.configs import RefocusError
 from refocus.engine.half_precision import half_precision
-from refocus.engine.model_file import embed_card, read_model, shipped_models
+from refocus.engine.model_file import embed_card, read_model
+from refocus.engine.shipped import shipped_models
 from refocus.engine.tensorrt.build import Profile, Runtime
 from refocus.engine.tensorrt.cache import describe, write_plan
 from refocus.engine.triton.signature import check_signature, signature, version_number

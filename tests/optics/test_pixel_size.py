@@ -59,6 +59,22 @@ def test_ome_zarr(  # noqa: PLR0917
 
 
 @pytest.mark.parametrize(
+    ("noted", "expected"),
+    [([1.0], 1.0), ([1.0, 1.0], 1.0), ([0.0], 0.0), ([0.5, 1.0], 0.0), (["?"], 0.0), (7, 0.0)],
+)
+def test_one_micrometre_is_that_of_the_cameras_where_they_are_noted(
+    tmp_path: Path, noted: Any, expected: float
+) -> None:
+    zarr(tmp_path / "a.zarr", "micrometer", 1.0, "0.5")
+    document = json.loads((tmp_path / "a.zarr" / "zarr.json").read_text())
+    cameras = [{"pixel_size_um": um} for um in noted] if isinstance(noted, list) else noted
+    document["attributes"]["pymmcore_plus"] = {"summary_metadata": {"image_infos": cameras}}
+    (tmp_path / "a.zarr" / "zarr.json").write_text(json.dumps(document))
+    (image,) = find_images(tmp_path / "a.zarr")
+    assert pixel_size_um(image) == expected
+
+
+@pytest.mark.parametrize(
     ("sizes", "expected"),
     [
         ([0.5, 0.504], 0.5),
@@ -117,8 +133,9 @@ def test_ome_tiff(tmp_path: Path, unit: str, factor: float, axes: str) -> None:
 
 
 def test_micro_manager(tmp_path: Path) -> None:
-    note = json.dumps({"Channel": "GFP", "BitDepth": 14})
-    assert told(tmp_path / "a.tif", extratags=[(51123, 2, None, note, True)])[1:] == ("GFP", 14)
+    note = json.dumps({"Channel": "GFP", "BitDepth": 14, "PixelSizeUm": 0.325})
+    found = told(tmp_path / "a.tif", extratags=[(51123, 2, None, note, True)])
+    assert found == (0.325, "GFP", 14)
 
 
 def test_an_ome_tiff_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> None:

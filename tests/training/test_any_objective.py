@@ -8,9 +8,9 @@ import pytest
 
 from refocus.configs.light_path import LightPath
 from refocus.configs.training import ObjectivesConfig, SimulationConfig, TrainConfig
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.shipped import shipped_models
 from refocus.optics.transfer import blur_of
 from refocus.training.fit import fit
 from refocus.training.judging.objectives import OBJECTIVES, RUN, Case, examples, quality

@@ -12,8 +12,8 @@ import yaml
 
 from refocus.configs import ModelCard, Optics, RefocusError
 from refocus.configs.presets import find_config
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.shipped import shipped_models
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.specimens import nuclei

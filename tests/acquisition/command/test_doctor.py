@@ -16,6 +16,7 @@ ORDER = [
     "versions",
     "gpu",
     "openvino",
+    "any-objective",
     "tensorrt",
     "tensorrt-rtx",
     "torch",
@@ -57,7 +58,7 @@ def no_engine(patch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def damaged_model(patch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "bad.onnx").write_bytes(b"no model")
-    patch.setattr("refocus.engine.open.default_model", lambda _: folder / "bad.onnx")
+    patch.setattr("refocus.engine.open.default_model", lambda *_: folder / "bad.onnx")
 
 
 def no_page(patch: pytest.MonkeyPatch, folder: Path) -> None:

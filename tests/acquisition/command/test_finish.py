@@ -206,7 +206,7 @@ def test_another_model_and_another_policy_are_refused(tmp_path, model_file):
 def test_the_model_of_the_run_is_taken_where_it_ships(tmp_path):
     folder = acquire(tmp_path / "run", engine="any-objective")
     forget(folder, [1])
-    done = CliRunner().invoke(app, ["finish", str(folder), "--json"])
+    done = CliRunner().invoke(app, ["finish", str(folder), "--engine", "openvino", "--json"])
     assert json.loads(done.stdout)["refocused"] == 1
 
 

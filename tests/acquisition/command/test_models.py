@@ -9,15 +9,16 @@ from refocus.acquisition.command import cli
 from refocus.acquisition.command.models import list_models, objectives
 from refocus.configs import ModelCard, Optics
 from refocus.configs.command import run_command
-from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.model_file import read_model
+from refocus.engine.shipped import shipped_models
 
 
 def test_every_model_that_ships_is_listed_and_when_it_is_taken(model_file: Path) -> None:
     listed = list(list_models([model_file]))
     assert [one["name"] for one in listed] == [*shipped_models(), "random"]
     assert [one["taken"] for one in listed] == [
-        "for every other objective that is known",
-        "for its objective, and where none is known",
+        "where --engine names none, for every other objective that is known",
+        "where --engine names none, for its objective or an unknown one",
         "",
     ]
     for one in listed:
@@ -54,7 +55,10 @@ def test_the_command_prints_the_list_and_refuses_what_is_no_model(
 ) -> None:
     assert run_command(cli.app, "", arguments=["models"]) == 0
     told = capfd.readouterr().out
-    assert "refocus-compact 4 (taken for its objective, and where none is known)\n" in told
+    assert (
+        "refocus-compact 4 (taken where --engine names none, for its objective or an unknown one)\n"
+        in told
+    )
     assert "  licence     BSD-3-Clause\n" in told
     assert run_command(cli.app, "", arguments=["models", "--json"]) == 0
     assert [one["name"] for one in json.loads(capfd.readouterr().out)] == list(shipped_models())

@@ -15,9 +15,9 @@ from refocus.engine.fake import FakeEngine
 from refocus.engine.light_path.belief import Beliefs
 from refocus.engine.light_path.belief_file import BeliefFile
 from refocus.engine.light_path.estimate import ABERRATIONS, RADII, Posterior, log_softmax
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.shipped import shipped_models
 from refocus.optics.specimens import nuclei
 
 FRAME = (4000 * nuclei((96, 96), np.random.default_rng(0))).astype(np.uint16) + 100

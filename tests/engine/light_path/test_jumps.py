@@ -15,10 +15,10 @@ from refocus.engine.light_path.estimate import (
     Posterior,
     log_softmax,
 )
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import UNKNOWN, EngineError
 from refocus.engine.refocuser import Refocuser
+from refocus.engine.shipped import shipped_models
 from refocus.optics.transfer import light_path_of, paraxial
 from refocus.training.judging import objectives
 from refocus.training.judging.objectives import KINDS, OBJECTIVES, examples, quality

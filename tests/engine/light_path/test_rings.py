@@ -11,8 +11,8 @@ from refocus.engine.light_path.belief import AT_ONE_PLACE, Beliefs
 from refocus.engine.light_path.estimate import NO_POWER, PRIOR, Posterior
 from refocus.engine.light_path.rings import SMALLEST_PX, WIDE, refined
 from refocus.engine.light_path.spectrum import SIDE, spectra, together
-from refocus.engine.model_file import shipped_models
 from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.shipped import shipped_models
 from refocus.optics.transfer import blur_of, light_path_of
 from refocus.training.judging.objectives import OBJECTIVES, Case, examples
 

@@ -8,16 +8,11 @@ from refocus.configs.light_path import UNKNOWN, Blur, LightPath
 from refocus.engine import EngineError
 from refocus.engine.light_path.filters import CHANNELS, show, tables
 from refocus.engine.light_path.sight import Sight, open_sight, told
-from refocus.engine.model_file import (
-    ESTIMATOR_KEY,
-    default_model,
-    embed_estimator,
-    read_model,
-    shipped_models,
-)
+from refocus.engine.model_file import ESTIMATOR_KEY, embed_estimator, read_model
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.refocuser import Refocuser
 from refocus.engine.resample import ResamplingEngine, match_sampling
+from refocus.engine.shipped import default_model, shipped_models
 from refocus.optics.specimens import nuclei
 
 FRAME = (4000 * nuclei((96, 128), np.random.default_rng(0))).astype(np.uint16) + 100

@@ -7,7 +7,8 @@ from refocus.configs.light_path import LightPath
 from refocus.engine.light_path.belief import Beliefs
 from refocus.engine.light_path.estimate import ABERRATIONS, PRIOR, RADII, Posterior, log_softmax
 from refocus.engine.light_path.sight import Sight, open_sight, radius_per_um
-from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.model_file import read_model
+from refocus.engine.shipped import shipped_models
 from refocus.optics.transfer import blur_of, paraxial
 from refocus.training.judging.objectives import OBJECTIVES, Case, examples
 

@@ -14,7 +14,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.model_file import read_model
+from refocus.engine.shipped import shipped_models
 from refocus.engine.torch.counts import refocus_counts
 from refocus.engine.torch.filters import TensorFilters
 from refocus.engine.torch.graph import TorchGraph

@@ -15,9 +15,10 @@ import pytest
 
 from refocus.bench.triton_server import TritonServer, missing
 from refocus.engine import EngineError, open_engine
-from refocus.engine.model_file import embed_card, read_model, shipped_models
+from refocus.engine.model_file import embed_card, read_model
 from refocus.engine.openvino import OpenVinoEngine
 from refocus.engine.protocol import DeviceError
+from refocus.engine.shipped import shipped_models
 from refocus.engine.triton import engine as triton_engine
 from refocus.engine.triton.address import read_address
 from refocus.engine.triton.engine import TritonEngine

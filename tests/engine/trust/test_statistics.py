@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from refocus.configs.trust import TrustStatistics
-from refocus.engine.model_file import default_model, read_model, read_trust
+from refocus.engine.model_file import read_model, read_trust
+from refocus.engine.shipped import default_model
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from refocus.configs import ModelCard, Optics, RefocusError
 from refocus.configs.training import MeasuredConfig, TrainConfig
 from refocus.engine.fake import FakeEngine
-from refocus.engine.model_file import shipped_models
 from refocus.engine.protocol import EngineInfo, Frame
+from refocus.engine.shipped import shipped_models
 from refocus.optics.camera import CameraModel
 from refocus.optics.defocus import defocus
 from refocus.optics.metrics import gtn, psnr

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from refocus.engine.model_file import read_model, shipped_models
+from refocus.engine.model_file import read_model
 from refocus.engine.openvino import OpenVinoEngine
+from refocus.engine.shipped import shipped_models
 from refocus.training.judging.hard_sets import HardFrame, calibration_frames
 from refocus.training.judging.stale import STALE, stale_frames
 
