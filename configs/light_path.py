@@ -250,6 +250,12 @@ class KnownOptics(ChannelOptics):
         }
         return self.model_copy(update=found)
 
+    def as_options(self) -> list[str]:
+        """Give what is told of all channels as options of a command."""
+        told = (("na", self.na), ("immersion", self.immersion), ("emission-um", self.emission_um))
+        values = (*told, ("pixel-size-um", self.pixel_size_um))
+        return [f"--{option} {value}" for option, value in values if value is not None]
+
     def check_pixel_size(self, pixel_size_um: float) -> None:
         """Refuse an aperture where nobody says how large a pixel is.
 

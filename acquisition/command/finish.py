@@ -97,20 +97,22 @@ class SavedRun:
             raise RefocusError(
                 f"{lines_path(self.refocused)}: its first line does not describe a run; {NO_RUN}"
             ) from error
+        told = "".join(f" {option}" for option in self.optics.as_options())
+        anew = f"refocus-live process {self.raw} NEW.ome.zarr{told}"
         if self.policy != "every":
             raise RefocusError(
                 f"{folder}: the policy of that run was {self.policy}, which owes nothing; "
-                f"refocus-live process {self.raw} NEW.ome.zarr refocuses all of it"
+                f"{anew} refocuses all of it"
             )
         if said.get("processor"):
             raise RefocusError(
                 f"{folder}: went through the processor {said['processor']}, too, which is not run "
-                f"again; refocus-live process {self.raw} NEW.ome.zarr refocuses all of it"
+                f"again; {anew} refocuses all of it"
             )
         if sequence is None and self.selection.channels is not None:
             raise RefocusError(
                 f"{folder}: was acquired without a sequence, and nothing tells which channel a "
-                f"frame is of; refocus-live process {self.raw} NEW.ome.zarr refocuses all of it"
+                f"frame is of; {anew} refocuses all of it"
             )
 
     @property

@@ -198,9 +198,10 @@ def test_another_model_and_another_policy_are_refused(tmp_path, model_file):
     with pytest.raises(RefocusError, match=r"by the model none, and this is random \w{12}; give"):
         finish(SavedRun(run), engine)
     engine.close()
-    newest = acquire(tmp_path / "newest", policy="newest")
-    with pytest.raises(RefocusError, match=r"the policy of that run was newest, which owes nothin"):
+    newest = acquire(tmp_path / "newest", policy="newest", optics={"pixel_size_um": 0.3, "na": 0.8})
+    with pytest.raises(RefocusError, match=r"the policy of that run was newest, which owes") as e:
         SavedRun(newest)
+    assert "NEW.ome.zarr --na 0.8 --pixel-size-um 0.3 refocuses all of it" in str(e.value)
 
 
 def test_the_model_of_the_run_is_taken_where_it_ships(tmp_path):
