@@ -90,6 +90,11 @@ def zarr_arrays(root: Path) -> dict[str, NDArray[Any]]:
     return found
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests that run alone last, where they wait for short ones: those of docs take minutes."""
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
     """Let no other test run beside one that is marked ``alone``."""
