@@ -240,12 +240,13 @@ class KnownOptics(ChannelOptics):
     def filled(self, stated: LightPath) -> "KnownOptics":
         """Give the same, with what is stated where nothing is told; but no pixel size.
 
-        A stated aperture that needs an immersion which nobody states is left out.
+        A stated aperture of 1 or more whose immersion nobody states is taken for one in oil.
         """
         known = self.of(stated=stated)
+        index = known.immersion_index or (MEDIA["oil"] if known.na >= 1.0 else None)
         found = {
-            "na": known.na if 0.0 < known.na < (known.immersion_index or 1.0) else None,
-            "immersion": known.immersion_index or None,
+            "na": known.na or None,
+            "immersion": index,
             "emission_um": known.emission_um or None,
         }
         return self.model_copy(update=found)

@@ -27,6 +27,7 @@ from refocus.engine.protocol import (
     log,
 )
 from refocus.engine.region import Region, put_back, shown_of
+from refocus.engine.shipped import OF_ONE_INSTRUMENT
 from refocus.engine.trust.judgement import blend
 from refocus.optics.camera import within_range
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
+ANOTHER = 0.10
+"""As a fraction, how far a pixel's size is from a model's where the camera is another."""
 AGREES = 0.01
 """As a fraction, how far apart two statements of the optics are that say the same."""
 
@@ -362,7 +365,13 @@ def not_told(card: ModelCard, known: LightPath) -> str:
     """Say what a model takes for granted as nobody says it, and what to do; empty if nothing."""
     if card.sampling is None:
         if known.pixel_size_um:
-            return ""
+            another = abs(known.pixel_size_um / card.optics.pixel_size_um - 1.0) > ANOTHER
+            if known.na or not another or card.name != OF_ONE_INSTRUMENT:
+                return ""
+            return (
+                f"numerical aperture not known: taken for {card.optics.na:g}, for which "
+                f"{card.name} is; give --na, and any-objective is taken where it is another"
+            )
         return (
             f"pixel size not known: taken for {card.optics.pixel_size_um:g} µm, for which "
             f"{card.name} is; give --pixel-size-um, if it is another"

@@ -70,11 +70,10 @@ def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
         )
     log.warning(
         "pixels of %g µm, and the model %s is for %g µm: frames are resampled to it and the "
-        "correction back; where the aperture (--na) is not near %g, any-objective does better",
+        "correction back; a model trained for your objective would do better",
         pixel_size_um,
         card.name,
         card.optics.pixel_size_um,
-        card.optics.na,
     )
     return ResamplingEngine(engine, factor)
 

@@ -115,7 +115,7 @@ def pixel_size_um(image: ZarrImage) -> float:
     """
     y, x = image.order[-2:]
     size = one_size([axis_um(image, x), axis_um(image, y)])
-    return size if image.scale[x] != 1.0 else image.noted_um
+    return image.noted_um if image.scale[y] == image.scale[x] == 1.0 else size
 
 
 def one_size(sizes: list[float]) -> float:
@@ -316,9 +316,10 @@ def _noted_um(document: dict[str, Any]) -> float:
     """Read the size of a pixel of all cameras that pymmcore-plus notes; 0.0 where it does not."""
     try:
         cameras = document["attributes"]["pymmcore_plus"]["summary_metadata"]["image_infos"]
-        return one_size([float(camera["pixel_size_um"]) for camera in (*cameras, *cameras)])
+        sizes = {float(camera["pixel_size_um"]) for camera in cameras}
     except (LookupError, TypeError, ValueError):
         return 0.0
+    return one_size([*sizes, *sizes]) if len(sizes) == 1 else 0.0
 
 
 def _channels(attributes: dict[str, Any]) -> tuple[str, ...]:

@@ -176,9 +176,9 @@ class Subscription:
         Raises
         ------
         PublisherLost
-            Nothing came for three seconds in the middle of a run, and the link broke, or for
-            thirty: it was killed, hangs, or cannot be reached any more. With ``runs=None`` that is
-            only logged, and the next run waited for.
+            Nothing came for three seconds in the middle of a run, and the link is broken, or for
+            thirty, or ``timeout``: it was killed, hangs, or cannot be reached any more. With
+            ``runs=None`` that is only logged, and the next run waited for.
         RefocusError
             Nothing came for ``timeout`` seconds, or something that is not schema ``refocus/1``.
         """
@@ -199,15 +199,15 @@ class Subscription:
         """Wait for a message as long as one waits for it, here or in the middle of a run."""
         begun = time.monotonic()
         most = math.inf if self._timeout is None else self._timeout
-        if self._run_id and self.end is None:
-            for silence in (LOST_S, MUTE_S):
-                if silence >= most:
-                    break
-                if (message := self.receive(begun + silence - time.monotonic())) is not None:
+        if self._run_id and self.end is None and most > LOST_S:
+            wait = LOST_S
+            while time.monotonic() - begun < min(MUTE_S, most):
+                if (message := self.receive(wait)) is not None:
                     return message
-                if silence == MUTE_S or self.link != "connected":
-                    self._lost(silence)
+                wait = LOOK_S
+                if self.link != "connected":
                     break
+            self._lost(time.monotonic() - begun)
         left = None if self._timeout is None else begun + most - time.monotonic()
         if (message := self.receive(left)) is not None:
             return message
@@ -220,7 +220,7 @@ class Subscription:
 
     def _lost(self, silence: float) -> None:
         text = (
-            f"endpoint {self.endpoint}: nothing heard for {silence:g} s in the middle of a run: "
+            f"endpoint {self.endpoint}: nothing heard for {silence:.2g} s in the middle of a run: "
             "its publisher was killed or hangs, or cannot be reached any more"
         )
         if self._runs is not None:

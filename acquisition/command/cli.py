@@ -328,10 +328,12 @@ def finish(
     from refocus.acquisition.command.finish import Finished, SavedRun, count_raw
     from refocus.acquisition.command.finish import finish as finish_run
     from refocus.engine import open_engine
+    from refocus.engine.open import NAMES
 
     options = check_options(RefocusOptions, given)
     saved = SavedRun(folder)
-    opening = closing(open_engine(options.engine, saved.model, insecure=options.insecure))
+    model = saved.model if options.engine in NAMES else None
+    opening = closing(open_engine(options.engine, model, insecure=options.insecure))
     with opening as opened, progress_bar(err) as bar:
         task = bar.add_task("refocusing", total=count_raw(saved), figures="")
 

@@ -97,7 +97,7 @@ def _engines() -> Iterator[Finding]:
 
 
 def _engine(name: str, otherwise: Literal["absent", "bad"]) -> Finding:
-    """Open an engine with the model that ships, as a run does."""
+    """Open an engine, or a model that ships, as a run does."""
     from refocus.engine import open_engine
 
     def look() -> Finding:

@@ -97,8 +97,9 @@ class SavedRun:
             raise RefocusError(
                 f"{lines_path(self.refocused)}: its first line does not describe a run; {NO_RUN}"
             ) from error
-        told = "".join(f" {option}" for option in self.optics.as_options())
-        anew = f"refocus-live process {self.raw} NEW.ome.zarr{told}"
+        name = [f"--engine {self.engine['model']}"] if self.model else []
+        options = " ".join(["NEW.ome.zarr", *name, *self.optics.as_options()])
+        anew = f"refocus-live process {self.raw} {options}"
         if self.policy != "every":
             raise RefocusError(
                 f"{folder}: the policy of that run was {self.policy}, which owes nothing; "

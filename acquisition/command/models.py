@@ -34,7 +34,7 @@ def list_models(others: Iterable[Path] = ()) -> Iterator[dict[str, Any]]:
         yield {
             "name": card.name,
             "version": card.version,
-            "taken": TAKEN[file.stem] if file in ship else "",
+            "taken": TAKEN.get(file.stem, "") if file in ship else "",
             "objectives": objectives(card),
             "distance_um": list(card.defocus_um),
             "stains": list(card.stains),

@@ -221,8 +221,10 @@ def _run(
         _acquire(begun, config.save / RAW if config.save else None, watcher, upstream)
     except BaseException as error:  # reported first, raised again below
         broken = error
-    finally:
+    try:
         live.detach(SETTLE_SECONDS if broken else None)
+    except Exception as error:  # an engine, as it was closed
+        broken = broken or error
     stats = live.stats
     watcher.progress(stats)
     watcher.judging()
@@ -231,10 +233,10 @@ def _run(
     files = [config.save / name for name in (RAW, REFOCUSED)] if config.save else []
     if report_path is not None:
         with _or_say(report_path):
+            from refocus.acquisition.command.picture import picture_run  # SciPy: only where needed
+
             write_report(report_path, report)
             files.append(report_path)
-            from refocus.acquisition.command.picture import picture_run  # SciPy
-
             picture = report_path.with_suffix(".png")
             if picture_run(picture, album.results, source.witness, judged):
                 files.append(picture)

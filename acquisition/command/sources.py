@@ -187,13 +187,14 @@ def reimage(source: Source, config: LiveConfig) -> "tuple[Source, Reimaging]":
 
 
 def _stated(config: LiveConfig) -> LightPath:
-    """Give what the first file of a replay says of its light path."""
+    """Give what the first file of a replay that can says of its light path: a PNG cannot."""
     if not config.replay:
         return UNKNOWN
     from refocus.optics.images import list_images
     from refocus.optics.tiff_metadata import file_light_path
 
-    stated = file_light_path(list_images(config.replay)[0])
+    first = min(list_images(config.replay), key=lambda file: file.suffix.lower() == ".png")
+    stated = file_light_path(first)
     config.optics.check_pixel_size(stated.pixel_size_um)
     return stated
 

@@ -65,9 +65,8 @@ def test_what_a_file_states_fills_the_gaps_of_what_is_told() -> None:
     assert filled.of() == LightPath(0.0, 0.5, 1.0, 0.52)
     assert filled.of("DAPI").emission_um == 0.46
     assert KnownOptics().filled(UNKNOWN) == KnownOptics()
-    # as KnownOptics would refuse it: nobody states the immersion that it needs
-    assert KnownOptics().filled(LightPath(0.3, 1.0)).na is None
-    assert KnownOptics().filled(LightPath(0.3, 1.0, 1.333)).na == 1.0
+    assert KnownOptics().filled(LightPath(0.3, 1.0)).of() == LightPath(0.0, 1.0, 1.515)
+    assert KnownOptics().filled(LightPath(0.3, 1.0, 1.333)).of() == LightPath(0.0, 1.0, 1.333)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("pixel_size_um", [MODEL_UM, 0.2, 1.0])
+@pytest.mark.parametrize("pixel_size_um", [MODEL_UM, 0.325, 0.2])
 def test_replay_process_and_evaluate_agree(
     folder: Path, tmp_path: Path, pixel_size_um: float
 ) -> None:

@@ -72,6 +72,8 @@ def test_a_contradiction_is_told_once(
     ("model", "known", "says"),
     [
         ("refocus-compact", LightPath(0.656), ""),
+        ("refocus-compact", LightPath(0.325), "numerical aperture not known: taken for 0.5, for"),
+        ("refocus-compact", LightPath(0.325, 0.5), ""),
         ("refocus-compact", LightPath(), "pixel size not known: taken for 0.656 µm, for which"),
         ("any-objective", LightPath(0.325), "numerical aperture not known: any-objective"),
         ("any-objective", LightPath(), "numerical aperture not known: any-objective"),

@@ -25,8 +25,11 @@ from refocus.engine.shipped import default_model
         (LightPath(0.325, 0.75), "any-objective"),
         (LightPath(0.108, 1.4, 1.515), "any-objective"),
         (LightPath(0.656, 0.5, 1.333), "any-objective"),
-        # beyond what any-objective was trained for
+        # coarser than any-objective was trained for
         (LightPath(1.0, 0.75, 1.0, 0.46), "refocus-compact"),
+        # finer than that: it resamples, and the other would refuse them
+        (LightPath(0.04, 1.4, 1.515, 0.6), "any-objective"),
+        (LightPath(0.03, 0.9), "any-objective"),
     ],
 )
 def test_a_model_of_one_instrument_is_taken_until_it_is_known_to_be_another(

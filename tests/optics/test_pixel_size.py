@@ -60,7 +60,7 @@ def test_ome_zarr(  # noqa: PLR0917
 
 @pytest.mark.parametrize(
     ("noted", "expected"),
-    [([1.0], 1.0), ([1.0, 1.0], 1.0), ([0.0], 0.0), ([0.5, 1.0], 0.0), (["?"], 0.0), (7, 0.0)],
+    [([1.0], 1.0), ([1.0, 1.0], 1.0), ([0.0], 0.0), ([0.5, 0.5, 1.0], 0.0), (["?"], 0.0), (7, 0.0)],
 )
 def test_one_micrometre_is_that_of_the_cameras_where_they_are_noted(
     tmp_path: Path, noted: Any, expected: float

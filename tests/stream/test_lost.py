@@ -22,16 +22,32 @@ def publisher(monkeypatch):
         yield publisher
 
 
-@pytest.mark.parametrize(("killed", "silence"), [(True, r"0\.2"), (False, r"0\.5")])
-def test_a_silence_in_a_run_is_a_publisher_that_is_lost(publisher, killed, silence):
-    with subscribe(publisher.endpoint) as reader:
+@pytest.mark.parametrize("timeout", [None, 20.0])
+@pytest.mark.parametrize("killed", ["at once", "later", ""])
+def test_a_silence_in_a_run_is_a_publisher_that_is_lost(publisher, killed, timeout, monkeypatch):
+    """It is killed at once, or hangs and is killed then, or hangs for good."""
+    if killed:
+        monkeypatch.setattr(subscriber, "MUTE_S", 60.0)
+    with subscribe(publisher.endpoint, timeout=timeout) as reader:
         assert publisher.wait_subscribers(1, 30)
         publisher.start(RunInfo("run"))
         heard = reader.messages()
         assert next(heard).run == "run"
+        end = threading.Timer(0.0 if killed == "at once" else 0.6, publisher.release)
         if killed:
-            publisher.release()
-        with pytest.raises(PublisherLost, match=rf"heard for {silence} s in the middle of a run"):
+            end.start()
+        with pytest.raises(PublisherLost, match=r"heard for [\d.]+ s in the middle of a run"):
+            next(heard)
+
+
+def test_a_timeout_in_a_run_is_a_publisher_that_is_lost(publisher, monkeypatch):
+    monkeypatch.setattr(subscriber, "MUTE_S", 30.0)
+    with subscribe(publisher.endpoint, timeout=0.5) as reader:
+        assert publisher.wait_subscribers(1, 30)
+        publisher.start(RunInfo("run"))
+        heard = reader.messages()
+        assert next(heard).run == "run"
+        with pytest.raises(PublisherLost, match="in the middle of a run"):
             next(heard)
 
 

@@ -11,6 +11,8 @@ from refocus.acquisition.command import session
 from refocus.acquisition.microscopes.devices import SceneCamera
 from refocus.configs.live_config import LiveConfig
 from refocus.configs.terminal import end_on_signals
+from refocus.engine import EngineError
+from refocus.engine.fake import FakeEngine
 
 from .test_upstream import Unwatched
 
@@ -70,3 +72,18 @@ def test_the_port_that_was_chosen_is_told(publish, told):
     session.run(config, Watching())
     assert len(endpoints) == told
     assert all(int(endpoint.rpartition(":")[2]) > 0 for endpoint in endpoints)
+
+
+def test_an_engine_that_fails_as_it_is_closed_costs_no_report(tmp_path, monkeypatch):
+    def fail(engine):
+        raise EngineError("the device is gone")
+
+    monkeypatch.setattr(FakeEngine, "close", fail)
+    report = tmp_path / "report.json"
+    with pytest.raises(EngineError, match="the device is gone"):
+        session.run(
+            LiveConfig(demo=True, size=64, frames=3, engine="fake", report=report), Unwatched()
+        )
+    told = json.loads(report.read_text())
+    assert told["frames"]["published"] == 3
+    assert told["error"] == "the device is gone"
