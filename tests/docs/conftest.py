@@ -47,8 +47,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, checkpoint_file: Path, model_
     write_plate(folder / "plate.ome.zarr", (2, 3), 1, lambda *place: frame(0, 8.0, 64)[None])
     write_svs(folder / "slide.svs", 96, 96)
     shutil.copy(checkpoint_file, folder / "model.safetensors")
-    for name in ("model.onnx", "mine.onnx"):
-        shutil.copy(model_file, folder / name)
+    shutil.copy(model_file, folder / "model.onnx")
     _copy_demo_configuration(folder / "MMConfig.cfg")
     return folder
 
