@@ -15,6 +15,9 @@ def _ordered(bounds: tuple[float, float]) -> tuple[float, float]:
     return bounds
 
 
+SAME_PIXEL = 0.10
+"""As a fraction, how far pixels may be from those of a model's own optics."""
+
 Line = Annotated[str, AfterValidator(in_a_line)]
 Range = Annotated[tuple[float, float], AfterValidator(_ordered)]
 
@@ -51,6 +54,10 @@ class ModelCard(BaseModel):
     trust: Thresholds | None = None
     """Where its verdicts begin; None for a model that was not calibrated."""
     sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+    def takes_pixels_of(self, size_um: float) -> bool:
+        """Whether pixels of this size, µm, are those of the optics stated."""
+        return abs(size_um / self.optics.pixel_size_um - 1.0) <= SAME_PIXEL
 
     @property
     def seen_in_focus(self) -> bool:

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
 
-ANOTHER = 0.10
-"""As a fraction, how far a pixel's size is from a model's where the camera is another."""
 AGREES = 0.01
 """As a fraction, how far apart two statements of the optics are that say the same."""
 
@@ -365,8 +363,8 @@ def not_told(card: ModelCard, known: LightPath) -> str:
     """Say what a model takes for granted as nobody says it, and what to do; empty if nothing."""
     if card.sampling is None:
         if known.pixel_size_um:
-            another = abs(known.pixel_size_um / card.optics.pixel_size_um - 1.0) > ANOTHER
-            if known.na or not another or card.name != OF_ONE_INSTRUMENT:
+            alike = known.na or card.takes_pixels_of(known.pixel_size_um)
+            if alike or card.name != OF_ONE_INSTRUMENT:
                 return ""
             return (
                 f"numerical aperture not known: taken for {card.optics.na:g}, for which "

@@ -28,8 +28,6 @@ from refocus.engine.protocol import (
 from refocus.engine.trust.judgement import BLANK
 from refocus.engine.trust.structure import shows_structure
 
-TOLERANCE = 0.10
-"""A model works as it is on pixels that differ by less."""
 LARGEST_FACTOR = 8.0
 
 
@@ -59,9 +57,9 @@ def match_pixel_size(engine: Engine, pixel_size_um: float) -> Engine:
     card = engine.info.card
     if card is None or pixel_size_um == 0.0:
         return engine
-    factor = pixel_size_um / card.optics.pixel_size_um
-    if abs(factor - 1.0) <= TOLERANCE:
+    if card.takes_pixels_of(pixel_size_um):
         return engine
+    factor = pixel_size_um / card.optics.pixel_size_um
     if not 1 / LARGEST_FACTOR <= factor <= LARGEST_FACTOR:
         raise EngineError(
             f"pixel size {pixel_size_um:g} µm: the model {card.name} is for "

@@ -29,7 +29,7 @@ def default_model(*known: LightPath) -> Path:
     camera, and frames are resampled.
     """
     models = shipped_models()
-    another = any(_is_another(path) and _is_seen(models[OF_ANY], path) for path in known)
+    another = any(_is_another(path) and _is_trained_for(models[OF_ANY], path) for path in known)
     return models[OF_ANY if another else OF_ONE_INSTRUMENT]
 
 
@@ -42,7 +42,7 @@ def _is_another(path: LightPath) -> bool:
     return 0.0 < path.pixel_size_um < FINEST_UM
 
 
-def _is_seen(model: Path, path: LightPath) -> bool:
+def _is_trained_for(model: Path, path: LightPath) -> bool:
     """Whether a model was trained for pixels so coarse; frames of finer ones it resamples."""
     from refocus.engine.light_path.sight import told  # SciPy: only where it is needed
 
