@@ -54,7 +54,7 @@ class DataSet(ABC):
 
     @property
     def light_path(self) -> LightPath:
-        """What it states of that of its first plane."""
+        """What it states of that of its first plane; a folder, of the first that can."""
         return self.planes[0].about.light_path if self.planes else UNKNOWN
 
     @abstractmethod

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from refocus.configs import RefocusError
+from refocus.configs.light_path import UNKNOWN, LightPath
 from refocus.optics.images import list_images
 from refocus.optics.paths import leads_inside
 from refocus.recorded.data_set import DataSet, Marks
@@ -46,6 +47,12 @@ class Folder(DataSet):
                 continue
             self._files[image] = file, len(self.planes)
             self.planes += file.planes
+
+    @property
+    def light_path(self) -> LightPath:
+        """What its first TIFF states; a PNG can state nothing."""
+        files = (file for file, _ in self._files.values())
+        return next((file.light_path for file in files if isinstance(file, Tiff)), UNKNOWN)
 
     def write(self, target: Path, name: str, bands: Bands, marks: Marks) -> None:
         """Write the same with other pixels; an image without a plane that was read is left out."""

@@ -90,7 +90,7 @@ class OpenJob:
     """
 
     def __init__(self, job: Job) -> None:
-        from refocus.recorded.process import open_data_set, stated_by
+        from refocus.recorded.process import open_data_set
 
         if not job.folder.is_dir():
             raise RefocusError(
@@ -100,7 +100,7 @@ class OpenJob:
         with ExitStack() as opened:
             data = opened.enter_context(closing(open_data_set(job.source, selection.chosen)))
             self._planes = data.planes
-            paths = job.options.optics.of_all(stated_by(job.source, selection.chosen))
+            paths = job.options.optics.of_all(data.light_path)
             engine: Engine = open_engine(
                 job.engine, light_paths=paths, insecure=insecure, threads=1
             )

@@ -67,9 +67,9 @@ def open_data_set(source: Path, channels: tuple[str, ...] = ()) -> DataSet:
 
 
 def stated_by(source: Path, channels: tuple[str, ...] = ()) -> LightPath:
-    """Tell what a data set states of the light path of its first plane.
+    """Tell what a data set states of its light path, before it is worked on.
 
-    Of a folder it is the first TIFF that can be read: the others are not opened for it.
+    Of a folder only the first TIFF that can be read is opened for it.
 
     Raises
     ------

@@ -26,6 +26,7 @@ from refocus.configs.command import (
     run_command,
     wrote,
 )
+from refocus.configs.light_path import UNKNOWN
 from refocus.configs.live_config import LiveConfig, RefocusOptions, load_live_config
 from refocus.configs.terminal import (
     Stopped,
@@ -260,6 +261,7 @@ def process(  # noqa: PLR0917
     A run that was ended goes on where it was when the same command is given again.
     """
     from refocus.engine import open_engine
+    from refocus.engine.open import NAMES
     from refocus.recorded.process import process as process_data
     from refocus.recorded.process import stated_by
     from refocus.recorded.refocusing import Options
@@ -269,7 +271,9 @@ def process(  # noqa: PLR0917
     options = check_options(RefocusOptions, given)
     selection = Selection(options.channels, options.region, options.refocus_z)
     how = Options(options.on_distrust, options.optics, selection, options.insecure)
-    paths = options.optics.of_all(stated_by(source, selection.chosen))
+    named = options.engine not in NAMES  # a model, which the light path does not choose
+    stated = UNKNOWN if named else stated_by(source, selection.chosen)
+    paths = options.optics.of_all(stated)
     with (
         ending_with(lambda: "what is done is kept: the same command goes on"),
         closing(
