@@ -11,6 +11,9 @@ from typing import Any, Literal
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+RENEW_S, MOST_RENEW_S = 3.0, 15.0
+"""A link that does not come about is made anew after so long: first, and at most."""
+
 LinkState = Literal["connecting", "connected", "refused"]
 """``connecting``: nobody is there. ``refused``: somebody is, who wants other keys, or none."""
 
@@ -19,9 +22,6 @@ _REFUSED = (
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
-RENEW_S, MOST_RENEW_S = 3.0, 15.0
-"""A link that does not come about is made anew after so long: first, and at most."""
-
 _WATCHED = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | _REFUSED
 
 

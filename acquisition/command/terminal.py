@@ -45,7 +45,7 @@ class Terminal:
         card = engine.info.card
         if card is not None and self._console.is_terminal:
             said = f"{card.name} {card.version} by {engine.info.name}"
-            self._console.print(said, style="dim", markup=False)
+            self._console.print(said, style="dim", markup=False, highlight=False)
         self._bar.update(self._task, description="refocusing", total=source.frames)
 
     def progress(self, stats: "Stats") -> None:

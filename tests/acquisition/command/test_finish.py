@@ -209,6 +209,9 @@ def test_the_model_of_the_run_is_taken_where_it_ships(tmp_path):
     forget(folder, [1])
     done = CliRunner().invoke(app, ["finish", str(folder), "--engine", "openvino", "--json"])
     assert json.loads(done.stdout)["refocused"] == 1
+    newest = acquire(tmp_path / "newest", policy="newest", engine="any-objective")
+    with pytest.raises(RefocusError, match=r"NEW.ome.zarr --engine any-objective refocuses all"):
+        SavedRun(newest)
 
 
 def test_what_was_told_of_the_optics_is_told_again(tmp_path):

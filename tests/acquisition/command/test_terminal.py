@@ -1,14 +1,19 @@
 """What ``watch`` prints of what strangers send."""
 
 import errno
+import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from refocus.acquisition.command.disk import explained
-from refocus.acquisition.command.terminal import describe, describe_json
+from refocus.acquisition.command.terminal import Terminal, describe, describe_json
+from refocus.configs.terminal import progress_bar
+from refocus.engine import open_engine
 from refocus.stream.messages import EndHeader, Focus, FrameHeader, RunHeader, TimesMs, Trust
 from refocus.stream.subscriber import ReceivedFrame
 
@@ -80,3 +85,14 @@ def test_a_frame_is_a_line_with_its_verdict():
 )
 def test_why_frames_were_not_written_is_told_truly(tmp_path: Path, error, says):
     assert says in str(explained(error, tmp_path / "raw.ome.zarr"))
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_run_on_a_terminal_says_which_model_it_has(terminal):
+    console = Console(file=io.StringIO(), force_terminal=terminal)
+    engine = open_engine("openvino")
+    source = SimpleNamespace(frames=3)
+    with progress_bar(console) as bar:
+        Terminal(bar, console).begin(source, engine)
+    engine.close()
+    assert ("refocus-compact 4 by openvino" in console.file.getvalue()) is terminal
